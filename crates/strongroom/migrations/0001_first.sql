@@ -1,0 +1,214 @@
+-- One schema for SQLite and PostgreSQL. Ids are UUIDv7 made by us, times are milliseconds since 1970 (UTC),
+-- truth values are 0 and 1. BYTEA columns named sealed_*, wrapped or *_mac are described in docs/format.md.
+
+CREATE TABLE meta (
+  name  TEXT PRIMARY KEY,
+  value TEXT NOT NULL
+);
+
+CREATE TABLE workspaces (
+  id               UUID PRIMARY KEY,
+  slug             TEXT NOT NULL UNIQUE,
+  name             TEXT NOT NULL,
+  external_keys    BIGINT NOT NULL,
+  require_code     BIGINT NOT NULL,
+  default_vault_id UUID,
+  created_at       BIGINT NOT NULL,
+  revision         BIGINT NOT NULL
+);
+
+CREATE TABLE members (
+  id                UUID PRIMARY KEY,
+  workspace_id      UUID NOT NULL REFERENCES workspaces (id),
+  email             TEXT NOT NULL,
+  name              TEXT NOT NULL,
+  role              TEXT NOT NULL,
+  password_hash     TEXT,
+  sealed_totp       BYTEA,
+  totp_confirmed    BIGINT NOT NULL,
+  totp_last_step    BIGINT NOT NULL,
+  created_at        BIGINT NOT NULL,
+  last_sign_in_at   BIGINT,
+  removed_at        BIGINT,
+  revision          BIGINT NOT NULL
+);
+-- Sign-in names no workspace, so an e-mail address belongs to one living member of the instance.
+CREATE UNIQUE INDEX members_email ON members (email) WHERE removed_at IS NULL;
+CREATE INDEX members_workspace ON members (workspace_id);
+
+CREATE TABLE recovery_codes (
+  member_id UUID NOT NULL REFERENCES members (id),
+  code_mac  BYTEA NOT NULL,
+  used_at   BIGINT,
+  PRIMARY KEY (member_id, code_mac)
+);
+
+CREATE TABLE sessions (
+  id            UUID PRIMARY KEY,
+  token_mac     BYTEA NOT NULL UNIQUE,
+  member_id     UUID NOT NULL REFERENCES members (id),
+  created_at    BIGINT NOT NULL,
+  signed_in_at  BIGINT NOT NULL,
+  last_seen_at  BIGINT NOT NULL,
+  expires_at    BIGINT NOT NULL,
+  revoked_at    BIGINT,
+  address       TEXT NOT NULL,
+  agent         TEXT NOT NULL
+);
+CREATE INDEX sessions_member ON sessions (member_id);
+
+CREATE TABLE api_tokens (
+  id           UUID PRIMARY KEY,
+  token_mac    BYTEA NOT NULL UNIQUE,
+  member_id    UUID NOT NULL REFERENCES members (id),
+  name         TEXT NOT NULL,
+  created_at   BIGINT NOT NULL,
+  signed_in_at BIGINT NOT NULL,
+  last_used_at BIGINT,
+  expires_at   BIGINT NOT NULL,
+  revoked_at   BIGINT
+);
+CREATE INDEX api_tokens_member ON api_tokens (member_id);
+
+-- One-time links: making the first workspace, joining one, setting a new password.
+CREATE TABLE links (
+  id         UUID PRIMARY KEY,
+  token_mac  BYTEA NOT NULL UNIQUE,
+  purpose    TEXT NOT NULL,
+  member_id  UUID REFERENCES members (id),
+  created_at BIGINT NOT NULL,
+  expires_at BIGINT NOT NULL,
+  used_at    BIGINT
+);
+
+CREATE TABLE vaults (
+  id            UUID PRIMARY KEY,
+  workspace_id  UUID NOT NULL REFERENCES workspaces (id),
+  name          TEXT NOT NULL,
+  name_key      TEXT NOT NULL,
+  strategy      TEXT NOT NULL,
+  state         TEXT NOT NULL,
+  lease_seconds BIGINT NOT NULL,
+  generation    BIGINT NOT NULL,
+  created_by    UUID,
+  created_at    BIGINT NOT NULL,
+  revision      BIGINT NOT NULL,
+  policy_mac    BYTEA NOT NULL,
+  UNIQUE (workspace_id, name_key)
+);
+
+-- How a vault's key is reached. A Cloud vault seals its KEK here, an Azure vault its client secret.
+CREATE TABLE providers (
+  id                    UUID PRIMARY KEY,
+  vault_id              UUID NOT NULL UNIQUE REFERENCES vaults (id),
+  kind                  TEXT NOT NULL,
+  tenant_id             TEXT NOT NULL,
+  client_id             TEXT NOT NULL,
+  vault_url             TEXT NOT NULL,
+  key_name              TEXT NOT NULL,
+  credential_id         UUID NOT NULL,
+  sealed_credential     BYTEA NOT NULL,
+  created_at            BIGINT NOT NULL,
+  revision              BIGINT NOT NULL,
+  row_mac               BYTEA NOT NULL
+);
+
+CREATE TABLE generations (
+  vault_id   UUID NOT NULL REFERENCES vaults (id),
+  generation BIGINT NOT NULL,
+  kid        TEXT NOT NULL,
+  created_at BIGINT NOT NULL,
+  PRIMARY KEY (vault_id, generation)
+);
+
+-- The vault key of one generation under one key version. `generations.kid` points at the wrap in use.
+CREATE TABLE wraps (
+  vault_id    UUID NOT NULL REFERENCES vaults (id),
+  generation  BIGINT NOT NULL,
+  kid         TEXT NOT NULL,
+  provider_id UUID NOT NULL,
+  algorithm   TEXT NOT NULL,
+  wrapped     BYTEA NOT NULL,
+  created_at  BIGINT NOT NULL,
+  row_mac     BYTEA NOT NULL,
+  PRIMARY KEY (vault_id, generation, kid)
+);
+
+-- What the nodes know of a vault's key. A row with `dark_since` is a denial mark: every node refuses the vault.
+CREATE TABLE key_states (
+  vault_id         UUID PRIMARY KEY REFERENCES vaults (id),
+  status           TEXT NOT NULL,
+  code             TEXT NOT NULL,
+  detail           TEXT NOT NULL,
+  azure_request_id TEXT,
+  node             UUID NOT NULL,
+  since            BIGINT NOT NULL,
+  changed_at       BIGINT NOT NULL,
+  last_success_at  BIGINT
+);
+
+CREATE TABLE items (
+  id              UUID PRIMARY KEY,
+  workspace_id    UUID NOT NULL REFERENCES workspaces (id),
+  vault_id        UUID NOT NULL REFERENCES vaults (id),
+  revision        BIGINT NOT NULL,
+  data_key_id     UUID NOT NULL,
+  sealed_overview BYTEA NOT NULL,
+  sealed_details  BYTEA NOT NULL,
+  created_by      UUID NOT NULL,
+  created_at      BIGINT NOT NULL,
+  updated_by      UUID NOT NULL,
+  updated_at      BIGINT NOT NULL,
+  trashed_at      BIGINT
+);
+CREATE INDEX items_vault ON items (vault_id, trashed_at);
+
+CREATE TABLE data_keys (
+  id         UUID PRIMARY KEY,
+  item_id    UUID NOT NULL REFERENCES items (id),
+  vault_id   UUID NOT NULL REFERENCES vaults (id),
+  generation BIGINT NOT NULL,
+  wrapped    BYTEA NOT NULL,
+  created_at BIGINT NOT NULL
+);
+CREATE INDEX data_keys_item ON data_keys (item_id);
+CREATE INDEX data_keys_generation ON data_keys (vault_id, generation);
+
+CREATE TABLE item_revisions (
+  item_id         UUID NOT NULL REFERENCES items (id),
+  revision        BIGINT NOT NULL,
+  data_key_id     UUID NOT NULL,
+  sealed_overview BYTEA NOT NULL,
+  sealed_details  BYTEA NOT NULL,
+  created_by      UUID NOT NULL,
+  created_at      BIGINT NOT NULL,
+  PRIMARY KEY (item_id, revision)
+);
+
+CREATE TABLE item_roles (
+  item_id    UUID NOT NULL REFERENCES items (id),
+  member_id  UUID NOT NULL REFERENCES members (id),
+  role       TEXT NOT NULL,
+  granted_by UUID NOT NULL,
+  granted_at BIGINT NOT NULL,
+  PRIMARY KEY (item_id, member_id)
+);
+CREATE INDEX item_roles_member ON item_roles (member_id, item_id);
+
+-- `bytes` is the event; the other columns repeat parts of it for queries and are checked against it by `audit verify`.
+CREATE TABLE audit_events (
+  id           UUID PRIMARY KEY,
+  node         UUID NOT NULL,
+  boot         UUID NOT NULL,
+  sequence     BIGINT NOT NULL,
+  workspace_id UUID,
+  actor_id     UUID,
+  target_id    UUID,
+  action       TEXT NOT NULL,
+  at           BIGINT NOT NULL,
+  bytes        BYTEA NOT NULL,
+  mac          BYTEA NOT NULL,
+  UNIQUE (boot, sequence)
+);
+CREATE INDEX audit_events_workspace ON audit_events (workspace_id, id);
+CREATE INDEX audit_events_target ON audit_events (target_id, id);

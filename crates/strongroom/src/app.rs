@@ -1,0 +1,138 @@
+//! What every use case works with, who is asking, and the one way to ask for leave.
+//!
+//! The use cases are `impl App` blocks in the nouns' modules: `workspace`, `member`, `vault`, `item`, `audit`. Pages,
+//! the API and the command line call the same ones.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use strongroom_envelope::{InstanceKeys, Random};
+use strongroom_keys::azure::AzureKeys;
+
+use crate::{
+    access::{self, Action, Role, Target as Aim},
+    audit::{Actor, Event, Fact, Target},
+    clock::Clock,
+    error::{Error, Result},
+    id::{EventId, MemberId, NodeId, SessionId, TokenId, WorkspaceId},
+    keyring::Keyring,
+    member::guard::Guard,
+    store::Store,
+};
+
+/// The product, open. One per process; every request works on it.
+pub struct App {
+    pub store: Arc<Store>,
+    pub keyring: Arc<Keyring>,
+    pub azure: Arc<AzureKeys>,
+    pub keys: Arc<InstanceKeys>,
+    pub clock: Arc<dyn Clock>,
+    pub random: Arc<dyn Random>,
+    pub node: NodeId,
+    pub settings: Settings,
+    /// Rate limits of sign-in, and the bound on password hashing.
+    pub guard: Guard,
+}
+
+/// What the operator decides.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where browsers and links reach the server, without a trailing slash.
+    pub public_url: String,
+    /// Vaults of one cloud provider that a workspace may have.
+    pub max_vaults_per_provider: u32,
+    /// Seconds that a new vault's leases last.
+    pub lease_seconds: u32,
+}
+
+/// A member who asks for something, as their session or token says at this moment.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    pub workspace: WorkspaceId,
+    pub member: MemberId,
+    pub role: Role,
+    pub through: Through,
+    /// When they last proved who they are.
+    pub signed_in_at: Timestamp,
+}
+
+/// How a caller came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Through {
+    Session(SessionId),
+    Token(TokenId),
+}
+
+/// A sign-in this many minutes old still counts as fresh.
+const FRESH_MINUTES: i64 = 15;
+
+impl Caller {
+    /// As the audit log names them.
+    pub fn actor(&self) -> Actor {
+        match self.through {
+            Through::Session(session) => Actor::Session(self.member, session),
+            Through::Token(token) => Actor::Token(self.member, token),
+        }
+    }
+
+    /// Whether `action` is allowed, without asking for it: for pages that show no dead buttons.
+    pub fn may(&self, action: Action, aim: Aim) -> bool {
+        access::allowed(self.role, action, aim)
+    }
+}
+
+impl App {
+    /// Leave to do `action`, or the refusal, which is audited.
+    pub async fn authorize(&self, caller: &Caller, action: Action, aim: Aim, target: Target) -> Result<()> {
+        if access::allowed(caller.role, action, aim) {
+            return Ok(());
+        }
+        let detail = vec![("wanted", action.name().into()), ("role", caller.role.word().into())];
+        let event = self.event(caller, "access.refused", target, detail)?;
+        self.store.write(move |tx| tx.record(&event)).await?;
+        // Whoever has no role to an item must not learn that it exists.
+        if aim == Aim::Item(None) {
+            return Err(Error::NotFound("item"));
+        }
+        Err(Error::Denied(format!("a {} may not do this ({})", caller.role.title(), action.name()).into()))
+    }
+
+    /// As [`App::authorize`] for what concerns the whole workspace.
+    pub async fn authorize_here(&self, caller: &Caller, action: Action) -> Result<()> {
+        self.authorize(caller, action, Aim::Workspace, Target::Workspace(caller.workspace)).await
+    }
+
+    /// Vault and member changes need a sign-in of the last minutes. API tokens inherit the time they were made from.
+    pub fn require_fresh(&self, caller: &Caller) -> Result<()> {
+        let age = self.clock.now().duration_since(caller.signed_in_at);
+        match caller.through {
+            Through::Session(_) if age > jiff::SignedDuration::from_mins(FRESH_MINUTES) => Err(Error::StaleSignIn),
+            Through::Session(_) | Through::Token(_) => Ok(()),
+        }
+    }
+
+    /// An event by a caller, to be recorded in the transaction that it tells of.
+    pub fn event(
+        &self,
+        caller: &Caller,
+        action: &'static str,
+        target: Target,
+        detail: Vec<(&'static str, Fact)>,
+    ) -> Result<Event> {
+        self.event_by(caller.actor(), Some(caller.workspace), action, target, detail)
+    }
+
+    /// An event by anybody, the server included.
+    pub fn event_by(
+        &self,
+        actor: Actor,
+        workspace: Option<WorkspaceId>,
+        action: &'static str,
+        target: Target,
+        detail: Vec<(&'static str, Fact)>,
+    ) -> Result<Event> {
+        let at = self.clock.now();
+        let id = EventId::generate(at, self.random.as_ref())?;
+        Ok(Event { id, at, workspace, actor, action, target, detail })
+    }
+}

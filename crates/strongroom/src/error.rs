@@ -1,0 +1,160 @@
+//! Every way a use case can end without an answer. A variant is a choice a caller can make; the words are for the
+//! reader: what happened, why, what to do. None holds what was in an item, a key or a credential.
+
+use std::borrow::Cow;
+
+use jiff::Timestamp;
+
+use crate::{id::VaultId, store::StoreError};
+
+/// The result of every use case.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Why a use case refused. `http::error` maps each variant to a status once, `cli` to an exit code.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no such thing, or the caller may not know of it. The two look alike on purpose.
+    #[error("no such {0}")]
+    NotFound(&'static str),
+    /// The caller's role does not allow it.
+    #[error("{0}")]
+    Denied(Cow<'static, str>),
+    /// Nobody is signed in, or the session, token or link is no longer good.
+    #[error("{title}")]
+    NotSignedIn { code: &'static str, title: &'static str, fix: &'static str },
+    /// Signed in, but too long ago for this action.
+    #[error("this needs a fresh sign-in")]
+    StaleSignIn,
+    /// What was sent cannot be taken; one line for each field.
+    #[error("{}", .0.first().map_or("invalid", |field| &field.message))]
+    Invalid(Vec<FieldError>),
+    /// A rule of the workspace stands against it.
+    #[error("{title}")]
+    Conflict { code: &'static str, title: Cow<'static, str>, fix: Cow<'static, str> },
+    /// An edit without `If-Match`.
+    #[error("this edit must say which revision it changes")]
+    RevisionRequired,
+    /// Somebody else edited first.
+    #[error("revision {current} is current now")]
+    RevisionStale { current: u64 },
+    /// The vault's key cannot be used now.
+    #[error("{}", .0.title)]
+    KeyUnavailable(Box<KeyUnavailable>),
+    /// The vault or its credential failed its checks; each line names one.
+    #[error("the checks of the vault failed")]
+    ChecksFailed(Vec<strongroom_keys::CheckLine>),
+    /// Too many tries.
+    #[error("too many tries; wait {0} s")]
+    TooMany(u64),
+    /// The database refused.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Stored bytes are not what they should be: tampered with, or a defect of ours.
+    #[error("{what}")]
+    Integrity { code: &'static str, what: Cow<'static, str> },
+    /// Something of this machine: configuration, files, the random source.
+    #[error("{what}")]
+    Setup { what: Cow<'static, str>, fix: Cow<'static, str> },
+}
+
+/// What is wrong with one field that was sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FieldError {
+    pub field: Cow<'static, str>,
+    pub message: Cow<'static, str>,
+}
+
+/// Whether a key is denied, out of reach or wrong: the classes of `strongroom_keys`, as a vault's state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unavailable {
+    /// The provider refused: the vault is dark until it allows again. HTTP 423.
+    Dark,
+    /// The provider is out of reach and no lease is left. HTTP 503.
+    Outage,
+    /// The provider answered what must not be. HTTP 500, with an alarm.
+    Fault,
+}
+
+/// Why a vault cannot be read, for people: the same words on every page, in the API and in the command line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyUnavailable {
+    pub vault: VaultId,
+    pub vault_name: String,
+    pub class: Unavailable,
+    /// Stable, such as `key.disabled`.
+    pub code: String,
+    /// *Key disabled*, *Access removed* …
+    pub title: String,
+    pub detail: String,
+    pub fix: String,
+    pub since: Timestamp,
+    pub azure_request_id: Option<String>,
+}
+
+impl Error {
+    /// One field, one message.
+    pub fn field(field: impl Into<Cow<'static, str>>, message: impl Into<Cow<'static, str>>) -> Self {
+        Self::Invalid(vec![FieldError { field: field.into(), message: message.into() }])
+    }
+
+    /// A rule that stands against the request.
+    pub fn conflict(
+        code: &'static str,
+        title: impl Into<Cow<'static, str>>,
+        fix: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self::Conflict { code, title: title.into(), fix: fix.into() }
+    }
+
+    /// Stored bytes that fail their own proof.
+    pub fn integrity(code: &'static str, what: impl Into<Cow<'static, str>>) -> Self {
+        Self::Integrity { code, what: what.into() }
+    }
+
+    /// The operating system gave no randomness.
+    pub fn random() -> Self {
+        Self::Setup {
+            what: "the operating system's random source failed".into(),
+            fix: "Restart the server; if it happens again, the machine is broken.".into(),
+        }
+    }
+
+    /// The stable code that the API, the audit log and the pages carry.
+    pub fn code(&self) -> &str {
+        match self {
+            Self::NotFound(_) => "not_found",
+            Self::Denied(_) => "denied",
+            Self::NotSignedIn { code, .. } | Self::Conflict { code, .. } | Self::Integrity { code, .. } => code,
+            Self::StaleSignIn => "signin.fresh_required",
+            Self::Invalid(_) => "invalid",
+            Self::RevisionRequired => "revision.required",
+            Self::RevisionStale { .. } => "revision.stale",
+            Self::KeyUnavailable(key) => &key.code,
+            Self::ChecksFailed(_) => "vault.checks_failed",
+            Self::TooMany(_) => "too_many",
+            Self::Store(error) => error.code(),
+            Self::Setup { .. } => "setup",
+        }
+    }
+
+    /// What the reader can do about it.
+    pub fn fix(&self) -> Cow<'_, str> {
+        match self {
+            Self::NotFound(_) => "Check the address or the id; it may have been deleted, or not be shared with you.".into(),
+            Self::Denied(_) => "Ask an Owner, Super Admin or Admin of the workspace, or the item's owner.".into(),
+            Self::NotSignedIn { fix, .. } => (*fix).into(),
+            Self::StaleSignIn => "Sign in again, then repeat what you did.".into(),
+            Self::Invalid(_) => "Correct what is named and send it again.".into(),
+            Self::Conflict { fix, .. } | Self::Setup { fix, .. } => fix.as_ref().into(),
+            Self::RevisionRequired => "Send the header If-Match with the revision you read, in quotes.".into(),
+            Self::RevisionStale { .. } => "Read it again, look at what changed, and repeat your edit.".into(),
+            Self::KeyUnavailable(key) => key.fix.as_str().into(),
+            Self::ChecksFailed(_) => "Mend the first failed line, then try again.".into(),
+            Self::TooMany(seconds) => format!("Wait {seconds} s and try again.").into(),
+            Self::Store(error) => error.fix().into(),
+            Self::Integrity { .. } => {
+                "Nothing was changed. Run `strongroom audit verify --state` on the server and keep its report.".into()
+            }
+        }
+    }
+}

@@ -1,0 +1,372 @@
+//! Vault keys in memory: leases, canaries, denials. The only place where an unwrapped vault key lives.
+//!
+//! A lease runs from the start of the unwrap that gave it, on boot time and on the wall clock, whichever ends first.
+//! However many readers wait, one unwrap runs; it belongs to the keyring, so that a reader who gives up hurts nobody.
+//! Canaries unwrap for real every [`CANARY_PAUSE`], so that a denial bites and ends within seconds.
+
+mod canary;
+mod marks;
+mod record;
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::{
+    FutureExt,
+    future::{BoxFuture, Shared},
+};
+use jiff::Timestamp;
+use strongroom_envelope::{InstanceKeys, Random, VaultKey, digest, read_wrap_record};
+use strongroom_keys::{Class, INTERACTIVE, KeyFailure, KeyProvider, TokenUse, Unwrapped, azure::AzureKeys};
+use tokio::sync::broadcast;
+
+pub use self::{
+    canary::CANARY_PAUSE,
+    record::{KeyRecord, ProviderRow, Strategy},
+};
+use self::{marks::Mark, record::load};
+use crate::{
+    audit::{Actor, Event, Fact, Target},
+    clock::Clock,
+    error::{Error, KeyUnavailable, Result, Unavailable},
+    id::{EventId, LeaseId, NodeId, ProviderId, VaultId},
+    store::Store,
+};
+
+/// How long the failure of an outage answers for new readers too, so that they do not all ask again.
+const SHARED_FAILURE: Duration = Duration::from_secs(1);
+
+/// Every vault key that this process may use now, and why it may not use others.
+pub struct Keyring {
+    store: Arc<Store>,
+    azure: Arc<AzureKeys>,
+    keys: Arc<InstanceKeys>,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+    node: NodeId,
+    state: Mutex<State>,
+    /// Vaults that went dark or came back, for open pages.
+    changes: broadcast::Sender<VaultId>,
+}
+
+/// One generation of one vault.
+type Slot = (VaultId, u32);
+type Flight = Shared<BoxFuture<'static, std::result::Result<Arc<Lease>, Arc<Error>>>>;
+
+#[derive(Default)]
+struct State {
+    leases: HashMap<Slot, Arc<Lease>>,
+    flights: HashMap<Slot, Flight>,
+    /// The last failure of an outage or fault, and when (since boot) it was.
+    failures: HashMap<Slot, (Duration, Arc<Error>)>,
+    /// Vaults whose last answer was an outage or a fault.
+    troubled: HashSet<VaultId>,
+    marks: HashMap<VaultId, Mark>,
+    /// When (since boot) Entra first refused a vault's credential.
+    refused_since: HashMap<VaultId, Duration>,
+    /// The last time each vault's key answered.
+    answered: HashMap<VaultId, Timestamp>,
+    providers: HashMap<ProviderId, (u64, Arc<dyn KeyProvider>)>,
+    /// The latest wall clock seen: one that jumps back ends every lease.
+    latest: Option<Timestamp>,
+}
+
+/// An unwrapped vault key that may be used until it ends or is purged.
+pub struct Lease {
+    pub id: LeaseId,
+    pub vault: VaultId,
+    pub generation: u32,
+    key: VaultKey,
+    ends_wall: Timestamp,
+    ends_boot: Duration,
+    purged: AtomicBool,
+    used: AtomicBool,
+}
+
+impl Lease {
+    /// The key, for wrapping and unwrapping data keys.
+    pub fn vault_key(&self) -> &VaultKey {
+        &self.key
+    }
+
+    fn live(&self, clock: &dyn Clock) -> bool {
+        !self.purged.load(Ordering::Acquire) && clock.since_boot() < self.ends_boot && clock.now() < self.ends_wall
+    }
+}
+
+impl Keyring {
+    pub fn new(
+        store: Arc<Store>,
+        azure: Arc<AzureKeys>,
+        keys: Arc<InstanceKeys>,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+        node: NodeId,
+    ) -> Self {
+        let changes = broadcast::Sender::new(64);
+        Self { store, azure, keys, clock, random, node, state: Mutex::default(), changes }
+    }
+
+    /// The vault key of one generation, from memory or by one unwrap, however many ask at once.
+    pub async fn lease(self: &Arc<Self>, vault: VaultId, generation: u32) -> Result<Arc<Lease>> {
+        let slot = (vault, generation);
+        let flight = {
+            let mut state = self.state();
+            self.notice_time(&mut state);
+            if let Some(mark) = state.marks.get(&vault) {
+                return Err(Error::KeyUnavailable(Box::new(mark.explained())));
+            }
+            if let Some(lease) = state.leases.get(&slot).filter(|lease| lease.live(self.clock.as_ref())) {
+                lease.used.store(true, Ordering::Relaxed);
+                return Ok(Arc::clone(lease));
+            }
+            if let Some((at, error)) = state.failures.get(&slot)
+                && self.clock.since_boot() < *at + SHARED_FAILURE
+            {
+                return Err(again(error));
+            }
+            match state.flights.get(&slot) {
+                Some(flight) => flight.clone(),
+                None => self.depart(&mut state, slot),
+            }
+        };
+        match tokio::time::timeout(INTERACTIVE, flight).await {
+            Ok(Ok(lease)) => Ok(lease),
+            Ok(Err(error)) => Err(again(&error)),
+            Err(_) => Err(self.too_slow(vault)),
+        }
+    }
+
+    /// Before plaintext leaves: the lease it was opened under still stands. Refuses what a denial has overtaken.
+    pub fn still_leased(&self, lease: &Lease) -> Result<()> {
+        if lease.live(self.clock.as_ref()) {
+            return Ok(());
+        }
+        match self.state().marks.get(&lease.vault) {
+            Some(mark) => Err(Error::KeyUnavailable(Box::new(mark.explained()))),
+            None => Err(self.too_slow(lease.vault)),
+        }
+    }
+
+    /// Why the vault is dark, if it is.
+    pub fn dark(&self, vault: VaultId) -> Option<KeyUnavailable> {
+        self.state().marks.get(&vault).map(Mark::explained)
+    }
+
+    /// When the vault's key last answered, as far as this process knows.
+    pub fn last_answer(&self, vault: VaultId) -> Option<Timestamp> {
+        self.state().answered.get(&vault).copied()
+    }
+
+    /// Tells of vaults that went dark or came back.
+    pub fn watch(&self) -> broadcast::Receiver<VaultId> {
+        self.changes.subscribe()
+    }
+
+    /// Forgets every key, as at shutdown.
+    pub fn purge_all(&self) {
+        let mut state = self.state();
+        for (_, lease) in state.leases.drain() {
+            lease.purged.store(true, Ordering::Release);
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no holder panics")
+    }
+
+    /// A wall clock that jumped back could stretch a lease: every lease ends.
+    fn notice_time(&self, state: &mut State) {
+        let now = self.clock.now();
+        if state.latest.is_some_and(|latest| now < latest) {
+            for (_, lease) in state.leases.drain() {
+                lease.purged.store(true, Ordering::Release);
+            }
+        }
+        state.latest = Some(now);
+    }
+
+    /// Starts the unwrap of a slot in a task of the keyring's own.
+    fn depart(self: &Arc<Self>, state: &mut State, slot: Slot) -> Flight {
+        let keyring = Arc::clone(self);
+        let task = tokio::spawn(async move {
+            let landed = keyring.unwrap(slot, TokenUse::Cached, INTERACTIVE).await.map_err(Arc::new);
+            let mut state = keyring.state();
+            state.flights.remove(&slot);
+            if let Err(error) = &landed {
+                let at = keyring.clock.since_boot();
+                state.failures.insert(slot, (at, Arc::clone(error)));
+            }
+            landed
+        });
+        let flight = task
+            .map(|joined| joined.unwrap_or_else(|_| Err(Arc::new(Error::integrity("key.task", "an unwrap ended in a panic")))))
+            .boxed()
+            .shared();
+        state.flights.insert(slot, flight.clone());
+        flight
+    }
+
+    /// One unwrap: read and prove the rows, ask the provider, record it, install the lease.
+    async fn unwrap(&self, (vault, generation): Slot, token: TokenUse, deadline: Duration) -> Result<Arc<Lease>> {
+        let record = self.record(vault, generation).await?;
+        let provider = self.provider(&record)?;
+        let started = (self.clock.now(), self.clock.since_boot());
+        let answer = provider.unwrap_key(&record.kid, &record.wrapped, token, deadline).await;
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(failure) => return Err(self.failed(&record, failure, started.1).await),
+        };
+        let key = match read_wrap_record(&answer.record, &record.place()) {
+            Ok(key) => key,
+            Err(error) => return Err(self.faulty(&record, &error).await),
+        };
+        let lease = self.lease_of(&record, key, started)?;
+        let event = self.unwrap_event(&record, &lease, &answer)?;
+        self.store.write(move |tx| tx.record(&event)).await?;
+        self.install(&record, lease, started.1).await
+    }
+
+    async fn record(&self, vault: VaultId, generation: u32) -> Result<KeyRecord> {
+        let keys = Arc::clone(&self.keys);
+        self.store.read(move |tx| load(tx, &keys, vault, generation)).await
+    }
+
+    /// The provider of a record; kept while its row stays as it is, because it holds a token worth keeping.
+    fn provider(&self, record: &KeyRecord) -> Result<Arc<dyn KeyProvider>> {
+        let row = &record.provider;
+        if let Some((revision, provider)) = self.state().providers.get(&row.id)
+            && *revision == row.revision
+        {
+            return Ok(Arc::clone(provider));
+        }
+        let provider = record::connect(row, &self.azure, &self.keys, &self.random)?;
+        self.state().providers.insert(row.id, (row.revision, Arc::clone(&provider)));
+        Ok(provider)
+    }
+
+    fn lease_of(&self, record: &KeyRecord, key: VaultKey, started: (Timestamp, Duration)) -> Result<Lease> {
+        let length = Duration::from_secs(record.lease_seconds.into());
+        Ok(Lease {
+            id: LeaseId::generate(started.0, self.random.as_ref())?,
+            vault: record.vault,
+            generation: record.generation,
+            key,
+            ends_wall: started.0 + length,
+            ends_boot: started.1 + length,
+            purged: AtomicBool::new(false),
+            used: AtomicBool::new(true),
+        })
+    }
+
+    /// Installs a lease unless a denial is newer than the start of its unwrap.
+    async fn install(&self, record: &KeyRecord, lease: Lease, started: Duration) -> Result<Arc<Lease>> {
+        self.succeeded(record, started).await?;
+        let mut state = self.state();
+        if let Some(mark) = state.marks.get(&record.vault) {
+            return Err(Error::KeyUnavailable(Box::new(mark.explained())));
+        }
+        let lease = Arc::new(lease);
+        let slot = (record.vault, record.generation);
+        state.failures.remove(&slot);
+        state.leases.insert(slot, Arc::clone(&lease));
+        Ok(lease)
+    }
+
+    /// A canary's unwrap replaces a lease past its half that was used since it began; an unused one lapses.
+    async fn renew(
+        &self,
+        record: &KeyRecord,
+        key: VaultKey,
+        started: (Timestamp, Duration),
+        answer: &Unwrapped,
+    ) -> Result<()> {
+        let slot = (record.vault, record.generation);
+        let half = Duration::from_secs(record.lease_seconds.into()) / 2;
+        let due = |lease: &&Arc<Lease>| lease.used.load(Ordering::Relaxed) && started.1 + half > lease.ends_boot;
+        if self.state().leases.get(&slot).filter(due).is_none() {
+            return Ok(());
+        }
+        let lease = self.lease_of(record, key, started)?;
+        lease.used.store(false, Ordering::Relaxed);
+        let event = self.unwrap_event(record, &lease, answer)?;
+        self.store.write(move |tx| tx.record(&event)).await?;
+        let mut state = self.state();
+        if !state.marks.contains_key(&record.vault) {
+            state.leases.insert(slot, Arc::new(lease));
+        }
+        Ok(())
+    }
+
+    fn unwrap_event(&self, record: &KeyRecord, lease: &Lease, answer: &Unwrapped) -> Result<Event> {
+        let mut detail = record.facts();
+        detail.push(("lease", lease.id.0.into()));
+        if let Some(receipt) = answer.receipts.last() {
+            detail.push(("request", receipt.our_request_id.into()));
+            detail.push(("ms", Fact::Number(u64::try_from(receipt.latency.as_millis()).unwrap_or(u64::MAX))));
+            if let Some(id) = &receipt.azure_request_id {
+                detail.push(("azure_request", id.as_str().into()));
+            }
+        }
+        self.event(record, "key.unwrap", detail)
+    }
+
+    fn event(&self, record: &KeyRecord, action: &'static str, detail: Vec<(&'static str, Fact)>) -> Result<Event> {
+        let at = self.clock.now();
+        let id = EventId::generate(at, self.random.as_ref())?;
+        let target = Target::Vault(record.vault);
+        Ok(Event { id, at, workspace: Some(record.workspace), actor: Actor::System, action, target, detail })
+    }
+
+    fn too_slow(&self, vault: VaultId) -> Error {
+        let code = strongroom_keys::Code::Timeout;
+        Error::KeyUnavailable(Box::new(KeyUnavailable {
+            vault,
+            vault_name: String::new(),
+            class: Unavailable::Outage,
+            code: code.as_str().into(),
+            title: code.title().into(),
+            detail: "The key's answer did not arrive while this request waited.".into(),
+            fix: code.fix().into(),
+            since: self.clock.now(),
+            azure_request_id: None,
+        }))
+    }
+}
+
+impl KeyRecord {
+    /// What every key event says of the wrap it used.
+    pub fn facts(&self) -> Vec<(&'static str, Fact)> {
+        vec![
+            ("generation", self.generation.into()),
+            ("kid", self.kid.to_string().into()),
+            ("wrap_digest", Fact::Bytes(digest(&self.wrapped).to_vec())),
+        ]
+    }
+}
+
+/// One failure told to several readers.
+fn again(error: &Error) -> Error {
+    match error {
+        Error::KeyUnavailable(key) => Error::KeyUnavailable(key.clone()),
+        Error::Store(error) => Error::Store(error.clone()),
+        Error::NotFound(what) => Error::NotFound(what),
+        Error::Integrity { code, what } => Error::Integrity { code, what: what.clone() },
+        other => Error::integrity("key.unwrap", other.to_string()),
+    }
+}
+
+/// A failure's class as the state of a vault.
+fn unavailable(failure: &KeyFailure) -> Unavailable {
+    match failure.class {
+        Class::Denial | Class::Refused => Unavailable::Dark,
+        Class::Outage => Unavailable::Outage,
+        Class::Fault => Unavailable::Fault,
+    }
+}

@@ -1,0 +1,301 @@
+//! The database: SQLite or PostgreSQL, by URL. SQL is written once, in the nouns' own modules; this folder is the
+//! only place that knows one engine from the other (`sqlite.rs`, `postgres.rs`).
+//!
+//! A transaction is a plain function over [`Tx`]. It cannot wait for a network call, because it cannot wait for
+//! anything: that is invariant 3 as a type. It may run more than once (PostgreSQL asks for retries), so it takes
+//! bytes that are already sealed and changes nothing outside of the database.
+
+mod postgres;
+mod sqlite;
+mod value;
+
+use std::{sync::Arc, time::Duration};
+
+use strongroom_envelope::InstanceKeys;
+use tokio::sync::oneshot;
+
+pub use self::value::{FromColumn, Param, Row};
+use crate::{
+    audit::{Chain, Event},
+    error::{Error, Result},
+    id::{BootId, NodeId},
+};
+
+/// The schema this program writes. An older one is brought forward at start, a newer one is refused.
+pub const SCHEMA: i64 = 1;
+const MIGRATIONS: &[&str] = &[include_str!("../../migrations/0001_first.sql")];
+
+/// An open database.
+pub struct Store {
+    engine: Engine,
+}
+
+enum Engine {
+    Sqlite(sqlite::Sqlite),
+    Postgres(postgres::Postgres),
+}
+
+/// Who writes audit events: every writer of the store starts one chain under these.
+#[derive(Clone)]
+pub struct Writer {
+    pub node: NodeId,
+    pub keys: Arc<InstanceKeys>,
+    /// Called once per writer for a fresh [`BootId`].
+    pub boot: Arc<dyn Fn() -> Result<BootId> + Send + Sync>,
+}
+
+/// What the database said no with.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StoreError {
+    #[error("this value is taken already")]
+    Taken,
+    #[error("the database asks for a retry")]
+    Retry,
+    #[error("the disk that holds the database is full")]
+    Full,
+    #[error("the database cannot be written: it is read-only")]
+    ReadOnly,
+    #[error("another server has this database open: {0}")]
+    InUse(String),
+    #[error("the database has schema {found}, made by a newer Strongroom; this one knows schema {SCHEMA}")]
+    NewerSchema { found: i64 },
+    #[error("the database cannot be reached: {0}")]
+    Unreachable(String),
+    #[error("the database failed: {0}")]
+    Failed(String),
+}
+
+impl StoreError {
+    /// Stable, for the API and the log.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Taken => "store.taken",
+            Self::Retry => "store.busy",
+            Self::Full => "store.full",
+            Self::ReadOnly => "store.read_only",
+            Self::InUse(_) => "store.in_use",
+            Self::NewerSchema { .. } => "store.newer_schema",
+            Self::Unreachable(_) => "store.unreachable",
+            Self::Failed(_) => "store.failed",
+        }
+    }
+
+    /// What an operator can do about it.
+    pub fn fix(&self) -> &'static str {
+        match self {
+            Self::Taken => "Choose another.",
+            Self::Retry => "Try again in a moment.",
+            Self::Full => "Free space on that disk. Nothing acknowledged was lost; reading goes on where it needs no audit event.",
+            Self::ReadOnly => "Give the server's user the right to write the database file and its folder.",
+            Self::InUse(_) => "Stop the other server, or use PostgreSQL, which takes several.",
+            Self::NewerSchema { .. } => "Start the newer Strongroom again, or restore the backup made before the upgrade.",
+            Self::Unreachable(_) => "Check `database.url` and that the database runs.",
+            Self::Failed(_) => "See the server's log.",
+        }
+    }
+}
+
+/// One transaction.
+pub struct Tx<'a> {
+    inner: Inner<'a>,
+    chain: Option<&'a mut Chain>,
+}
+
+enum Inner<'a> {
+    Sqlite(&'a rusqlite::Connection),
+    Postgres(&'a mut postgres::Session),
+}
+
+impl Store {
+    /// Opens `sqlite:PATH` or `postgres://…`, brings the schema forward and starts the writers.
+    pub fn open(url: &str, writer: Writer) -> Result<Self> {
+        let engine = if let Some(path) = url.strip_prefix("sqlite:") {
+            Engine::Sqlite(sqlite::Sqlite::open(path.trim_start_matches("//").as_ref(), writer)?)
+        } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            Engine::Postgres(postgres::Postgres::open(url, writer)?)
+        } else {
+            return Err(Error::Setup {
+                what: "database.url names no engine that Strongroom knows".into(),
+                fix: "Use sqlite:PATH or postgres://USER@HOST/NAME.".into(),
+            });
+        };
+        Ok(Self { engine })
+    }
+
+    /// Runs `work` on one snapshot. On SQLite it runs on the calling thread: ask for a page of rows, not for a table.
+    pub async fn read<T: Send + 'static>(
+        &self,
+        work: impl Fn(&mut Tx<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        match &self.engine {
+            Engine::Sqlite(engine) => engine.read(&work),
+            Engine::Postgres(engine) => {
+                let (job, answer) = TypedJob::new(work);
+                engine.read(job)?;
+                answered(answer).await
+            }
+        }
+    }
+
+    /// Runs `work` in one transaction and returns once it is durable. Several may share one flush of the disk.
+    pub async fn write<T: Send + 'static>(
+        &self,
+        work: impl Fn(&mut Tx<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (job, answer) = TypedJob::new(work);
+        match &self.engine {
+            Engine::Sqlite(engine) => engine.write(job)?,
+            Engine::Postgres(engine) => engine.write(job)?,
+        }
+        answered(answer).await
+    }
+
+    /// What to call the engine in pages and logs.
+    pub fn engine_name(&self) -> &'static str {
+        match self.engine {
+            Engine::Sqlite(_) => "SQLite",
+            Engine::Postgres(_) => "PostgreSQL",
+        }
+    }
+}
+
+impl Tx<'_> {
+    /// Runs a statement; returns how many rows it touched. Parameters are `$1`, `$2` … in the order of `params`.
+    pub fn execute(&mut self, sql: &str, params: &[Param<'_>]) -> Result<u64> {
+        match &mut self.inner {
+            Inner::Sqlite(connection) => sqlite::execute(connection, sql, params),
+            Inner::Postgres(session) => session.execute(sql, params),
+        }
+    }
+
+    /// Every row, through `map`.
+    pub fn all<T>(
+        &mut self,
+        sql: &str,
+        params: &[Param<'_>],
+        map: impl FnMut(&Row<'_>) -> Result<T>,
+    ) -> Result<Vec<T>> {
+        match &mut self.inner {
+            Inner::Sqlite(connection) => sqlite::all(connection, sql, params, map),
+            Inner::Postgres(session) => session.all(sql, params, map),
+        }
+    }
+
+    /// The first row, if there is one.
+    pub fn first<T>(
+        &mut self,
+        sql: &str,
+        params: &[Param<'_>],
+        map: impl FnMut(&Row<'_>) -> Result<T>,
+    ) -> Result<Option<T>> {
+        Ok(self.all(sql, params, map)?.into_iter().next())
+    }
+
+    /// As [`Tx::first`], and nobody else changes that row before this transaction ends.
+    pub fn first_locked<T>(
+        &mut self,
+        sql: &str,
+        params: &[Param<'_>],
+        map: impl FnMut(&Row<'_>) -> Result<T>,
+    ) -> Result<Option<T>> {
+        match self.inner {
+            // SQLite has one writer: a write transaction holds every row.
+            Inner::Sqlite(_) => self.first(sql, params, map),
+            Inner::Postgres(_) => self.first(&format!("{sql} FOR UPDATE"), params, map),
+        }
+    }
+
+    /// The number in the first column of the first row; 0 without one.
+    pub fn count(&mut self, sql: &str, params: &[Param<'_>]) -> Result<u64> {
+        let count = self.first(sql, params, |row| row.get::<i64>(0))?.unwrap_or(0);
+        Ok(u64::try_from(count).unwrap_or(0))
+    }
+
+    /// Appends an audit event to this writer's chain; it stands or falls with the transaction.
+    pub fn record(&mut self, event: &Event) -> Result<()> {
+        let chain = self.chain.take().ok_or(StoreError::ReadOnly)?;
+        let result = chain.append(self, event);
+        self.chain = Some(chain);
+        result
+    }
+}
+
+/// A transaction waiting for its turn: run once or more, then told how the commit went.
+trait Job: Send {
+    /// True when the transaction should be committed.
+    fn run(&mut self, tx: &mut Tx<'_>) -> std::result::Result<bool, StoreError>;
+    fn finish(self: Box<Self>, committed: std::result::Result<(), StoreError>);
+}
+
+struct TypedJob<T, F> {
+    work: F,
+    outcome: Option<Result<T>>,
+    reply: oneshot::Sender<Result<T>>,
+}
+
+impl<T, F> TypedJob<T, F>
+where
+    T: Send + 'static,
+    F: Fn(&mut Tx<'_>) -> Result<T> + Send + 'static,
+{
+    fn new(work: F) -> (Box<dyn Job>, oneshot::Receiver<Result<T>>) {
+        let (reply, answer) = oneshot::channel();
+        (Box::new(Self { work, outcome: None, reply }), answer)
+    }
+}
+
+impl<T, F> Job for TypedJob<T, F>
+where
+    T: Send + 'static,
+    F: Fn(&mut Tx<'_>) -> Result<T> + Send + 'static,
+{
+    fn run(&mut self, tx: &mut Tx<'_>) -> std::result::Result<bool, StoreError> {
+        // A defect in one request must not end the writer that all requests share.
+        let work = std::panic::AssertUnwindSafe(|| (self.work)(tx));
+        let outcome = std::panic::catch_unwind(work)
+            .unwrap_or_else(|_| Err(StoreError::Failed("a transaction panicked".into()).into()));
+        if let Err(Error::Store(StoreError::Retry)) = outcome {
+            return Err(StoreError::Retry);
+        }
+        let commit = outcome.is_ok();
+        self.outcome = Some(outcome);
+        Ok(commit)
+    }
+
+    fn finish(mut self: Box<Self>, committed: std::result::Result<(), StoreError>) {
+        let outcome = match (committed, self.outcome.take()) {
+            (Ok(()), Some(outcome)) | (Err(_), Some(outcome @ Err(_))) => outcome,
+            (Err(error), _) => Err(error.into()),
+            (Ok(()), None) => Err(StoreError::Failed("a transaction never ran".into()).into()),
+        };
+        // Nobody waits any more: the request was given up.
+        let _ = self.reply.send(outcome);
+    }
+}
+
+async fn answered<T>(answer: oneshot::Receiver<Result<T>>) -> Result<T> {
+    answer.await.unwrap_or_else(|_| Err(StoreError::Unreachable("the store is shutting down".into()).into()))
+}
+
+/// Brings an open database to [`SCHEMA`]; the same steps on both engines.
+fn migrate(tx: &mut Tx<'_>, batch: impl Fn(&mut Tx<'_>, &str) -> Result<()>, exists: bool) -> Result<()> {
+    let found = if exists {
+        let text = tx.first("SELECT value FROM meta WHERE name = 'schema'", &[], |row| row.get::<String>(0))?;
+        text.and_then(|text| text.parse().ok()).unwrap_or(0)
+    } else {
+        0
+    };
+    if found > SCHEMA {
+        return Err(StoreError::NewerSchema { found }.into());
+    }
+    for (index, sql) in MIGRATIONS.iter().enumerate().skip(usize::try_from(found).unwrap_or(0)) {
+        batch(tx, sql)?;
+        let schema = (index + 1).to_string();
+        tx.execute("DELETE FROM meta WHERE name = 'schema'", &[])?;
+        tx.execute("INSERT INTO meta (name, value) VALUES ('schema', $1)", &[Param::Text(&schema)])?;
+    }
+    Ok(())
+}
+
+/// How long a transaction may wait for a lock before it is told to try again.
+const LOCK_WAIT: Duration = Duration::from_secs(5);

@@ -1,0 +1,229 @@
+//! PostgreSQL, and engines that speak its protocol: a few threads with a connection each, SERIALIZABLE writes that
+//! are retried when the engine asks (SQLSTATE 40001), statements prepared once per connection.
+
+use std::{collections::HashMap, error::Error as StdError, thread::JoinHandle, time::Duration};
+
+use crossbeam_channel::{Receiver, Sender};
+use postgres::{Client, NoTls, Statement, error::SqlState, types};
+use postgres_types::{IsNull, ToSql, Type, private::BytesMut, to_sql_checked};
+
+use super::{Inner, Job, LOCK_WAIT, Param, Row, StoreError, Tx, Writer, migrate};
+use crate::{
+    audit::Chain,
+    error::{Error, Result},
+};
+
+/// Connections that write, and as many that read.
+const LANES: usize = 8;
+/// Tries of one transaction before the caller is told that the database is busy.
+const TRIES: u32 = 12;
+
+pub(super) struct Postgres {
+    writes: Option<Sender<Box<dyn Job>>>,
+    reads: Option<Sender<Box<dyn Job>>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Postgres {
+    pub(super) fn open(url: &str, writer: Writer) -> Result<Self> {
+        let config: postgres::Config = url.parse().map_err(|error: postgres::Error| Error::Setup {
+            what: format!("database.url cannot be read: {error}").into(),
+            fix: "Write it as postgres://USER:PASSWORD@HOST:PORT/NAME.".into(),
+        })?;
+        let mut session = Session::connect(&config)?;
+        session.prepare_schema()?;
+        let (writes, write_queue) = crossbeam_channel::unbounded();
+        let (reads, read_queue) = crossbeam_channel::unbounded();
+        let mut threads = Vec::new();
+        for _ in 0..LANES {
+            let lane = Lane { config: config.clone(), session: None, chain: Some(Chain::start(&writer)?) };
+            threads.push(spawn(lane, write_queue.clone())?);
+            let lane = Lane { config: config.clone(), session: None, chain: None };
+            threads.push(spawn(lane, read_queue.clone())?);
+        }
+        Ok(Self { writes: Some(writes), reads: Some(reads), threads })
+    }
+
+    pub(super) fn read(&self, job: Box<dyn Job>) -> Result<()> {
+        send(self.reads.as_ref(), job)
+    }
+
+    pub(super) fn write(&self, job: Box<dyn Job>) -> Result<()> {
+        send(self.writes.as_ref(), job)
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        self.writes = None;
+        self.reads = None;
+        for thread in self.threads.drain(..) {
+            // It ends once its queue is empty; a panic there has been reported already.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// One connection and, if it writes, its own chain of audit events: chains never wait for each other.
+struct Lane {
+    config: postgres::Config,
+    session: Option<Session>,
+    chain: Option<Chain>,
+}
+
+impl Lane {
+    fn serve(mut self, queue: &Receiver<Box<dyn Job>>) {
+        while let Ok(mut job) = queue.recv() {
+            let mut done = self.attempt(job.as_mut());
+            let mut tries = 1;
+            while matches!(done, Err(StoreError::Retry)) && tries < TRIES {
+                std::thread::sleep(Duration::from_millis(1 << tries.min(6)));
+                done = self.attempt(job.as_mut());
+                tries += 1;
+            }
+            job.finish(done);
+        }
+    }
+
+    fn attempt(&mut self, job: &mut dyn Job) -> std::result::Result<(), StoreError> {
+        let mut session = match self.session.take().filter(|session| !session.client.is_closed()) {
+            Some(session) => session,
+            None => Session::connect(&self.config)?,
+        };
+        let mut chain = self.chain.clone();
+        let begin = if chain.is_some() {
+            "BEGIN ISOLATION LEVEL SERIALIZABLE"
+        } else {
+            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+        };
+        session.command(begin)?;
+        let keep = job.run(&mut Tx { inner: Inner::Postgres(&mut session), chain: chain.as_mut() });
+        let done = match keep {
+            Ok(true) => session.command("COMMIT").inspect(|()| self.chain = chain),
+            Ok(false) => session.command("ROLLBACK"),
+            Err(error) => Err(error),
+        };
+        if done.is_err() {
+            // The first error is the one to report.
+            let _ = session.command("ROLLBACK");
+        }
+        self.session = Some(session);
+        done
+    }
+}
+
+/// A connection with its prepared statements.
+pub(super) struct Session {
+    client: Client,
+    statements: HashMap<String, Statement>,
+}
+
+impl Session {
+    fn connect(config: &postgres::Config) -> std::result::Result<Self, StoreError> {
+        let mut config = config.clone();
+        config.connect_timeout(LOCK_WAIT).application_name("strongroom");
+        let mut client = config.connect(NoTls).map_err(|error| match refused(&error) {
+            StoreError::Failed(text) => StoreError::Unreachable(text),
+            other => other,
+        })?;
+        let limits = format!("SET lock_timeout = {}", LOCK_WAIT.as_millis());
+        client.batch_execute(&limits).map_err(|error| refused(&error))?;
+        Ok(Self { client, statements: HashMap::new() })
+    }
+
+    fn prepare_schema(&mut self) -> Result<()> {
+        self.command("BEGIN ISOLATION LEVEL SERIALIZABLE")?;
+        let found = "SELECT 1 FROM information_schema.tables WHERE table_schema = current_schema() \
+                     AND table_name = 'meta'";
+        let exists = !self.client.query(found, &[]).map_err(|error| refused(&error))?.is_empty();
+        let mut tx = Tx { inner: Inner::Postgres(self), chain: None };
+        migrate(
+            &mut tx,
+            |tx, sql| match &mut tx.inner {
+                Inner::Postgres(session) => session.command(sql).map_err(Into::into),
+                Inner::Sqlite(_) => unreachable!("this file makes PostgreSQL transactions only"),
+            },
+            exists,
+        )?;
+        self.command("COMMIT").map_err(Into::into)
+    }
+
+    fn command(&mut self, sql: &str) -> std::result::Result<(), StoreError> {
+        self.client.batch_execute(sql).map_err(|error| refused(&error))
+    }
+
+    pub(super) fn execute(&mut self, sql: &str, params: &[Param<'_>]) -> Result<u64> {
+        let statement = self.statement(sql)?;
+        let params: Vec<&(dyn ToSql + Sync)> = params.iter().map(|param| param as _).collect();
+        self.client.execute(&statement, &params).map_err(|error| refused(&error).into())
+    }
+
+    pub(super) fn all<T>(
+        &mut self,
+        sql: &str,
+        params: &[Param<'_>],
+        mut map: impl FnMut(&Row<'_>) -> Result<T>,
+    ) -> Result<Vec<T>> {
+        let statement = self.statement(sql)?;
+        let params: Vec<&(dyn ToSql + Sync)> = params.iter().map(|param| param as _).collect();
+        let rows = self.client.query(&statement, &params).map_err(|error| refused(&error))?;
+        rows.iter().map(|row| map(&Row::Postgres(row))).collect()
+    }
+
+    fn statement(&mut self, sql: &str) -> Result<Statement> {
+        if let Some(statement) = self.statements.get(sql) {
+            return Ok(statement.clone());
+        }
+        let statement = self.client.prepare(sql).map_err(|error| refused(&error))?;
+        self.statements.insert(sql.to_owned(), statement.clone());
+        Ok(statement)
+    }
+}
+
+impl ToSql for Param<'_> {
+    fn to_sql(
+        &self,
+        kind: &Type,
+        out: &mut BytesMut,
+    ) -> std::result::Result<IsNull, Box<dyn StdError + Sync + Send>> {
+        match self {
+            Self::Null => Ok(IsNull::Yes),
+            Self::Int(value) => value.to_sql(kind, out),
+            Self::Text(value) => value.to_sql(kind, out),
+            Self::Bytes(value) => value.to_sql(kind, out),
+            Self::Id(value) => value.to_sql(kind, out),
+        }
+    }
+
+    fn accepts(kind: &Type) -> bool {
+        [Type::INT8, Type::TEXT, Type::VARCHAR, Type::BYTEA, Type::UUID].contains(kind)
+    }
+
+    to_sql_checked!();
+}
+
+/// Our word for PostgreSQL's error. `Display` of a database error carries its message, never row values (`DETAIL`).
+pub(super) fn refused(error: &postgres::Error) -> StoreError {
+    match error.code() {
+        Some(code) if *code == SqlState::UNIQUE_VIOLATION => StoreError::Taken,
+        Some(code) if [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED].contains(code) => {
+            StoreError::Retry
+        }
+        Some(code) if *code == SqlState::DISK_FULL => StoreError::Full,
+        Some(code) if *code == SqlState::READ_ONLY_SQL_TRANSACTION => StoreError::ReadOnly,
+        Some(code) => StoreError::Failed(format!("SQLSTATE {}", code.code())),
+        None => StoreError::Unreachable(error.to_string()),
+    }
+}
+
+fn spawn(lane: Lane, queue: Receiver<Box<dyn Job>>) -> Result<JoinHandle<()>> {
+    std::thread::Builder::new()
+        .name("store-lane".into())
+        .spawn(move || lane.serve(&queue))
+        .map_err(|error| StoreError::Failed(error.to_string()).into())
+}
+
+fn send(jobs: Option<&Sender<Box<dyn Job>>>, job: Box<dyn Job>) -> Result<()> {
+    let jobs = jobs.expect("taken only on drop");
+    jobs.send(job).map_err(|_| StoreError::Unreachable("the store is shutting down".into()).into())
+}
