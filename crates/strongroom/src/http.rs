@@ -1,0 +1,3 @@
+//! The server's two faces: JSON for machines, HTML for people.
+
+pub mod api;

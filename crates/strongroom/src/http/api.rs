@@ -1,0 +1,3 @@
+//! REST, version 1: `/api/v1`.
+
+pub mod types;

@@ -1,0 +1,735 @@
+//! The bodies of the REST API, shared by the server and by our own client.
+//!
+//! Requests refuse fields they do not know; answers may gain fields, so a client ignores those it does not know.
+//! Everything that a person typed into an item, its title and the names of its fields included, is `SecretText`.
+//! Times are RFC 3339 in UTC. Path: `/api/v1/workspaces/{workspace}/…`, where the workspace is a slug.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+use crate::secret_text::SecretText;
+
+// ---------------------------------------------------------------------------------------------- shared by all lists
+
+/// One page of a list.
+#[derive(Serialize, Deserialize, ToSchema)]
+pub struct Page<T> {
+    pub items: Vec<T>,
+    /// Pass it as `cursor` for the next page; absent on the last. Opaque.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_cursor: Option<String>,
+}
+
+/// The query of a list without filters of its own.
+#[derive(Default, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct PageQuery {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+    /// 1 to 200; 50 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u16>,
+}
+
+/// `application/problem+json` (RFC 9457). Never holds plaintext or a secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Problem {
+    /// A URI reference for the kind of problem.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// What happened.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// Stable, for programs: `key.disabled`, `item.not_found`, `signin.code_required` …
+    pub code: String,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// What to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fix: Option<String>,
+    /// Azure's `x-ms-request-id`, to be found in the customer's own Azure log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub azure_request_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<FieldError>,
+}
+
+/// One field of the request that was refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct FieldError {
+    /// Its path in the request: `azure.vault_url`, `fields.2.name`.
+    pub field: String,
+    pub message: String,
+}
+
+// ------------------------------------------------------------------------------------------------- sign-in, tokens
+
+/// `POST /api/v1/login`. Answers `LoginAnswer`, or the problem `signin.code_required`.
+#[derive(Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LoginRequest {
+    /// A slug; may be left out where the member belongs to one workspace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workspace: Option<String>,
+    pub email: String,
+    pub password: SecretText,
+    /// The six digits of the second factor, or a recovery code.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<SecretText>,
+    /// What the token is listed under: `strongroom CLI on maple`.
+    pub token_name: String,
+}
+
+#[derive(Serialize, Deserialize, ToSchema)]
+pub struct LoginAnswer {
+    /// `srm_…`; shown this once.
+    pub token: SecretText,
+    pub expires_at: Timestamp,
+    /// The slug of the workspace that it opens.
+    pub workspace: String,
+}
+
+/// One API token of the member who asks: `GET …/tokens`.
+#[derive(Serialize, Deserialize, ToSchema)]
+pub struct Token {
+    pub id: Uuid,
+    pub name: String,
+    pub created_at: Timestamp,
+    pub expires_at: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_used_at: Option<Timestamp>,
+}
+
+/// `POST …/tokens`.
+#[derive(Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateToken {
+    pub name: String,
+    /// 1 to 366; 90 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_in_days: Option<u16>,
+}
+
+#[derive(Serialize, Deserialize, ToSchema)]
+pub struct CreatedToken {
+    #[serde(flatten)]
+    pub token: Token,
+    /// `srm_…`; shown this once.
+    pub secret: SecretText,
+}
+
+/// One browser session of the member who asks: `GET …/sessions`.
+#[derive(Serialize, Deserialize, ToSchema)]
+pub struct Session {
+    pub id: Uuid,
+    pub created_at: Timestamp,
+    pub last_seen_at: Timestamp,
+    pub expires_at: Timestamp,
+    /// The address that it was last used from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_agent: Option<String>,
+    /// Whether it is the one that asks.
+    pub current: bool,
+}
+
+// ----------------------------------------------------------------------------------------------- workspace, members
+
+/// `GET …/` of one workspace, as the member who asks sees it.
+#[derive(Serialize, Deserialize, ToSchema)]
+pub struct Workspace {
+    pub id: Uuid,
+    pub slug: String,
+    pub name: String,
+    /// Who asks, and as what.
+    pub member_id: Uuid,
+    pub role: WorkspaceRole,
+    /// Absent until the workspace has a vault.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default_vault_id: Option<Uuid>,
+    /// Whether vaults of the strategy Azure External Keys may be made here.
+    pub azure_external_keys: bool,
+    pub require_second_factor: bool,
+    pub created_at: Timestamp,
+}
+
+/// `PATCH …/` of one workspace; what is absent stays.
+#[derive(Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EditWorkspace {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub azure_external_keys: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub require_second_factor: Option<bool>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WorkspaceRole {
+    Owner,
+    SuperAdmin,
+    Admin,
+    User,
+    Guest,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum MemberState {
+    /// Has an invitation, has never signed in.
+    Invited,
+    Active,
+}
+
+#[derive(Serialize, Deserialize, ToSchema)]
+pub struct Member {
+    pub id: Uuid,
+    pub email: String,
+    pub name: String,
+    pub role: WorkspaceRole,
+    pub state: MemberState,
+    pub second_factor: bool,
+    pub created_at: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_seen_at: Option<Timestamp>,
+}
+
+/// `POST …/members`.
+#[derive(Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct InviteMember {
+    pub email: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    pub role: WorkspaceRole,
+}
+
+#[derive(Serialize, Deserialize, ToSchema)]
+pub struct Invitation {
+    pub member: Member,
+    /// The one-time link to hand over; shown this once.
+    pub link: SecretText,
+    pub expires_at: Timestamp,
+}
+
+/// `PATCH …/members/{id}`.
+#[derive(Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EditMember {
+    pub role: WorkspaceRole,
+}
+
+/// The query of `DELETE …/members/{id}`.
+#[derive(Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct RemoveMember {
+    /// The member who receives the items that only the removed one owned.
+    pub heir: Uuid,
+}
+
+/// `POST …/transfer`: the Owner makes another member Owner.
+#[derive(Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TransferOwnership {
+    pub member_id: Uuid,
+}
+
+// ----------------------------------------------------------------------------------------------------------- vaults
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Strategy {
+    /// Cloud vault: the KEK lies with the server.
+    Cloud,
+    /// Azure External Keys: the KEK lies in the customer's Key Vault.
+    AzureExternalKeys,
+}
+
+/// `POST …/vaults`.
+#[derive(Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateVault {
+    pub name: String,
+    pub strategy: Strategy,
+    #[serde(default)]
+    pub default: bool,
+    /// Required for `azure_external_keys`, refused for `cloud`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub azure: Option<AzureKey>,
+}
+
+/// What step 5 asks for, as typed: ids in any spelling a portal shows, the key's name or its whole identifier.
+#[derive(Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AzureKey {
+    pub client_id: String,
+    pub tenant_id: String,
+    pub client_secret: SecretText,
+    pub vault_url: String,
+    pub vault_key_name: String,
+}
+
+/// `PATCH …/vaults/{id}`; what is absent stays.
+#[derive(Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EditVault {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Only `true` is taken: a workspace always has one default vault.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default: Option<bool>,
+    /// How long an unwrapped vault key may be used, in seconds: 15 up to the server's own limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease_seconds: Option<u32>,
+}
+
+#[derive(Serialize, Deserialize, ToSchema)]
+pub struct Vault {
+    pub id: Uuid,
+    pub name: String,
+    pub strategy: Strategy,
+    pub default: bool,
+    pub state: VaultState,
+    /// Seconds.
+    pub lease_seconds: u32,
+    /// Absent for a Cloud vault.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<VaultKey>,
+    pub health: VaultHealth,
+    /// How many items lie in it, trash left out.
+    pub item_count: u64,
+    pub created_at: Timestamp,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum VaultState {
+    /// Its first generation is not verified yet.
+    Creating,
+    Active,
+}
+
+/// The KEK of a vault of the strategy Azure External Keys.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct VaultKey {
+    /// The full key identifier, key version included.
+    pub kid: String,
+    pub key_version: String,
+    /// `azure`.
+    pub provider: String,
+    pub tenant_id: String,
+    pub client_id: String,
+    pub vault_url: String,
+    pub vault_key_name: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum HealthStatus {
+    Healthy,
+    /// Access to the key was denied; the vault's items cannot be read.
+    Dark,
+    /// The key cannot be reached; items are served until the lease ends.
+    Outage,
+    /// The key answers, but not with what was stored; nothing new is served.
+    Fault,
+    /// Not used since the server started.
+    Unknown,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct VaultHealth {
+    pub status: HealthStatus,
+    /// `key.disabled`, `credential.expired` … ; absent while healthy or unknown, as are the others below.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fix: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub azure_request_id: Option<String>,
+}
+
+/// `POST …/vaults/check`: the checks of step 5, with nothing saved.
+#[derive(Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CheckVault {
+    pub azure: AzureKey,
+}
+
+/// Also the answer of `POST …/vaults/{id}/check`, which tries an existing vault with its stored credentials.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Checks {
+    /// In the order in which they ran.
+    pub checks: Vec<Check>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Check {
+    pub code: String,
+    pub status: CheckStatus,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
+    /// The exact command or portal path that mends it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fix: Option<String>,
+    /// How long it took.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ms: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub azure_request_id: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CheckStatus {
+    Pass,
+    /// Works, but better not so.
+    Warn,
+    /// The vault cannot be created like this.
+    Fail,
+    /// Not run, because an earlier one failed or because Azure did not let us look.
+    Skipped,
+}
+
+// ------------------------------------------------------------------------------------------------------------ items
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ItemType {
+    Account,
+    Secret,
+}
+
+/// What a secret is; decides its icon and the fields that a form offers. Accounts have none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SecretKind {
+    Text,
+    ApiKey,
+    SshKey,
+    Database,
+    Card,
+    Identity,
+    /// Free fields.
+    Custom,
+}
+
+/// What a field holds. The server treats all values alike; a client masks `hidden`, `password`, `totp` and
+/// `private_key`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum FieldKind {
+    Text,
+    /// Text that is masked until asked for: an API key, a PIN.
+    Hidden,
+    Username,
+    Password,
+    Url,
+    /// An `otpauth://` URI or a Base32 secret.
+    Totp,
+    /// Text of several lines.
+    Notes,
+    /// A masked text of several lines.
+    PrivateKey,
+}
+
+/// One field, with its value: in a create, an edit and the answer of a reveal.
+#[derive(Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Field {
+    pub name: SecretText,
+    pub kind: FieldKind,
+    pub value: SecretText,
+}
+
+/// `POST …/items`. The one who creates it becomes its owner.
+#[derive(Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateItem {
+    /// The default vault when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vault_id: Option<Uuid>,
+    #[serde(rename = "type")]
+    pub item_type: ItemType,
+    pub title: SecretText,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<SecretKind>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub urls: Vec<SecretText>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub usernames: Vec<SecretText>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<SecretText>,
+    #[serde(default)]
+    pub fields: Vec<Field>,
+}
+
+/// `PATCH …/items/{id}` with `If-Match: "revision"`; what is absent stays, a list that is present replaces the whole.
+#[derive(Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EditItem {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<SecretText>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<SecretKind>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub urls: Option<Vec<SecretText>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usernames: Option<Vec<SecretText>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<Vec<SecretText>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fields: Option<Vec<Field>>,
+}
+
+/// The overview of an item: what `GET …/items`, `GET …/items/{id}`, a search, a create and an edit answer.
+#[derive(Serialize, Deserialize, ToSchema)]
+pub struct Item {
+    pub id: Uuid,
+    pub vault_id: Uuid,
+    #[serde(rename = "type")]
+    pub item_type: ItemType,
+    pub title: SecretText,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<SecretKind>,
+    pub urls: Vec<SecretText>,
+    pub usernames: Vec<SecretText>,
+    pub labels: Vec<SecretText>,
+    /// Also in the `ETag` of an answer with one item, quoted.
+    pub revision: u64,
+    /// What the member who asks may do with it.
+    pub role: ItemRole,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trashed_at: Option<Timestamp>,
+}
+
+/// One page of items. A dark vault gives counts, never titles.
+#[derive(Serialize, Deserialize, ToSchema)]
+pub struct ItemPage {
+    pub items: Vec<Item>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dark: Vec<DarkVault>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_cursor: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DarkVault {
+    pub vault_id: Uuid,
+    /// How many of its items the member who asks could otherwise see.
+    pub count: u64,
+    /// `key.disabled` …
+    pub code: String,
+    pub title: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+}
+
+/// The query of `GET …/items` and of `GET …/trash`.
+#[derive(Default, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ItemQuery {
+    #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
+    #[param(inline)]
+    pub item_type: Option<ItemType>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vault_id: Option<Uuid>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+    /// 1 to 200; 50 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u16>,
+}
+
+/// `POST …/items/search`: never a query string, which proxies log.
+#[derive(Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SearchItems {
+    pub query: SecretText,
+    #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
+    pub item_type: Option<ItemType>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vault_id: Option<Uuid>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+    /// 1 to 200; 50 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u16>,
+}
+
+/// `POST …/items/{id}/reveal` and `POST …/items/{id}/history/{revision}/reveal`, both without a body.
+#[derive(Serialize, Deserialize, ToSchema)]
+pub struct Revealed {
+    pub revision: u64,
+    pub fields: Vec<Field>,
+}
+
+/// One line of `GET …/items/{id}/history`, newest first.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Revision {
+    pub revision: u64,
+    pub created_at: Timestamp,
+    pub member_id: Uuid,
+    /// Whether it is the one that is served now.
+    pub current: bool,
+    /// Set when this revision brought an older one back: `POST …/items/{id}/history/{revision}/restore`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restored_from: Option<u64>,
+}
+
+/// What a member may do with one item, in rising order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ItemRole {
+    /// Reveal.
+    Viewer,
+    /// Edit and reveal.
+    Editor,
+    /// Share, trash, edit and reveal.
+    Owner,
+}
+
+/// One line of `GET …/items/{id}/roles`.
+#[derive(Serialize, Deserialize, ToSchema)]
+pub struct ItemGrant {
+    pub member_id: Uuid,
+    pub email: String,
+    pub name: String,
+    pub role: ItemRole,
+}
+
+/// `PUT …/items/{id}/roles/{member}`.
+#[derive(Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SetItemRole {
+    pub role: ItemRole,
+}
+
+// ------------------------------------------------------------------------------------------------------------ audit
+
+/// The query of `GET …/audit`; newest first.
+#[derive(Default, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct AuditQuery {
+    /// `item.reveal`, or a whole family: `item.`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub action: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub member_id: Option<Uuid>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub item_id: Option<Uuid>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vault_id: Option<Uuid>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(inline)]
+    pub outcome: Option<AuditOutcome>,
+    /// Events at or after this time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<Timestamp>,
+    /// Events before this time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+    /// 1 to 200; 50 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u16>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AuditOutcome {
+    Allowed,
+    /// The permission table said no.
+    Refused,
+    /// It was allowed and went wrong.
+    Failed,
+}
+
+/// One event. Ids only; whoever shows it resolves names and titles by the rights of the one who looks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AuditEvent {
+    pub id: Uuid,
+    pub at: Timestamp,
+    pub action: String,
+    pub outcome: AuditOutcome,
+    /// Absent for the server's own acts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub member_id: Option<Uuid>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vault_id: Option<Uuid>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub item_id: Option<Uuid>,
+    /// How many items a view answered with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub azure_request_id: Option<String>,
+    /// The problem code of an event that failed or was refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    /// Where it stands in the chain: node, boot and sequence.
+    pub node: String,
+    pub boot: u64,
+    pub sequence: u64,
+    /// SHA-256 of its canonical bytes, in hexadecimal; the next event names it.
+    pub hash: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_with_an_unknown_field_is_refused() {
+        let body = r#"{"name":"Azure","strategy":"azure_external_keys","colour":"red"}"#;
+        let refusal = serde_json::from_str::<CreateVault>(body)
+            .err()
+            .expect("refused");
+        assert!(refusal.to_string().contains("colour"), "{refusal}");
+    }
+
+    #[test]
+    fn an_answer_with_an_unknown_field_is_read() {
+        let body =
+            r#"{"checks":[{"code":"key.read","status":"pass","ms":12,"weather":"fine"}],"more":1}"#;
+        let checks: Checks = serde_json::from_str(body).expect("read");
+        assert_eq!(checks.checks[0].status, CheckStatus::Pass);
+    }
+
+    #[test]
+    fn the_documented_item_is_taken() {
+        let body = r#"{"type":"account","title":"Mail","fields":[{"name":"Password","kind":"password","value":"x"}]}"#;
+        let item: CreateItem = serde_json::from_str(body).expect("taken");
+        assert_eq!(item.title.expose(), "Mail");
+        assert!(item.vault_id.is_none() && item.fields[0].kind == FieldKind::Password);
+    }
+
+    #[test]
+    fn a_number_where_a_secret_belongs_is_not_repeated() {
+        let body = r#"{"type":"account","title":"Mail","fields":[{"name":"PIN","kind":"hidden","value":4711}]}"#;
+        let refusal = serde_json::from_str::<CreateItem>(body)
+            .err()
+            .expect("refused");
+        assert!(!refusal.to_string().contains("4711"), "{refusal}");
+    }
+}
