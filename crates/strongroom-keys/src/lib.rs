@@ -1,1 +1,154 @@
+//! Who holds the key that wraps a vault's key: the customer's Azure Key Vault, or (for built-in Cloud vaults) this
+//! installation itself. Both stand behind [`KeyProvider`]; what can go wrong stands in [`failure`].
+//!
+//! Nothing here stores, caches or leases a key. A provider answers one question at a time.
 
+use std::fmt;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use strongroom_envelope::Plaintext;
+use uuid::Uuid;
+
+pub mod azure;
+pub mod failure;
+pub mod input;
+pub mod kid;
+
+pub use failure::{Class, Code, KeyFailure, Operation};
+pub use input::{
+    ClientId, ClientSecret, InputError, KeyName, TenantId, VaultUrl, parse_vault_url_and_key,
+};
+pub use kid::{KeyUrl, Kid};
+
+/// What a caller waits for Azure in all, retries included, when a person is waiting.
+pub const INTERACTIVE: Duration = Duration::from_secs(5);
+
+/// A holder of wrapping keys. Each call answers before its deadline, whatever happens outside.
+#[async_trait]
+pub trait KeyProvider: Send + Sync {
+    /// The newest key version as the provider describes it now.
+    async fn describe(&self, deadline: Duration) -> Result<(KeyDescription, Receipts), KeyFailure>;
+
+    /// Wraps a record under the newest key version. The kid in the answer is the one to store with the bytes.
+    async fn wrap_key(&self, record: &[u8], deadline: Duration) -> Result<Wrapped, KeyFailure>;
+
+    /// Unwraps what `wrap_key` gave, under exactly the key version that made it. The record is as the provider
+    /// returned it: whoever reads it compares every field.
+    async fn unwrap_key(
+        &self,
+        kid: &Kid,
+        wrapped: &[u8],
+        token: TokenUse,
+        deadline: Duration,
+    ) -> Result<Unwrapped, KeyFailure>;
+}
+
+/// Whether an access token from an earlier call may be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenUse {
+    Cached,
+    /// Sign in anew, so that a withdrawn credential shows now and not when its last token ends.
+    Fresh,
+}
+
+/// A record wrapped by a key version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wrapped {
+    pub kid: Kid,
+    /// How it was wrapped; stored and covered by the wrap's MAC.
+    pub algorithm: &'static str,
+    pub bytes: Vec<u8>,
+    pub receipts: Receipts,
+}
+
+/// A record as it came out of an unwrap.
+pub struct Unwrapped {
+    pub record: Plaintext,
+    pub receipts: Receipts,
+}
+
+/// The requests that one call made, in order.
+pub type Receipts = Vec<Receipt>;
+
+/// Evidence of one request to Azure, for the audit log and for metrics. Holds nothing secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    pub step: Step,
+    /// The host that was asked.
+    pub host: String,
+    /// Sent as `x-ms-client-request-id`; Key Vault's own logs show it.
+    pub our_request_id: Uuid,
+    /// Azure's `x-ms-request-id`.
+    pub azure_request_id: Option<String>,
+    /// Azure's `x-ms-keyvault-region`.
+    pub region: Option<String>,
+    /// `None` when no answer came.
+    pub status: Option<u16>,
+    pub latency: Duration,
+}
+
+/// What a request was for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Step {
+    /// Key Vault asked without a token, to learn what to sign in for. Answered by 401.
+    Challenge,
+    SignIn,
+    GetKey,
+    WrapKey,
+    UnwrapKey,
+}
+
+impl Step {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Step::Challenge => "challenge",
+            Step::SignIn => "sign_in",
+            Step::GetKey => "get_key",
+            Step::WrapKey => "wrap_key",
+            Step::UnwrapKey => "unwrap_key",
+        }
+    }
+}
+
+/// A key as its provider describes it. What the provider leaves out is `None`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyDescription {
+    /// The newest key version.
+    pub kid: Kid,
+    pub key_type: KeyType,
+    /// Length of an RSA modulus, or of a symmetric key.
+    pub bits: Option<u32>,
+    /// Permitted operations, as in `wrapKey`.
+    pub operations: Vec<String>,
+    pub enabled: bool,
+    pub not_before: Option<Timestamp>,
+    pub expires: Option<Timestamp>,
+    pub created: Option<Timestamp>,
+    /// Azure's words, as in `Recoverable+Purgeable`.
+    pub recovery_level: Option<String>,
+    pub recoverable_days: Option<i32>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeyType {
+    Rsa,
+    /// RSA in a hardware security module.
+    RsaHsm,
+    /// The KEK of Cloud vaults: AES-256, held by this installation.
+    Cloud,
+    /// Any other, by Azure's name for it, as in `EC`. Cannot wrap vault keys.
+    Other(String),
+}
+
+impl fmt::Display for KeyType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            KeyType::Rsa => "RSA",
+            KeyType::RsaHsm => "RSA-HSM",
+            KeyType::Cloud => "AES-256",
+            KeyType::Other(name) => name,
+        })
+    }
+}

@@ -1,0 +1,357 @@
+//! Every way a key operation can fail: one stable code each, and in one table what it means for the vault,
+//! what to call it, and what to do about it.
+//!
+//! The table is the whole policy on revocation. *Denial* makes a vault dark at once, *outage* lets a lease run to its
+//! end, *fault* stops and alarms. Change it here or nowhere.
+
+use std::fmt;
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use crate::Receipt;
+
+/// What a failure means for a vault whose key is in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// The customer took the key away: purge at once. Only ever the class of an unwrap.
+    Denial,
+    /// Azure could not be asked: a running lease runs to its end, and no further.
+    Outage,
+    /// The answer makes no sense for what was asked: serve nothing new, raise an alarm, purge and overwrite nothing.
+    Fault,
+    /// A definite no to something other than an unwrap (wrap, describe, a check): reported, purges nothing.
+    Refused,
+}
+
+/// What was being attempted. Only an unwrap can be denied; the same answer to anything else is a refusal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Operation {
+    Describe,
+    Wrap,
+    Unwrap,
+}
+
+/// The class of a code, by what was being attempted: failures of describe and wrap never purge.
+pub fn class(code: Code, operation: Operation) -> Class {
+    match (code.row().class, operation) {
+        (Class::Denial, Operation::Describe | Operation::Wrap) => Class::Refused,
+        (class, _) => class,
+    }
+}
+
+struct Row {
+    name: &'static str,
+    class: Class,
+    title: &'static str,
+    fix: &'static str,
+}
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $code:ident = $name:literal, $class:ident, $title:literal, $fix:literal;)*) => {
+        /// A stable code for one cause. Its string form is part of the API.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Code { $($(#[$doc])* $code,)* }
+
+        impl Code {
+            /// All codes, in the order of the table.
+            pub const ALL: &[Code] = &[$(Code::$code,)*];
+
+            fn row(self) -> Row {
+                match self {
+                    $(Code::$code => Row { name: $name, class: Class::$class, title: $title, fix: $fix },)*
+                }
+            }
+        }
+    };
+}
+
+codes! {
+    // The key, as Key Vault answers.
+    /// Key Vault: `KeyDisabled`.
+    KeyDisabled = "key.disabled", Denial,
+        "The key is switched off in Azure",
+        "Enable the key version in Key Vault. Nothing is lost meanwhile.";
+    /// Key Vault: `ForbiddenByRbac`, `AccessDenied`, `ForbiddenByPolicy`.
+    AccessRemoved = "key.access_removed", Denial,
+        "Azure no longer allows Strongroom to use the key",
+        "Assign the role Key Vault Crypto Service Encryption User on the key to the application's service principal. A new assignment takes up to 10 minutes.";
+    /// Key Vault answered `KeyNotFound` for a key version that had answered before.
+    KeyDeleted = "key.deleted", Denial,
+        "The key was deleted in Azure",
+        "Recover the key in Key Vault before its retention ends. Once it is purged, nobody can open what it protects.";
+    /// Key Vault: `KeyNotFound` for a name that was never seen to work.
+    KeyNotFound = "key.not_found", Denial,
+        "The Key Vault has no key of this name",
+        "Check the key's name. If it was deleted lately, recover it.";
+    /// Key Vault: `KeyOperationForbidden`.
+    OperationForbidden = "key.operation_forbidden", Denial,
+        "The key does not permit this operation",
+        "Add wrapKey and unwrapKey to the key's permitted operations.";
+    /// Key Vault: 403 outside the key's dates. Real Azure refuses only wraps; an expired key still unwraps.
+    KeyExpired = "key.expired", Denial,
+        "The key has expired",
+        "Rotate the key, or clear or move its expiry date. Items stay readable; new vaults, rotation and rewrap wait.";
+    KeyNotYetValid = "key.not_yet_valid", Denial,
+        "The key is not valid yet",
+        "Wait for the key's activation date, or move it.";
+    /// A 403 in Key Vault's own form whose reason is none of the known ones.
+    KeyForbidden = "key.forbidden", Denial,
+        "Azure refuses to let Strongroom use the key",
+        "Read Azure's words beside this message; Azure's request id finds the call in the Key Vault's logs.";
+    /// Key Vault: `ForbiddenByFirewall`, `ForbiddenByConnection`.
+    Firewall = "azure.firewall", Denial,
+        "The Key Vault's network rules block Strongroom",
+        "Allow this server's address in the Key Vault's networking settings, or let it connect by an approved private endpoint.";
+    /// Key Vault: `AKV10032`.
+    TenantMismatch = "tenant.mismatch", Denial,
+        "The Key Vault belongs to another tenant",
+        "Give the tenant that the Key Vault lives in, and an application registered there.";
+    /// A 401 in Key Vault's own form, after one fresh token.
+    TokenRefused = "credential.token_refused", Denial,
+        "The Key Vault refuses Strongroom's token",
+        "Check that the application still exists and is enabled in the Key Vault's tenant.";
+
+    // Signing in, as Microsoft Entra answers.
+    /// AADSTS7000215.
+    SecretWrong = "credential.refused", Denial,
+        "Microsoft Entra refuses the client secret",
+        "Paste the secret's Value (not its ID), or make a new secret for the application.";
+    /// AADSTS7000222.
+    SecretExpired = "credential.expired", Denial,
+        "The client secret has expired",
+        "Make a new client secret for the application and store it here.";
+    /// AADSTS700016.
+    UnknownClient = "credential.unknown_client", Denial,
+        "The tenant has no application with this client ID",
+        "Copy the Application (client) ID from the app registration's overview (not the object ID), and check the tenant.";
+    /// AADSTS90002.
+    UnknownTenant = "tenant.unknown", Denial,
+        "Microsoft Entra knows no such tenant",
+        "Copy the Directory (tenant) ID, and check that the configured Azure cloud is the right one.";
+    /// AADSTS53003.
+    SignInBlocked = "credential.blocked", Denial,
+        "A Conditional Access policy blocks the sign-in",
+        "Let an administrator exempt this application or this server's address from the policy.";
+    /// Any other refusal by Microsoft Entra. Its meaning for the key is not known, so it is no denial.
+    SignInFailed = "credential.sign_in_failed", Outage,
+        "Microsoft Entra does not sign Strongroom in",
+        "Read Microsoft's words and AADSTS code beside this message.";
+
+    // Azure could not be asked, or did not answer sensibly.
+    Throttled = "azure.throttled", Outage,
+        "Azure is throttling requests",
+        "Wait. If it goes on, see what else uses this Key Vault: its limit is shared.";
+    Unavailable = "azure.unavailable", Outage,
+        "Azure answered with a server error",
+        "Wait, and see status.azure.com.";
+    Timeout = "azure.timeout", Outage,
+        "Azure did not answer in time",
+        "Check this server's network and firewall towards Azure.";
+    Unreachable = "azure.unreachable", Outage,
+        "Azure cannot be reached",
+        "Check this server's network and firewall: it needs port 443 to the sign-in and Key Vault hosts.";
+    Unreadable = "azure.unreadable", Outage,
+        "The answer did not come from Azure, or is damaged",
+        "Look for a proxy or gateway between this server and Azure that answers in its place.";
+    Redirected = "azure.redirected", Outage,
+        "The request was redirected, which Azure never does",
+        "Look for a captive portal or gateway between this server and Azure. Redirects are not followed.";
+    UnknownHost = "dns.unknown_host", Outage,
+        "The host name cannot be resolved",
+        "Check the name for typing errors, this server's DNS and private DNS zone, and whether the Key Vault was deleted.";
+    Untrusted = "tls.untrusted", Outage,
+        "The TLS certificate is not trusted",
+        "If a proxy inspects TLS here, get its root certificate as PEM and name the file in azure.ca_file.";
+    TlsFailed = "tls.failed", Outage,
+        "No TLS connection could be made",
+        "Look for a gateway between this server and Azure that does not speak TLS 1.2 or 1.3.";
+    ProxyUnreachable = "proxy.unreachable", Outage,
+        "The proxy cannot be reached",
+        "Check azure.proxy, and that the proxy runs.";
+    ProxyRefused = "proxy.refused", Outage,
+        "The proxy refuses to connect to Azure",
+        "Let the proxy allow CONNECT to the sign-in and Key Vault hosts on port 443; check its credentials in azure.proxy.";
+
+    // What came back, or what was asked, cannot be right.
+    WrongKid = "fault.wrong_kid", Fault,
+        "The answer is about another key",
+        "Nothing was changed. Compare the recorded key identifier with the key in Azure; report this if they agree.";
+    WrongLength = "fault.wrong_length", Fault,
+        "The answer has an impossible length",
+        "Nothing was changed. Report this with Azure's request id.";
+    BadParameter = "fault.bad_parameter", Fault,
+        "The key cannot unwrap what was recorded as wrapped by it",
+        "Nothing was changed. The recorded bytes or the key version are not the original ones: restore them from a backup.";
+    NotOpened = "fault.not_opened", Fault,
+        "The built-in key does not open this wrap",
+        "Nothing was changed. Check that the right instance key is loaded, or restore the wrap from a backup.";
+    ForeignKid = "fault.foreign_kid", Fault,
+        "The recorded key belongs to another provider",
+        "Nothing was asked. The wrap names a key that is not in the configured Key Vault.";
+    HostRefused = "fault.host_not_allowed", Fault,
+        "The host does not belong to the configured Azure cloud",
+        "Nothing was sent. Check azure.cloud and the Key Vault's URL.";
+}
+
+impl Code {
+    /// The stable form, as in `key.disabled`.
+    pub fn as_str(self) -> &'static str {
+        self.row().name
+    }
+
+    /// What happened, in a few words without a full stop.
+    pub fn title(self) -> &'static str {
+        self.row().title
+    }
+
+    /// What to do, in general. [`crate::azure::command`] fills in the customer's own names.
+    pub fn fix(self) -> &'static str {
+        self.row().fix
+    }
+
+    /// Whether it was Microsoft Entra who refused, not the Key Vault. Such a denial counts only when every held
+    /// credential meets it twice, some seconds apart; the caller keeps that count.
+    pub fn is_sign_in(self) -> bool {
+        matches!(
+            self,
+            Code::SecretWrong
+                | Code::SecretExpired
+                | Code::UnknownClient
+                | Code::UnknownTenant
+                | Code::SignInBlocked
+                | Code::SignInFailed
+        )
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A key operation that did not succeed. Holds nothing secret: safe to log, to audit and to show to an administrator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyFailure {
+    pub code: Code,
+    pub class: Class,
+    /// The status of the last answer, where there was one.
+    pub http_status: Option<u16>,
+    /// Azure's `x-ms-request-id` of the last answer.
+    pub azure_request_id: Option<String>,
+    /// Our `x-ms-client-request-id` of the last request.
+    pub our_request_id: Option<Uuid>,
+    /// The cause in this very case: a host name, an address, Azure's own words (one line, shortened, without secrets).
+    pub detail: String,
+    /// Names that Azure's answer gave, for the command that mends it.
+    pub facts: Box<Facts>,
+    /// How long Azure asks to wait.
+    pub retry_after: Option<Duration>,
+    /// Every request made, in order; the last is the one that failed.
+    pub receipts: Vec<Receipt>,
+}
+
+/// What an error message of Azure names, read out of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// Object id of the calling service principal.
+    pub object_id: Option<String>,
+    /// The data action that is missing, like `Microsoft.KeyVault/vaults/keys/read`.
+    pub action: Option<String>,
+    /// Full resource id of the key or Key Vault.
+    pub resource: Option<String>,
+    /// The address that the Key Vault's firewall saw.
+    pub client_address: Option<String>,
+    /// The Key Vault's network or role check says that it works by access policies, not by roles.
+    pub access_policies: bool,
+}
+
+impl KeyFailure {
+    /// A failure without any request behind it.
+    pub fn new(code: Code, operation: Operation, detail: impl Into<String>) -> KeyFailure {
+        KeyFailure {
+            code,
+            class: class(code, operation),
+            http_status: None,
+            azure_request_id: None,
+            our_request_id: None,
+            detail: detail.into(),
+            facts: Box::default(),
+            retry_after: None,
+            receipts: Vec::new(),
+        }
+    }
+
+    /// Whether this is a denial or refusal that Microsoft Entra spoke, not the Key Vault.
+    pub fn is_sign_in(&self) -> bool {
+        self.code.is_sign_in()
+    }
+}
+
+impl fmt::Display for KeyFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} [{}]", self.code.title(), self.code)?;
+        if !self.detail.is_empty() {
+            write!(f, ": {}", self.detail)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for KeyFailure {}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn only_an_unwrap_is_ever_denied() {
+        for &code in Code::ALL {
+            assert_ne!(class(code, Operation::Describe), Class::Denial, "{code}");
+            assert_ne!(class(code, Operation::Wrap), Class::Denial, "{code}");
+        }
+        assert_eq!(class(Code::KeyDisabled, Operation::Unwrap), Class::Denial);
+        assert_eq!(class(Code::KeyDisabled, Operation::Wrap), Class::Refused);
+    }
+
+    #[test]
+    fn an_outage_or_a_fault_is_one_whatever_was_asked() {
+        for operation in [Operation::Describe, Operation::Wrap, Operation::Unwrap] {
+            assert_eq!(class(Code::Throttled, operation), Class::Outage);
+            assert_eq!(class(Code::Unreadable, operation), Class::Outage);
+            assert_eq!(class(Code::WrongKid, operation), Class::Fault);
+        }
+    }
+
+    #[test]
+    fn names_are_unique_and_every_row_says_what_to_do() {
+        let names: HashSet<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
+        assert_eq!(names.len(), Code::ALL.len());
+        for code in Code::ALL {
+            assert!(code.fix().ends_with('.'), "{code}");
+            assert!(!code.title().ends_with('.'), "{code}");
+        }
+    }
+
+    #[test]
+    fn of_the_sign_in_refusals_exactly_the_five_known_ones_deny() {
+        let denying: Vec<_> = Code::ALL
+            .iter()
+            .filter(|code| code.is_sign_in() && class(**code, Operation::Unwrap) == Class::Denial)
+            .map(|code| code.as_str())
+            .collect();
+        assert_eq!(
+            denying,
+            [
+                "credential.refused",
+                "credential.expired",
+                "credential.unknown_client",
+                "tenant.unknown",
+                "credential.blocked"
+            ]
+        );
+    }
+}
