@@ -183,6 +183,13 @@ codes! {
     BadParameter = "fault.bad_parameter", Fault,
         "The key cannot unwrap what was recorded as wrapped by it",
         "Nothing was changed. The recorded bytes or the key version are not the original ones: restore them from a backup.";
+    /// Any other 400 in Key Vault's own form.
+    BadRequest = "fault.bad_request", Fault,
+        "Azure finds the request malformed",
+        "Nothing was changed. Check that the key is RSA; otherwise report this with Azure's request id.";
+    NoRandom = "fault.no_random", Fault,
+        "This machine gave no random bytes",
+        "Nothing was wrapped. Try again; if it stays, look at the operating system's random source.";
     NotOpened = "fault.not_opened", Fault,
         "The built-in key does not open this wrap",
         "Nothing was changed. Check that the right instance key is loaded, or restore the wrap from a backup.";

@@ -80,26 +80,14 @@ impl fmt::Display for ClientId {
 }
 
 fn guid(field: Field, text: &str, name: &str) -> Result<Uuid, InputError> {
-    let fix =
-        format!("Copy the {name} from the app registration's overview page in the Azure portal.");
-    let bare = text.trim_matches(|c: char| {
-        c.is_whitespace() || matches!(c, '{' | '}' | '"' | '\'' | '\u{200b}' | '\u{feff}')
-    });
+    let fix = format!("Copy the {name} from the app registration's overview page in the Azure portal.");
+    let bare =
+        text.trim_matches(|c: char| c.is_whitespace() || matches!(c, '{' | '}' | '"' | '\'' | '\u{200b}' | '\u{feff}'));
     if bare.is_empty() {
-        return Err(error(
-            field,
-            "empty",
-            format!("The {name} is missing."),
-            fix,
-        ));
+        return Err(error(field, "empty", format!("The {name} is missing."), fix));
     }
     if field == Field::TenantId && bare.contains('.') {
-        return Err(error(
-            field,
-            "domain",
-            format!("The {name} is a domain name, not an ID."),
-            fix,
-        ));
+        return Err(error(field, "domain", format!("The {name} is a domain name, not an ID."), fix));
     }
     // `Uuid` would also take a GUID without hyphens or with a urn: in front, which Azure never shows.
     match Uuid::try_parse(bare) {
@@ -126,28 +114,13 @@ impl ClientSecret {
             return Err(error(field, "empty", "The client secret is missing.", fix));
         }
         if Uuid::try_parse(bare.trim_matches(['{', '}'])).is_ok() {
-            return Err(error(
-                field,
-                "secret_id",
-                "This looks like the secret's ID, not the secret.",
-                fix,
-            ));
+            return Err(error(field, "secret_id", "This looks like the secret's ID, not the secret.", fix));
         }
         if bare.len() > 1024 {
-            return Err(error(
-                field,
-                "too_long",
-                "The client secret is longer than 1024 bytes.",
-                fix,
-            ));
+            return Err(error(field, "too_long", "The client secret is longer than 1024 bytes.", fix));
         }
         if bare.chars().any(|c| c.is_whitespace() || c.is_control()) {
-            return Err(error(
-                field,
-                "white_space",
-                "The client secret has white space inside it.",
-                fix,
-            ));
+            return Err(error(field, "white_space", "The client secret has white space inside it.", fix));
         }
         Ok(ClientSecret(Zeroizing::new(bare.to_owned())))
     }
@@ -170,11 +143,7 @@ impl VaultUrl {
         let url = https_url(text, cloud)?;
         let host = key_vault_host(&url, cloud)?;
         if !url.username().is_empty() || url.password().is_some() {
-            return Err(vault_url(
-                "user_info",
-                "The Vault URL contains a user name.",
-                &example(cloud),
-            ));
+            return Err(vault_url("user_info", "The Vault URL contains a user name.", &example(cloud)));
         }
         if let Some(port) = url.port() {
             return Err(vault_url(
@@ -184,11 +153,7 @@ impl VaultUrl {
             ));
         }
         if url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
-            return Err(vault_url(
-                "path",
-                "The Vault URL has something after the host name.",
-                &example(cloud),
-            ));
+            return Err(vault_url("path", "The Vault URL has something after the host name.", &example(cloud)));
         }
         Ok(VaultUrl { host })
     }
@@ -223,12 +188,7 @@ impl KeyName {
             return Err(error(field, "empty", "The vault key name is missing.", fix));
         }
         if bare.len() > 127 {
-            return Err(error(
-                field,
-                "too_long",
-                "The vault key name is longer than 127 characters.",
-                fix,
-            ));
+            return Err(error(field, "too_long", "The vault key name is longer than 127 characters.", fix));
         }
         if !is_key_name(bare) {
             return Err(error(
@@ -258,19 +218,12 @@ impl fmt::Display for KeyName {
 }
 
 pub(crate) fn is_key_name(text: &str) -> bool {
-    (1..=127).contains(&text.len())
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    (1..=127).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
 /// Parses the two fields that name a key. A full key identifier (`https://HOST/keys/NAME/VERSION`) pasted into either
 /// is split; its key version is dropped, since new wraps always use the newest.
-pub fn parse_vault_url_and_key(
-    url: &str,
-    key: &str,
-    cloud: Cloud,
-) -> Result<(VaultUrl, KeyName), InputError> {
+pub fn parse_vault_url_and_key(url: &str, key: &str, cloud: Cloud) -> Result<(VaultUrl, KeyName), InputError> {
     match (split_key_identifier(url), split_key_identifier(key)) {
         (None, None) => Ok((VaultUrl::parse(url, cloud)?, KeyName::parse(key)?)),
         (Some((host, name)), None) => {
@@ -290,10 +243,7 @@ pub fn parse_vault_url_and_key(
         }
         (Some((host, name)), Some((other_host, other_name))) => {
             let vault = VaultUrl::parse(&host, cloud)?;
-            agree(
-                vault == VaultUrl::parse(&other_host, cloud)?
-                    && name.eq_ignore_ascii_case(&other_name),
-            )?;
+            agree(vault == VaultUrl::parse(&other_host, cloud)? && name.eq_ignore_ascii_case(&other_name))?;
             Ok((vault, KeyName::parse(&name)?))
         }
     }
@@ -322,28 +272,15 @@ fn split_key_identifier(text: &str) -> Option<(String, String)> {
 fn https_url(text: &str, cloud: Cloud) -> Result<Url, InputError> {
     let text = text.trim();
     if text.is_empty() {
-        return Err(vault_url(
-            "empty",
-            "The Vault URL is missing.",
-            &example(cloud),
-        ));
+        return Err(vault_url("empty", "The Vault URL is missing.", &example(cloud)));
     }
     if text.len() > 512 {
-        return Err(vault_url(
-            "too_long",
-            "The Vault URL is longer than 512 bytes.",
-            &example(cloud),
-        ));
+        return Err(vault_url("too_long", "The Vault URL is longer than 512 bytes.", &example(cloud)));
     }
     if !text.contains("://") {
-        return Err(vault_url(
-            "no_scheme",
-            "The Vault URL does not begin with https://.",
-            &example(cloud),
-        ));
+        return Err(vault_url("no_scheme", "The Vault URL does not begin with https://.", &example(cloud)));
     }
-    let url = Url::parse(text)
-        .map_err(|_| vault_url("not_a_url", "The Vault URL is not a URL.", &example(cloud)))?;
+    let url = Url::parse(text).map_err(|_| vault_url("not_a_url", "The Vault URL is not a URL.", &example(cloud)))?;
     match url.scheme() {
         "https" => Ok(url),
         "http" => Err(vault_url(
@@ -351,11 +288,7 @@ fn https_url(text: &str, cloud: Cloud) -> Result<Url, InputError> {
             "The Vault URL begins with http://.",
             "Write https://: Key Vault speaks nothing else.",
         )),
-        _ => Err(vault_url(
-            "not_https",
-            "The Vault URL does not begin with https://.",
-            &example(cloud),
-        )),
+        _ => Err(vault_url("not_https", "The Vault URL does not begin with https://.", &example(cloud))),
     }
 }
 
@@ -363,38 +296,21 @@ fn key_vault_host(url: &Url, cloud: Cloud) -> Result<String, InputError> {
     let host = match url.host() {
         Some(Host::Domain(host)) => host.trim_end_matches('.').to_ascii_lowercase(),
         Some(Host::Ipv4(_) | Host::Ipv6(_)) => {
-            return Err(vault_url(
-                "host_ip",
-                "The Vault URL names an IP address.",
-                &example(cloud),
-            ));
+            return Err(vault_url("host_ip", "The Vault URL names an IP address.", &example(cloud)));
         }
         None => {
-            return Err(vault_url(
-                "not_a_url",
-                "The Vault URL names no host.",
-                &example(cloud),
-            ));
+            return Err(vault_url("not_a_url", "The Vault URL names no host.", &example(cloud)));
         }
     };
     if host == "localhost" || host.ends_with(".localhost") {
-        return Err(vault_url(
-            "host_localhost",
-            "The Vault URL names this machine.",
-            &example(cloud),
-        ));
+        return Err(vault_url("host_localhost", "The Vault URL names this machine.", &example(cloud)));
     }
     if host.contains("privatelink") {
         let fix = format!(
             "Write the public name, {}: a private endpoint is found through DNS under that same name.",
-            host.replace("privatelink.vaultcore.", "vault.")
-                .replace("privatelink.", "")
+            host.replace("privatelink.vaultcore.", "vault.").replace("privatelink.", "")
         );
-        return Err(vault_url(
-            "host_privatelink",
-            "The Vault URL names a private link host.",
-            &fix,
-        ));
+        return Err(vault_url("host_privatelink", "The Vault URL names a private link host.", &fix));
     }
     if host.contains("managedhsm.") {
         return Err(vault_url(
@@ -407,39 +323,25 @@ fn key_vault_host(url: &Url, cloud: Cloud) -> Result<String, InputError> {
         return if is_vault_name(name) {
             Ok(host)
         } else {
-            Err(vault_url(
-                "host_name",
-                "The Vault URL does not name a Key Vault.",
-                &example(cloud),
-            ))
+            Err(vault_url("host_name", "The Vault URL does not name a Key Vault.", &example(cloud)))
         };
     }
-    if let Some(other) = Cloud::ALL
-        .iter()
-        .find(|other| host.ends_with(other.vault_suffix()))
-    {
-        let cause = format!(
-            "The Vault URL belongs to the cloud \"{other}\"; this server is configured for \"{cloud}\"."
-        );
+    if let Some(other) = Cloud::ALL.iter().find(|other| host.ends_with(other.vault_suffix())) {
+        let cause =
+            format!("The Vault URL belongs to the cloud \"{other}\"; this server is configured for \"{cloud}\".");
         return Err(vault_url(
             "host_other_cloud",
             &cause,
             "Use a Key Vault of the configured cloud, or change azure.cloud on the server.",
         ));
     }
-    let cause = format!(
-        "The host {host} is not a Key Vault: its name does not end in {}.",
-        cloud.vault_suffix()
-    );
+    let cause = format!("The host {host} is not a Key Vault: its name does not end in {}.", cloud.vault_suffix());
     Err(vault_url("host_foreign", &cause, &example(cloud)))
 }
 
 /// 3 to 24 letters, digits and hyphens (Azure's naming rules for Microsoft.KeyVault/vaults).
 fn is_vault_name(name: &str) -> bool {
-    (3..=24).contains(&name.len())
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    (3..=24).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
 fn example(cloud: Cloud) -> String {
@@ -453,18 +355,8 @@ fn vault_url(code: &'static str, cause: &str, fix: &str) -> InputError {
     error(Field::VaultUrl, code, cause, fix)
 }
 
-fn error(
-    field: Field,
-    code: &'static str,
-    cause: impl Into<String>,
-    fix: impl Into<String>,
-) -> InputError {
-    InputError {
-        field,
-        code,
-        cause: cause.into(),
-        fix: fix.into(),
-    }
+fn error(field: Field, code: &'static str, cause: impl Into<String>, fix: impl Into<String>) -> InputError {
+    InputError { field, code, cause: cause.into(), fix: fix.into() }
 }
 
 #[cfg(test)]
@@ -475,12 +367,7 @@ mod tests {
 
     #[test]
     fn a_guid_may_come_with_spaces_quotes_and_braces() {
-        for text in [
-            GUID.to_owned(),
-            format!(" {{{GUID}}}\n"),
-            format!("\"{GUID}\""),
-            GUID.to_uppercase(),
-        ] {
+        for text in [GUID.to_owned(), format!(" {{{GUID}}}\n"), format!("\"{GUID}\""), GUID.to_uppercase()] {
             assert_eq!(TenantId::parse(&text).expect("a GUID").to_string(), GUID);
             assert_eq!(ClientId::parse(&text).expect("a GUID").to_string(), GUID);
         }
@@ -503,19 +390,11 @@ mod tests {
 
     #[test]
     fn a_secret_id_is_not_a_secret() {
-        assert_eq!(
-            ClientSecret::parse(GUID).err().map(|e| e.code),
-            Some("secret_id")
-        );
+        assert_eq!(ClientSecret::parse(GUID).err().map(|e| e.code), Some("secret_id"));
         assert_eq!(ClientSecret::parse("").err().map(|e| e.code), Some("empty"));
-        assert_eq!(
-            ClientSecret::parse("two words").err().map(|e| e.code),
-            Some("white_space")
-        );
-        let secret = ClientSecret::parse(" abc8Q~defGHI_jkl.mno-pqr \n")
-            .ok()
-            .expect("a secret");
-        assert_eq!(secret.expose(), "abc8Q~defGHI_jkl.mno-pqr");
+        assert_eq!(ClientSecret::parse("two words").err().map(|e| e.code), Some("white_space"));
+        let secret = ClientSecret::parse(" abc8Q~defGHI_jkl.mno-pqr \n");
+        assert_eq!(secret.as_ref().ok().map(ClientSecret::expose), Some("abc8Q~defGHI_jkl.mno-pqr"));
     }
 
     #[test]
@@ -531,10 +410,7 @@ mod tests {
             ("https://[::1]/", "host_ip"),
             ("https://localhost", "host_localhost"),
             ("https://acme.localhost", "host_localhost"),
-            (
-                "https://acme.privatelink.vaultcore.azure.net",
-                "host_privatelink",
-            ),
+            ("https://acme.privatelink.vaultcore.azure.net", "host_privatelink"),
             ("https://acme.managedhsm.azure.net", "host_managed_hsm"),
             ("https://acme.vault.azure.cn", "host_other_cloud"),
             ("https://evil.example", "host_foreign"),
@@ -555,11 +431,9 @@ mod tests {
 
     #[test]
     fn a_vault_url_of_the_configured_cloud_is_accepted() {
-        for text in [
-            "https://Acme.vault.azure.net/",
-            " https://acme.vault.azure.net:443 ",
-            "https://acme.vault.azure.net",
-        ] {
+        for text in
+            ["https://Acme.vault.azure.net/", " https://acme.vault.azure.net:443 ", "https://acme.vault.azure.net"]
+        {
             let url = VaultUrl::parse(text, Cloud::Public).expect(text);
             assert_eq!(url.to_string(), "https://acme.vault.azure.net");
             assert_eq!(url.vault_name(), "acme");
@@ -570,11 +444,8 @@ mod tests {
 
     #[test]
     fn a_private_link_name_is_turned_into_the_public_one_in_the_advice() {
-        let error = VaultUrl::parse(
-            "https://acme.privatelink.vaultcore.azure.net",
-            Cloud::Public,
-        )
-        .expect_err("private");
+        let error =
+            VaultUrl::parse("https://acme.privatelink.vaultcore.azure.net", Cloud::Public).expect_err("private");
         assert!(error.fix.contains("acme.vault.azure.net"), "{}", error.fix);
     }
 
@@ -582,41 +453,20 @@ mod tests {
     fn a_pasted_key_identifier_is_split() {
         let kid = "https://acme.vault.azure.net/keys/kek/0123456789abcdef0123456789abcdef";
         let url = "https://acme.vault.azure.net";
-        for (url, key) in [
-            (url, kid),
-            ("", kid),
-            (kid, ""),
-            (kid, "kek"),
-            (kid, kid),
-            (url, "https://acme.vault.azure.net/keys/kek"),
-        ] {
+        for (url, key) in
+            [(url, kid), ("", kid), (kid, ""), (kid, "kek"), (kid, kid), (url, "https://acme.vault.azure.net/keys/kek")]
+        {
             let (vault, name) = parse_vault_url_and_key(url, key, Cloud::Public).expect("a key");
-            assert_eq!(
-                (vault.to_string().as_str(), name.as_str()),
-                ("https://acme.vault.azure.net", "kek")
-            );
+            assert_eq!((vault.to_string().as_str(), name.as_str()), ("https://acme.vault.azure.net", "kek"));
         }
         let other = "https://other.vault.azure.net/keys/kek/0123456789abcdef0123456789abcdef";
-        assert_eq!(
-            parse_vault_url_and_key(url, other, Cloud::Public)
-                .expect_err("two vaults")
-                .code,
-            "contradiction"
-        );
-        assert_eq!(
-            parse_vault_url_and_key(kid, "another", Cloud::Public)
-                .expect_err("two keys")
-                .code,
-            "contradiction"
-        );
+        assert_eq!(parse_vault_url_and_key(url, other, Cloud::Public).expect_err("two vaults").code, "contradiction");
+        assert_eq!(parse_vault_url_and_key(kid, "another", Cloud::Public).expect_err("two keys").code, "contradiction");
     }
 
     #[test]
     fn a_key_name_is_letters_digits_and_hyphens() {
-        assert_eq!(
-            KeyName::parse(" Strongroom-KEK ").expect("a name").as_str(),
-            "Strongroom-KEK"
-        );
+        assert_eq!(KeyName::parse(" Strongroom-KEK ").expect("a name").as_str(), "Strongroom-KEK");
         let long = "k".repeat(128);
         for (text, code) in [
             ("", "empty"),

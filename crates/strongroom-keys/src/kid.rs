@@ -68,39 +68,24 @@ impl FromStr for KeyUrl {
             return Err(NotAKid);
         };
         let mut segments = url.path_segments().ok_or(NotAKid)?;
-        let (Some("keys"), Some(name), Some(key_version), None) = (
-            segments.next(),
-            segments.next(),
-            segments.next(),
-            segments.next(),
-        ) else {
+        let (Some("keys"), Some(name), Some(key_version), None) =
+            (segments.next(), segments.next(), segments.next(), segments.next())
+        else {
             return Err(NotAKid);
         };
         let alphanumeric = key_version.bytes().all(|byte| byte.is_ascii_alphanumeric());
         if !is_key_name(name) || !alphanumeric || !(1..=64).contains(&key_version.len()) {
             return Err(NotAKid);
         }
-        let parsed = KeyUrl {
-            host: host.to_owned(),
-            name: KeyName::known(name),
-            key_version: key_version.to_owned(),
-        };
+        let parsed = KeyUrl { host: host.to_owned(), name: KeyName::known(name), key_version: key_version.to_owned() };
         // Whatever else the text had (user, port, query, upper-case host) would not come back.
-        if parsed.to_string() == text {
-            Ok(parsed)
-        } else {
-            Err(NotAKid)
-        }
+        if parsed.to_string() == text { Ok(parsed) } else { Err(NotAKid) }
     }
 }
 
 impl fmt::Display for KeyUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "https://{}/keys/{}/{}",
-            self.host, self.name, self.key_version
-        )
+        write!(f, "https://{}/keys/{}/{}", self.host, self.name, self.key_version)
     }
 }
 
@@ -111,14 +96,8 @@ impl FromStr for Kid {
         let Some(id) = text.strip_prefix(CLOUD) else {
             return text.parse().map(Kid::Azure);
         };
-        let hex = id
-            .bytes()
-            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-        if hex && (1..=64).contains(&id.len()) {
-            Ok(Kid::Cloud(id.to_owned()))
-        } else {
-            Err(NotAKid)
-        }
+        let hex = id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        if hex && (1..=64).contains(&id.len()) { Ok(Kid::Cloud(id.to_owned())) } else { Err(NotAKid) }
     }
 }
 
@@ -135,14 +114,11 @@ impl fmt::Display for Kid {
 mod tests {
     use super::*;
 
-    const KID: &str =
-        "https://acme.vault.azure.net/keys/Strongroom-KEK/0123456789abcdef0123456789abcdef";
+    const KID: &str = "https://acme.vault.azure.net/keys/Strongroom-KEK/0123456789abcdef0123456789abcdef";
 
     #[test]
     fn a_kid_prints_as_it_was_read() {
-        let Ok(Kid::Azure(url)) = KID.parse() else {
-            panic!("{KID}")
-        };
+        let Ok(Kid::Azure(url)) = KID.parse() else { panic!("{KID}") };
         assert_eq!(url.host(), "acme.vault.azure.net");
         assert_eq!(url.name().as_str(), "Strongroom-KEK");
         assert_eq!(url.key_version(), "0123456789abcdef0123456789abcdef");

@@ -8,19 +8,19 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use strongroom_envelope::Plaintext;
+use strongroom_envelope::{Plaintext, WrapRecord};
 use uuid::Uuid;
 
 pub mod azure;
 pub mod failure;
 pub mod input;
 pub mod kid;
+pub mod local;
 
 pub use failure::{Class, Code, KeyFailure, Operation};
-pub use input::{
-    ClientId, ClientSecret, InputError, KeyName, TenantId, VaultUrl, parse_vault_url_and_key,
-};
-pub use kid::{KeyUrl, Kid};
+pub use input::{ClientId, ClientSecret, InputError, KeyName, TenantId, VaultUrl, parse_vault_url_and_key};
+pub use kid::{KeyUrl, Kid, NotAKid};
+pub use local::LocalProvider;
 
 /// What a caller waits for Azure in all, retries included, when a person is waiting.
 pub const INTERACTIVE: Duration = Duration::from_secs(5);
@@ -32,7 +32,7 @@ pub trait KeyProvider: Send + Sync {
     async fn describe(&self, deadline: Duration) -> Result<(KeyDescription, Receipts), KeyFailure>;
 
     /// Wraps a record under the newest key version. The kid in the answer is the one to store with the bytes.
-    async fn wrap_key(&self, record: &[u8], deadline: Duration) -> Result<Wrapped, KeyFailure>;
+    async fn wrap_key(&self, record: &WrapRecord, deadline: Duration) -> Result<Wrapped, KeyFailure>;
 
     /// Unwraps what `wrap_key` gave, under exactly the key version that made it. The record is as the provider
     /// returned it: whoever reads it compares every field.

@@ -68,9 +68,6 @@ impl FromStr for Cloud {
     type Err = UnknownCloud;
 
     fn from_str(text: &str) -> Result<Cloud, UnknownCloud> {
-        Cloud::ALL
-            .into_iter()
-            .find(|cloud| cloud.to_string() == text)
-            .ok_or(UnknownCloud)
+        Cloud::ALL.into_iter().find(|cloud| cloud.to_string() == text).ok_or(UnknownCloud)
     }
 }

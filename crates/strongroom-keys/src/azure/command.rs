@@ -1,0 +1,63 @@
+//! The exact Azure CLI command that mends a failure, with the customer's own names filled in.
+
+use super::AzureAccess;
+use crate::{Code, KeyFailure, Kid};
+
+/// The command, or `None` where no single command mends it. `kid` is the key version that was asked for, where one was.
+pub fn command(failure: &KeyFailure, access: &AzureAccess, kid: Option<&Kid>) -> Option<String> {
+    let vault = access.vault_url.vault_name();
+    let key = match kid {
+        Some(Kid::Azure(url)) => url.name().as_str(),
+        _ => access.key_name.as_str(),
+    };
+    let key_version = match kid {
+        Some(Kid::Azure(url)) => format!(" --version {}", url.key_version()),
+        _ => String::new(),
+    };
+    let facts = &failure.facts;
+    let client = access.client;
+    Some(match failure.code {
+        Code::KeyDisabled => {
+            format!("az keyvault key set-attributes --vault-name {vault} --name {key}{key_version} --enabled true")
+        }
+        Code::KeyDeleted | Code::KeyNotFound => format!("az keyvault key recover --vault-name {vault} --name {key}"),
+        Code::OperationForbidden => {
+            format!(
+                "az keyvault key set-attributes --vault-name {vault} --name {key}{key_version} --ops wrapKey unwrapKey"
+            )
+        }
+        Code::KeyExpired => format!("az keyvault key rotate --vault-name {vault} --name {key}"),
+        Code::AccessRemoved if facts.access_policies => {
+            format!("az keyvault set-policy --name {vault} --spn {client} --key-permissions get wrapKey unwrapKey")
+        }
+        Code::AccessRemoved => {
+            let assignee = match &facts.object_id {
+                Some(id) => format!("--assignee-object-id {id} --assignee-principal-type ServicePrincipal"),
+                None => format!("--assignee {client}"),
+            };
+            let scope = facts.resource.as_ref().filter(|resource| is_resource_id(resource)).map_or_else(
+                || format!("\"$(az keyvault show --name {vault} --query id --output tsv)/keys/{key}\""),
+                |resource| format!("\"{resource}\""),
+            );
+            format!(
+                "az role assignment create --role \"Key Vault Crypto Service Encryption User\" {assignee} --scope {scope}"
+            )
+        }
+        Code::Firewall => {
+            let address = facts.client_address.as_ref()?;
+            format!("az keyvault network-rule add --name {vault} --ip-address {address}")
+        }
+        Code::SecretWrong | Code::SecretExpired => format!("az ad app credential reset --id {client} --append"),
+        Code::UnknownClient => format!("az ad sp create --id {client}"),
+        Code::TenantMismatch => {
+            format!("az keyvault show --name {vault} --query properties.tenantId --output tsv")
+        }
+        _ => return None,
+    })
+}
+
+/// Only what a resource id can hold goes into a command: the text comes from outside.
+fn is_resource_id(text: &str) -> bool {
+    text.starts_with("/subscriptions/")
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '/' | '-' | '_' | '.' | '(' | ')'))
+}
