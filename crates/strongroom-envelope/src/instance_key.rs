@@ -83,10 +83,7 @@ impl InstanceKey {
     fn from_secret(secret: Secret32) -> Self {
         let mut id = [0; 8];
         id.copy_from_slice(&derive(&secret, "id").expose()[..8]);
-        Self {
-            id: InstanceKeyId(id),
-            secret,
-        }
+        Self { id: InstanceKeyId(id), secret }
     }
 }
 
@@ -106,10 +103,7 @@ pub struct InstanceKeys {
 impl InstanceKeys {
     /// `older` are the keys that a rotation left in use; one that is given twice counts once.
     pub fn new(current: InstanceKey, older: Vec<InstanceKey>) -> Self {
-        let mut keys = Self {
-            current,
-            older: Vec::with_capacity(older.len()),
-        };
+        let mut keys = Self { current, older: Vec::with_capacity(older.len()) };
         for key in older {
             if keys.get(key.id()).is_none() {
                 keys.older.push(key);
@@ -144,17 +138,13 @@ impl InstanceKeys {
 pub enum KeyFileError {
     #[error("the instance key file holds no key; a key is one line that begins with srmik1-")]
     Empty,
-    #[error(
-        "line {line} of the instance key file does not begin with srmik1-; is it the right file?"
-    )]
+    #[error("line {line} of the instance key file does not begin with srmik1-; is it the right file?")]
     Prefix { line: usize },
     #[error(
         "line {line} of the instance key file has {found} characters instead of 88; part of the key is missing or doubled"
     )]
     Length { line: usize, found: usize },
-    #[error(
-        "line {line} of the instance key file has a character in column {column} that does not belong there"
-    )]
+    #[error("line {line} of the instance key file has a character in column {column} that does not belong there")]
     Character { line: usize, column: usize },
     #[error(
         "line {line} of the instance key file is mistyped: its id does not follow from its key; compare it with the offline copy"
@@ -166,42 +156,26 @@ pub enum KeyFileError {
 
 fn derive(secret: &Secret32, purpose: &str) -> Secret32 {
     let mut subkey = Secret32::zeroed();
-    hkdf_expand(
-        secret.expose(),
-        &[INFO, purpose.as_bytes()],
-        subkey.as_mut(),
-    );
+    hkdf_expand(secret.expose(), &[INFO, purpose.as_bytes()], subkey.as_mut());
     subkey
 }
 
 /// The lines that hold keys, with their numbers.
 fn key_lines(text: &str) -> impl Iterator<Item = (&str, usize)> {
-    text.lines()
-        .map(str::trim)
-        .zip(1..)
-        .filter(|(text, _)| !text.is_empty() && !text.starts_with('#'))
+    text.lines().map(str::trim).zip(1..).filter(|(text, _)| !text.is_empty() && !text.starts_with('#'))
 }
 
 fn parse_line(text: &str, line: usize) -> Result<InstanceKey, KeyFileError> {
-    let digits = text
-        .strip_prefix(FILE_PREFIX)
-        .ok_or(KeyFileError::Prefix { line })?
-        .as_bytes();
+    let digits = text.strip_prefix(FILE_PREFIX).ok_or(KeyFileError::Prefix { line })?.as_bytes();
     if digits.len() != 16 + 1 + 64 {
-        return Err(KeyFileError::Length {
-            line,
-            found: text.chars().count(),
-        });
+        return Err(KeyFileError::Length { line, found: text.chars().count() });
     }
     let misplaced = |&(index, byte): &(usize, &u8)| match index {
         16 => *byte != b'-',
         _ => !byte.is_ascii_hexdigit(),
     };
     if let Some((index, _)) = digits.iter().enumerate().find(misplaced) {
-        return Err(KeyFileError::Character {
-            line,
-            column: FILE_PREFIX.len() + index + 1,
-        });
+        return Err(KeyFileError::Character { line, column: FILE_PREFIX.len() + index + 1 });
     }
     let mut id = [0; 8];
     let mut secret = Secret32::zeroed();

@@ -70,74 +70,41 @@ pub struct Mac {
 }
 
 pub fn mac_wrap_row(keys: &InstanceKeys, row: &WrapRow<'_>) -> Mac {
-    mac(
-        keys.current(),
-        Purpose::WrapRow,
-        row.message(keys.current().id()).as_slice(),
-    )
+    mac(keys.current(), Purpose::WrapRow, row.message(keys.current().id()).as_slice())
 }
 
 pub fn verify_wrap_row(keys: &InstanceKeys, row: &WrapRow<'_>, mac: &Mac) -> Result<(), MacError> {
-    verify(
-        keys,
-        Purpose::WrapRow,
-        mac,
-        row.message(mac.instance_key).as_slice(),
-    )
+    verify(keys, Purpose::WrapRow, mac, row.message(mac.instance_key).as_slice())
 }
 
 pub fn mac_vault_policy(keys: &InstanceKeys, row: &VaultPolicyRow<'_>) -> Mac {
-    mac(
-        keys.current(),
-        Purpose::VaultPolicy,
-        row.message(keys.current().id()).as_slice(),
-    )
+    mac(keys.current(), Purpose::VaultPolicy, row.message(keys.current().id()).as_slice())
 }
 
-pub fn verify_vault_policy(
-    keys: &InstanceKeys,
-    row: &VaultPolicyRow<'_>,
-    mac: &Mac,
-) -> Result<(), MacError> {
-    verify(
-        keys,
-        Purpose::VaultPolicy,
-        mac,
-        row.message(mac.instance_key).as_slice(),
-    )
+pub fn verify_vault_policy(keys: &InstanceKeys, row: &VaultPolicyRow<'_>, mac: &Mac) -> Result<(), MacError> {
+    verify(keys, Purpose::VaultPolicy, mac, row.message(mac.instance_key).as_slice())
 }
 
 pub fn mac_provider_row(keys: &InstanceKeys, row: &ProviderRow<'_>) -> Mac {
-    mac(
-        keys.current(),
-        Purpose::Provider,
-        row.message(keys.current().id()).as_slice(),
-    )
+    mac(keys.current(), Purpose::Provider, row.message(keys.current().id()).as_slice())
 }
 
-pub fn verify_provider_row(
-    keys: &InstanceKeys,
-    row: &ProviderRow<'_>,
-    mac: &Mac,
-) -> Result<(), MacError> {
-    verify(
-        keys,
-        Purpose::Provider,
-        mac,
-        row.message(mac.instance_key).as_slice(),
-    )
+pub fn verify_provider_row(keys: &InstanceKeys, row: &ProviderRow<'_>, mac: &Mac) -> Result<(), MacError> {
+    verify(keys, Purpose::Provider, mac, row.message(mac.instance_key).as_slice())
 }
 
 /// What is stored in place of a token, under the current instance key.
+///
+/// It vouches for the token's bytes, not for the other columns of its row: who writes the database can point the row of
+/// his own token at another member. So `token` holds the id of whom it speaks for (for a recovery code: member ‖ code),
+/// and the caller believes that id, not the row's.
 pub fn token_mac(keys: &InstanceKeys, kind: TokenKind, token: &[u8]) -> Mac {
     mac(keys.current(), kind.purpose(), token)
 }
 
 /// What may be stored for a token: one MAC a loaded instance key, the current one first. Look up any of them.
 pub fn token_macs_all_keys(keys: &InstanceKeys, kind: TokenKind, token: &[u8]) -> Vec<Mac> {
-    keys.iter()
-        .map(|key| mac(key, kind.purpose(), token))
-        .collect()
+    keys.iter().map(|key| mac(key, kind.purpose(), token)).collect()
 }
 
 /// Seals an event of the audit chain; `event_hash` is the [`digest`] of its canonical bytes.
@@ -172,10 +139,7 @@ impl Mac {
         let length = MacError::Length { found: bytes.len() };
         let (id, tag) = bytes.split_first_chunk::<8>().ok_or(length)?;
         let tag = tag.try_into().map_err(|_| length)?;
-        Ok(Self {
-            instance_key: InstanceKeyId(*id),
-            tag,
-        })
+        Ok(Self { instance_key: InstanceKeyId(*id), tag })
     }
 
     pub fn instance_key(&self) -> InstanceKeyId {
@@ -192,17 +156,11 @@ impl fmt::Debug for Mac {
 /// Why a MAC was not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum MacError {
-    #[error(
-        "the stored MAC is {found} bytes long instead of 40: the row was changed outside of Strongroom"
-    )]
+    #[error("the stored MAC is {found} bytes long instead of 40: the row was changed outside of Strongroom")]
     Length { found: usize },
-    #[error(
-        "the MAC was made with instance key {0}, which is not loaded; add it to the instance key file"
-    )]
+    #[error("the MAC was made with instance key {0}, which is not loaded; add it to the instance key file")]
     UnknownInstanceKey(InstanceKeyId),
-    #[error(
-        "the MAC does not fit: the row was changed outside of Strongroom, or moved from another place"
-    )]
+    #[error("the MAC does not fit: the row was changed outside of Strongroom, or moved from another place")]
     Mismatch,
 }
 
@@ -259,23 +217,13 @@ impl WrapRow<'_> {
 
 impl VaultPolicyRow<'_> {
     fn message(&self, id: InstanceKeyId) -> Tuple {
-        named(
-            row(id, "vault-policy")
-                .bytes(&self.workspace)
-                .bytes(&self.vault),
-            self.fields,
-        )
+        named(row(id, "vault-policy").bytes(&self.workspace).bytes(&self.vault), self.fields)
     }
 }
 
 impl ProviderRow<'_> {
     fn message(&self, id: InstanceKeyId) -> Tuple {
-        named(
-            row(id, "provider")
-                .bytes(&self.workspace)
-                .bytes(&self.provider),
-            self.fields,
-        )
+        named(row(id, "provider").bytes(&self.workspace).bytes(&self.provider), self.fields)
     }
 }
 
@@ -284,29 +232,17 @@ fn row(id: InstanceKeyId, kind: &str) -> Tuple {
 }
 
 fn named(tuple: Tuple, fields: &[Field<'_>]) -> Tuple {
-    fields.iter().fold(tuple, |tuple, field| {
-        tuple.bytes(field.name.as_bytes()).optional(field.value)
-    })
+    fields.iter().fold(tuple, |tuple, field| tuple.bytes(field.name.as_bytes()).optional(field.value))
 }
 
 fn mac(key: &InstanceKey, purpose: Purpose, message: &[u8]) -> Mac {
     let mut tag = [0; 32];
     tag.copy_from_slice(hmac::sign(&hmac_key(key, purpose), message).as_ref());
-    Mac {
-        instance_key: key.id(),
-        tag,
-    }
+    Mac { instance_key: key.id(), tag }
 }
 
-fn verify(
-    keys: &InstanceKeys,
-    purpose: Purpose,
-    mac: &Mac,
-    message: &[u8],
-) -> Result<(), MacError> {
-    let key = keys
-        .get(mac.instance_key)
-        .ok_or(MacError::UnknownInstanceKey(mac.instance_key))?;
+fn verify(keys: &InstanceKeys, purpose: Purpose, mac: &Mac, message: &[u8]) -> Result<(), MacError> {
+    let key = keys.get(mac.instance_key).ok_or(MacError::UnknownInstanceKey(mac.instance_key))?;
     hmac::verify(&hmac_key(key, purpose), message, &mac.tag).map_err(|_| MacError::Mismatch)
 }
 

@@ -16,16 +16,10 @@ pub fn pad_256(payload: Vec<u8>) -> Plaintext {
 
 /// Checks what is left behind the payload: fewer than 256 bytes, all zero.
 pub fn check_padding(rest: &[u8]) -> Result<(), PaddingError> {
-    if rest.len() < BLOCK && rest.iter().all(|byte| *byte == 0) {
-        Ok(())
-    } else {
-        Err(PaddingError)
-    }
+    if rest.len() < BLOCK && rest.iter().all(|byte| *byte == 0) { Ok(()) } else { Err(PaddingError) }
 }
 
 /// Something other than padding follows the payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the opened value has something other than padding behind its payload; a newer or another program wrote it"
-)]
+#[error("the opened value has something other than padding behind its payload; a newer or another program wrote it")]
 pub struct PaddingError;

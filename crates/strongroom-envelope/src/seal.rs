@@ -30,11 +30,7 @@ pub fn seal<K: ContentKey>(
 }
 
 /// Opens a blob in the place that it was sealed for; anywhere else, or changed in any bit, it fails.
-pub fn open<K: ContentKey>(
-    key: &K,
-    context: &K::Context,
-    blob: &[u8],
-) -> Result<Plaintext, OpenError> {
+pub fn open<K: ContentKey>(key: &K, context: &K::Context, blob: &[u8]) -> Result<Plaintext, OpenError> {
     key.open_content(context, blob)
 }
 
@@ -45,16 +41,9 @@ pub fn open<K: ContentKey>(
 pub fn commitment(blob: &[u8]) -> Result<Commitment, OpenError> {
     let too_short = || OpenError::TooShort { found: blob.len() };
     let (kind, rest) = read_header(blob)?;
-    let key_id_len = if kind.names_instance_key() {
-        KEY_ID_LEN
-    } else {
-        0
-    };
+    let key_id_len = if kind.names_instance_key() { KEY_ID_LEN } else { 0 };
     let rest = rest.get(key_id_len + SALT_LEN..).ok_or_else(too_short)?;
-    rest.first_chunk::<COMMITMENT_LEN>()
-        .copied()
-        .map(Commitment)
-        .ok_or_else(too_short)
+    rest.first_chunk::<COMMITMENT_LEN>().copied().map(Commitment).ok_or_else(too_short)
 }
 
 /// The place of content under a data key. Also its kind: the same place has one context a kind.
@@ -65,31 +54,18 @@ pub enum Context {
     /// The rest of a revision.
     Details(ItemPlace),
     /// One attachment; `place.revision` is the revision that it came with.
-    Attachment {
-        place: ItemPlace,
-        attachment: [u8; 16],
-    },
+    Attachment { place: ItemPlace, attachment: [u8; 16] },
 }
 
 /// The place of content under the instance key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InstanceContext {
     /// A provider's client secret or certificate key.
-    ProviderCredential {
-        workspace: [u8; 16],
-        provider: [u8; 16],
-        credential: [u8; 16],
-    },
+    ProviderCredential { workspace: [u8; 16], provider: [u8; 16], credential: [u8; 16] },
     /// A member's TOTP secret.
-    MemberCredential {
-        workspace: [u8; 16],
-        member: [u8; 16],
-    },
+    MemberCredential { workspace: [u8; 16], member: [u8; 16] },
     /// A webhook's or SMTP server's credential; without a workspace it is the whole server's.
-    NoticeCredential {
-        workspace: Option<[u8; 16]>,
-        channel: [u8; 16],
-    },
+    NoticeCredential { workspace: Option<[u8; 16]>, channel: [u8; 16] },
     /// A part of a backup, counted from zero.
     Backup { backup: [u8; 16], part: u64 },
 }
@@ -118,47 +94,29 @@ impl fmt::Debug for Commitment {
 /// Why a blob did not open, or a wrapped key did not unwrap. One variant a fault; nothing of the content is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
-    #[error(
-        "the sealed value is too short to be one ({found} bytes): it was cut off, or is something else"
-    )]
+    #[error("the sealed value is too short to be one ({found} bytes): it was cut off, or is something else")]
     TooShort { found: usize },
     #[error("this is no sealed value of Strongroom: it does not begin with SRME")]
     BadMagic,
-    #[error(
-        "the sealed value has format {0}, which this build does not know; a newer build wrote it"
-    )]
+    #[error("the sealed value has format {0}, which this build does not know; a newer build wrote it")]
     UnknownFormat(u8),
-    #[error(
-        "the sealed value has suite {0}, which this build does not know; a newer build wrote it"
-    )]
+    #[error("the sealed value has suite {0}, which this build does not know; a newer build wrote it")]
     UnknownSuite(u8),
-    #[error(
-        "the sealed value has kind {0:#04x}, which this build does not know; a newer build wrote it"
-    )]
+    #[error("the sealed value has kind {0:#04x}, which this build does not know; a newer build wrote it")]
     UnknownKind(u8),
-    #[error(
-        "the sealed value has flags {0:#04x}, which this build does not know; a newer build wrote it"
-    )]
+    #[error("the sealed value has flags {0:#04x}, which this build does not know; a newer build wrote it")]
     UnknownFlags(u8),
-    #[error(
-        "the sealed value is of kind {found:?} where {expected:?} belongs: it was moved from another slot"
-    )]
+    #[error("the sealed value is of kind {found:?} where {expected:?} belongs: it was moved from another slot")]
     WrongKind { expected: Kind, found: Kind },
-    #[error(
-        "the sealed value needs instance key {0}, which is not loaded; add it to the instance key file"
-    )]
+    #[error("the sealed value needs instance key {0}, which is not loaded; add it to the instance key file")]
     UnknownInstanceKey(InstanceKeyId),
     #[error(
         "the sealed value was made with another key or for another place: it was moved, or the ids of its row were changed"
     )]
     CommitmentMismatch,
-    #[error(
-        "the sealed value is truncated: its last chunk is missing or cut; restore it from a backup"
-    )]
+    #[error("the sealed value is truncated: its last chunk is missing or cut; restore it from a backup")]
     Truncated,
-    #[error(
-        "chunk {chunk} of the sealed value is damaged or was changed; restore it from a backup"
-    )]
+    #[error("chunk {chunk} of the sealed value is damaged or was changed; restore it from a backup")]
     ChunkAuthentication { chunk: u64 },
     #[error("the wrapped key is authentic but not 32 bytes long; another program made it")]
     WrongKeyLength,
@@ -182,13 +140,7 @@ pub(crate) fn seal_under(
     let mut blob = vec![0; prefix_len + chunked::sealed_len(plaintext.len())];
     blob[..HEADER_LEN].copy_from_slice(&context.as_slice()[..HEADER_LEN]);
     blob[HEADER_LEN..prefix_len].copy_from_slice(key_id);
-    chunked::seal(
-        key.expose(),
-        &salt,
-        context.as_slice(),
-        plaintext,
-        &mut blob[prefix_len..],
-    );
+    chunked::seal(key.expose(), &salt, context.as_slice(), plaintext, &mut blob[prefix_len..]);
     Ok(blob)
 }
 
@@ -198,26 +150,16 @@ pub(crate) fn body_of(blob: &[u8], expected: Kind) -> Result<&[u8], OpenError> {
     if found != expected {
         return Err(OpenError::WrongKind { expected, found });
     }
-    let key_id_len = if found.names_instance_key() {
-        KEY_ID_LEN
-    } else {
-        0
-    };
+    let key_id_len = if found.names_instance_key() { KEY_ID_LEN } else { 0 };
     if body.len() < key_id_len + PREFIX_LEN {
         return Err(OpenError::TooShort { found: blob.len() });
     }
     Ok(body)
 }
 
-pub(crate) fn open_under(
-    key: &Secret32,
-    context: &Tuple,
-    sealed: &[u8],
-) -> Result<Plaintext, OpenError> {
+pub(crate) fn open_under(key: &Secret32, context: &Tuple, sealed: &[u8]) -> Result<Plaintext, OpenError> {
     chunked::open(key.expose(), context.as_slice(), sealed).map_err(|fault| match fault {
-        ChunkedError::TooShort => OpenError::TooShort {
-            found: sealed.len(),
-        },
+        ChunkedError::TooShort => OpenError::TooShort { found: sealed.len() },
         ChunkedError::CommitmentMismatch => OpenError::CommitmentMismatch,
         ChunkedError::Truncated => OpenError::Truncated,
         ChunkedError::Chunk(chunk) => OpenError::ChunkAuthentication { chunk },
@@ -232,13 +174,7 @@ pub(crate) fn seal_under_instance(
     random: &dyn Random,
 ) -> Result<Vec<u8>, RandomFailed> {
     let key = keys.current();
-    seal_under(
-        &key.subkey(SEAL_PURPOSE),
-        &tuple(key.id()),
-        Some(key.id()),
-        plaintext,
-        random,
-    )
+    seal_under(&key.subkey(SEAL_PURPOSE), &tuple(key.id()), Some(key.id()), plaintext, random)
 }
 
 /// Opens under the instance key that the blob names.
@@ -248,9 +184,8 @@ pub(crate) fn open_under_instance(
     tuple: impl FnOnce(InstanceKeyId) -> Tuple,
     blob: &[u8],
 ) -> Result<Plaintext, OpenError> {
-    let (id, sealed) = body_of(blob, kind)?
-        .split_first_chunk::<KEY_ID_LEN>()
-        .ok_or(OpenError::TooShort { found: blob.len() })?;
+    let (id, sealed) =
+        body_of(blob, kind)?.split_first_chunk::<KEY_ID_LEN>().ok_or(OpenError::TooShort { found: blob.len() })?;
     let id = InstanceKeyId(*id);
     let key = keys.get(id).ok_or(OpenError::UnknownInstanceKey(id))?;
     open_under(&key.subkey(SEAL_PURPOSE), &tuple(id), sealed)
@@ -296,15 +231,13 @@ impl InstanceContext {
     fn tuple(&self, instance_key: InstanceKeyId) -> Tuple {
         let tuple = Tuple::context(self.kind(), Some(instance_key));
         match self {
-            Self::ProviderCredential {
-                workspace,
-                provider,
-                credential,
-            } => tuple.bytes(workspace).bytes(provider).bytes(credential),
+            Self::ProviderCredential { workspace, provider, credential } => {
+                tuple.bytes(workspace).bytes(provider).bytes(credential)
+            }
             Self::MemberCredential { workspace, member } => tuple.bytes(workspace).bytes(member),
-            Self::NoticeCredential { workspace, channel } => tuple
-                .optional(workspace.as_ref().map(|id| &id[..]))
-                .bytes(channel),
+            Self::NoticeCredential { workspace, channel } => {
+                tuple.optional(workspace.as_ref().map(|id| &id[..])).bytes(channel)
+            }
             Self::Backup { backup, part } => tuple.bytes(backup).u64(*part),
         }
     }
@@ -324,11 +257,7 @@ mod sealed {
             random: &dyn Random,
         ) -> Result<Vec<u8>, RandomFailed>;
 
-        fn open_content(
-            &self,
-            context: &Self::Context,
-            blob: &[u8],
-        ) -> Result<Plaintext, OpenError>;
+        fn open_content(&self, context: &Self::Context, blob: &[u8]) -> Result<Plaintext, OpenError>;
     }
 
     impl ContentKey for DataKey {
@@ -360,11 +289,7 @@ mod sealed {
             seal_under_instance(self, |id| context.tuple(id), plaintext, random)
         }
 
-        fn open_content(
-            &self,
-            context: &InstanceContext,
-            blob: &[u8],
-        ) -> Result<Plaintext, OpenError> {
+        fn open_content(&self, context: &InstanceContext, blob: &[u8]) -> Result<Plaintext, OpenError> {
             open_under_instance(self, context.kind(), |id| context.tuple(id), blob)
         }
     }

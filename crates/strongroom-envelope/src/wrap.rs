@@ -14,9 +14,7 @@ use crate::instance_key::{InstanceKeyId, InstanceKeys};
 use crate::key::{CloudKek, DataKey, Plaintext, Secret32, VaultKey};
 use crate::place::{CloudKekPlace, DataKeyPlace, VaultKeyPlace};
 use crate::random::{Random, RandomFailed};
-use crate::seal::{
-    OpenError, body_of, open_under, open_under_instance, seal_under, seal_under_instance,
-};
+use crate::seal::{OpenError, body_of, open_under, open_under_instance, seal_under, seal_under_instance};
 
 /// Wraps a data key under the vault key of `place.generation`. 112 bytes.
 pub fn wrap_data_key(
@@ -25,26 +23,12 @@ pub fn wrap_data_key(
     data_key: &DataKey,
     random: &dyn Random,
 ) -> Result<Vec<u8>, RandomFailed> {
-    seal_under(
-        &vault_key.0,
-        &data_key_tuple(place),
-        None,
-        data_key.0.expose(),
-        random,
-    )
+    seal_under(&vault_key.0, &data_key_tuple(place), None, data_key.0.expose(), random)
 }
 
 /// Unwraps what [`wrap_data_key`] made for the same place.
-pub fn unwrap_data_key(
-    vault_key: &VaultKey,
-    place: &DataKeyPlace,
-    blob: &[u8],
-) -> Result<DataKey, OpenError> {
-    let key = open_under(
-        &vault_key.0,
-        &data_key_tuple(place),
-        body_of(blob, Kind::DataKeyWrap)?,
-    )?;
+pub fn unwrap_data_key(vault_key: &VaultKey, place: &DataKeyPlace, blob: &[u8]) -> Result<DataKey, OpenError> {
+    let key = open_under(&vault_key.0, &data_key_tuple(place), body_of(blob, Kind::DataKeyWrap)?)?;
     secret_of(&key).map(DataKey)
 }
 
@@ -70,9 +54,7 @@ pub fn wrap_record(place: &VaultKeyPlace, vault_key: &VaultKey) -> WrapRecord {
 ///
 /// The caller zeroizes `bytes`, which are whatever the provider answered.
 pub fn read_wrap_record(bytes: &[u8], place: &VaultKeyPlace) -> Result<VaultKey, RecordError> {
-    let record: &[u8; WRAP_RECORD_LEN] = bytes
-        .try_into()
-        .map_err(|_| RecordError::Length { found: bytes.len() })?;
+    let record: &[u8; WRAP_RECORD_LEN] = bytes.try_into().map_err(|_| RecordError::Length { found: bytes.len() })?;
     let (magic, rest) = record.split_at(4);
     let (format, rest) = rest.split_at(1);
     let (workspace, rest) = rest.split_at(16);
@@ -93,9 +75,7 @@ pub fn read_wrap_record(bytes: &[u8], place: &VaultKeyPlace) -> Result<VaultKey,
     if generation != place.generation.to_be_bytes() {
         return Err(RecordError::Generation);
     }
-    Ok(VaultKey(
-        Secret32::from_slice(key).expect("the last 32 of 73 bytes"),
-    ))
+    Ok(VaultKey(Secret32::from_slice(key).expect("the last 32 of 73 bytes")))
 }
 
 /// Wraps a vault key's record under a Cloud KEK, as Key Vault does under an RSA key. 153 bytes.
@@ -105,13 +85,7 @@ pub fn wrap_record_under_cloud_kek(
     record: &WrapRecord,
     random: &dyn Random,
 ) -> Result<Vec<u8>, RandomFailed> {
-    seal_under(
-        &kek.0,
-        &cloud_tuple(Kind::VaultKeyWrap, None, place),
-        None,
-        record,
-        random,
-    )
+    seal_under(&kek.0, &cloud_tuple(Kind::VaultKeyWrap, None, place), None, record, random)
 }
 
 /// Unwraps what [`wrap_record_under_cloud_kek`] made; the answer goes to [`read_wrap_record`].
@@ -136,11 +110,7 @@ pub fn wrap_cloud_kek(
 }
 
 /// Unwraps what [`wrap_cloud_kek`] made, under the instance key that the blob names.
-pub fn unwrap_cloud_kek(
-    keys: &InstanceKeys,
-    place: &CloudKekPlace,
-    blob: &[u8],
-) -> Result<CloudKek, OpenError> {
+pub fn unwrap_cloud_kek(keys: &InstanceKeys, place: &CloudKekPlace, blob: &[u8]) -> Result<CloudKek, OpenError> {
     let tuple = |id| cloud_tuple(Kind::CloudKekWrap, Some(id), place);
     let key = open_under_instance(keys, Kind::CloudKekWrap, tuple, blob)?;
     secret_of(&key).map(CloudKek)
@@ -157,23 +127,17 @@ impl Deref for WrapRecord {
 /// Why an unwrapped record is not the vault key that was asked for. A fault, never a denial: somebody changed a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RecordError {
-    #[error(
-        "the unwrapped record is {found} bytes long instead of 73: the wrap was not made by Strongroom"
-    )]
+    #[error("the unwrapped record is {found} bytes long instead of 73: the wrap was not made by Strongroom")]
     Length { found: usize },
     #[error("the unwrapped record does not begin with SRVK: the wrap was not made by Strongroom")]
     Magic,
-    #[error(
-        "the unwrapped record has format {found}, which this build does not know; a newer build wrote it"
-    )]
+    #[error("the unwrapped record has format {found}, which this build does not know; a newer build wrote it")]
     Format { found: u8 },
     #[error("the unwrapped record belongs to another workspace: the wrap was moved")]
     Workspace,
     #[error("the unwrapped record belongs to another vault: the wrap was moved")]
     Vault,
-    #[error(
-        "the unwrapped record belongs to another generation of the vault key: the wrap was moved"
-    )]
+    #[error("the unwrapped record belongs to another generation of the vault key: the wrap was moved")]
     Generation,
 }
 
@@ -190,10 +154,7 @@ fn data_key_tuple(place: &DataKeyPlace) -> Tuple {
 }
 
 fn cloud_tuple(kind: Kind, instance_key: Option<InstanceKeyId>, place: &CloudKekPlace) -> Tuple {
-    Tuple::context(kind, instance_key)
-        .bytes(&place.workspace)
-        .bytes(&place.provider)
-        .bytes(&place.kek)
+    Tuple::context(kind, instance_key).bytes(&place.workspace).bytes(&place.provider).bytes(&place.kek)
 }
 
 fn secret_of(plaintext: &[u8]) -> Result<Secret32, OpenError> {
