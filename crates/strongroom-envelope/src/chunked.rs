@@ -17,7 +17,7 @@ use crate::key::Plaintext;
 pub(crate) const SALT_LEN: usize = 24;
 pub(crate) const COMMITMENT_LEN: usize = 32;
 /// Salt and commitment, before the first chunk.
-pub(crate) const PREFIX_LEN: usize = SALT_LEN + COMMITMENT_LEN;
+const PREFIX_LEN: usize = SALT_LEN + COMMITMENT_LEN;
 
 const CHUNK_LEN: usize = 16 * 1024;
 const TAG_LEN: usize = 16;

@@ -112,7 +112,7 @@ impl Tuple {
     }
 
     pub(crate) fn bytes(mut self, value: &[u8]) -> Self {
-        let len = u32::try_from(value.len()).expect("a field is an id, a name or a wrap, far below 4 GiB");
+        let len = u32::try_from(value.len()).expect("a field is a column of a row, and no database holds 4 GiB in one");
         self.0.push(1);
         self.0.extend_from_slice(&len.to_be_bytes());
         self.0.extend_from_slice(value);

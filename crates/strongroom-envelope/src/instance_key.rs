@@ -47,6 +47,7 @@ impl InstanceKey {
         Secret32::generate(random).map(Self::from_secret)
     }
 
+    /// Its public name, which follows from the key.
     pub fn id(&self) -> InstanceKeyId {
         self.id
     }
@@ -119,10 +120,12 @@ impl InstanceKeys {
         Ok(Self::new(current, keys.collect::<Result<_, _>>()?))
     }
 
+    /// The one that seals and makes MACs.
     pub fn current(&self) -> &InstanceKey {
         &self.current
     }
 
+    /// The loaded key of this id, current or older.
     pub fn get(&self, id: InstanceKeyId) -> Option<&InstanceKey> {
         self.iter().find(|key| key.id() == id)
     }

@@ -69,26 +69,32 @@ pub struct Mac {
     tag: [u8; 32],
 }
 
+/// The MAC of a wrap row, under the current instance key.
 pub fn mac_wrap_row(keys: &InstanceKeys, row: &WrapRow<'_>) -> Mac {
     mac(keys.current(), Purpose::WrapRow, row.message(keys.current().id()).as_slice())
 }
 
+/// Checks a wrap row's MAC, in constant time; to be done before the provider is called.
 pub fn verify_wrap_row(keys: &InstanceKeys, row: &WrapRow<'_>, mac: &Mac) -> Result<(), MacError> {
     verify(keys, Purpose::WrapRow, mac, row.message(mac.instance_key).as_slice())
 }
 
+/// The MAC of a vault's policy, under the current instance key.
 pub fn mac_vault_policy(keys: &InstanceKeys, row: &VaultPolicyRow<'_>) -> Mac {
     mac(keys.current(), Purpose::VaultPolicy, row.message(keys.current().id()).as_slice())
 }
 
+/// Checks a vault policy's MAC, in constant time.
 pub fn verify_vault_policy(keys: &InstanceKeys, row: &VaultPolicyRow<'_>, mac: &Mac) -> Result<(), MacError> {
     verify(keys, Purpose::VaultPolicy, mac, row.message(mac.instance_key).as_slice())
 }
 
+/// The MAC of a provider, under the current instance key.
 pub fn mac_provider_row(keys: &InstanceKeys, row: &ProviderRow<'_>) -> Mac {
     mac(keys.current(), Purpose::Provider, row.message(keys.current().id()).as_slice())
 }
 
+/// Checks a provider's MAC, in constant time; to be done before its credential is opened.
 pub fn verify_provider_row(keys: &InstanceKeys, row: &ProviderRow<'_>, mac: &Mac) -> Result<(), MacError> {
     verify(keys, Purpose::Provider, mac, row.message(mac.instance_key).as_slice())
 }
@@ -107,11 +113,12 @@ pub fn token_macs_all_keys(keys: &InstanceKeys, kind: TokenKind, token: &[u8]) -
     keys.iter().map(|key| mac(key, kind.purpose(), token)).collect()
 }
 
-/// Seals an event of the audit chain; `event_hash` is the [`digest`] of its canonical bytes.
+/// The MAC of an event of the audit chain, under the current instance key; `event_hash` is the [`digest`] of its canonical bytes.
 pub fn audit_mac(keys: &InstanceKeys, event_hash: &[u8; 32]) -> Mac {
     mac(keys.current(), Purpose::Audit, event_hash)
 }
 
+/// Checks an audit event's MAC, in constant time.
 pub fn verify_audit(keys: &InstanceKeys, event_hash: &[u8; 32], mac: &Mac) -> Result<(), MacError> {
     verify(keys, Purpose::Audit, mac, event_hash)
 }
@@ -135,6 +142,7 @@ impl Mac {
         bytes
     }
 
+    /// Reads the stored form; fails only by its length, and proves nothing yet.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, MacError> {
         let length = MacError::Length { found: bytes.len() };
         let (id, tag) = bytes.split_first_chunk::<8>().ok_or(length)?;
@@ -142,6 +150,7 @@ impl Mac {
         Ok(Self { instance_key: InstanceKeyId(*id), tag })
     }
 
+    /// Which instance key made it; rows with an older one are made anew in a rotation.
     pub fn instance_key(&self) -> InstanceKeyId {
         self.instance_key
     }

@@ -10,7 +10,7 @@
 
 use std::fmt;
 
-use crate::chunked::{self, COMMITMENT_LEN, ChunkedError, PREFIX_LEN, SALT_LEN};
+use crate::chunked::{self, COMMITMENT_LEN, ChunkedError, SALT_LEN};
 use crate::context::{HEADER_LEN, Kind, Tuple, read_header};
 use crate::instance_key::{InstanceKeyId, InstanceKeys};
 use crate::key::{DataKey, Plaintext, Secret32};
@@ -144,22 +144,13 @@ pub(crate) fn seal_under(
     Ok(blob)
 }
 
-/// What follows the header of `blob`, if that is sound and of the kind that belongs here.
-pub(crate) fn body_of(blob: &[u8], expected: Kind) -> Result<&[u8], OpenError> {
-    let (found, body) = read_header(blob)?;
-    if found != expected {
-        return Err(OpenError::WrongKind { expected, found });
-    }
-    let key_id_len = if found.names_instance_key() { KEY_ID_LEN } else { 0 };
-    if body.len() < key_id_len + PREFIX_LEN {
-        return Err(OpenError::TooShort { found: blob.len() });
-    }
-    Ok(body)
-}
-
-pub(crate) fn open_under(key: &Secret32, context: &Tuple, sealed: &[u8]) -> Result<Plaintext, OpenError> {
+/// Opens `blob` if its header is sound and names the kind that belongs here.
+pub(crate) fn open_under(key: &Secret32, kind: Kind, context: &Tuple, blob: &[u8]) -> Result<Plaintext, OpenError> {
+    let too_short = OpenError::TooShort { found: blob.len() };
+    let key_id_len = if kind.names_instance_key() { KEY_ID_LEN } else { 0 };
+    let sealed = body_of(blob, kind)?.get(key_id_len..).ok_or(too_short)?;
     chunked::open(key.expose(), context.as_slice(), sealed).map_err(|fault| match fault {
-        ChunkedError::TooShort => OpenError::TooShort { found: sealed.len() },
+        ChunkedError::TooShort => too_short,
         ChunkedError::CommitmentMismatch => OpenError::CommitmentMismatch,
         ChunkedError::Truncated => OpenError::Truncated,
         ChunkedError::Chunk(chunk) => OpenError::ChunkAuthentication { chunk },
@@ -184,11 +175,18 @@ pub(crate) fn open_under_instance(
     tuple: impl FnOnce(InstanceKeyId) -> Tuple,
     blob: &[u8],
 ) -> Result<Plaintext, OpenError> {
-    let (id, sealed) =
-        body_of(blob, kind)?.split_first_chunk::<KEY_ID_LEN>().ok_or(OpenError::TooShort { found: blob.len() })?;
+    let id = body_of(blob, kind)?.first_chunk().ok_or(OpenError::TooShort { found: blob.len() })?;
     let id = InstanceKeyId(*id);
     let key = keys.get(id).ok_or(OpenError::UnknownInstanceKey(id))?;
-    open_under(&key.subkey(SEAL_PURPOSE), &tuple(id), sealed)
+    open_under(&key.subkey(SEAL_PURPOSE), kind, &tuple(id), blob)
+}
+
+/// What follows the header of `blob`, if that is sound and of the kind that belongs here.
+fn body_of(blob: &[u8], expected: Kind) -> Result<&[u8], OpenError> {
+    match read_header(blob)? {
+        (found, body) if found == expected => Ok(body),
+        (found, _) => Err(OpenError::WrongKind { expected, found }),
+    }
 }
 
 impl Context {
@@ -273,7 +271,7 @@ mod sealed {
         }
 
         fn open_content(&self, context: &Context, blob: &[u8]) -> Result<Plaintext, OpenError> {
-            open_under(&self.0, &context.tuple(), body_of(blob, context.kind())?)
+            open_under(&self.0, context.kind(), &context.tuple(), blob)
         }
     }
 

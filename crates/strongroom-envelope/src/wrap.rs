@@ -14,7 +14,7 @@ use crate::instance_key::{InstanceKeyId, InstanceKeys};
 use crate::key::{CloudKek, DataKey, Plaintext, Secret32, VaultKey};
 use crate::place::{CloudKekPlace, DataKeyPlace, VaultKeyPlace};
 use crate::random::{Random, RandomFailed};
-use crate::seal::{OpenError, body_of, open_under, open_under_instance, seal_under, seal_under_instance};
+use crate::seal::{OpenError, open_under, open_under_instance, seal_under, seal_under_instance};
 
 /// Wraps a data key under the vault key of `place.generation`. 112 bytes.
 pub fn wrap_data_key(
@@ -28,7 +28,7 @@ pub fn wrap_data_key(
 
 /// Unwraps what [`wrap_data_key`] made for the same place.
 pub fn unwrap_data_key(vault_key: &VaultKey, place: &DataKeyPlace, blob: &[u8]) -> Result<DataKey, OpenError> {
-    let key = open_under(&vault_key.0, &data_key_tuple(place), body_of(blob, Kind::DataKeyWrap)?)?;
+    let key = open_under(&vault_key.0, Kind::DataKeyWrap, &data_key_tuple(place), blob)?;
     secret_of(&key).map(DataKey)
 }
 
@@ -95,7 +95,7 @@ pub fn unwrap_record_under_cloud_kek(
     blob: &[u8],
 ) -> Result<WrapRecord, OpenError> {
     let context = cloud_tuple(Kind::VaultKeyWrap, None, place);
-    open_under(&kek.0, &context, body_of(blob, Kind::VaultKeyWrap)?).map(WrapRecord)
+    open_under(&kek.0, Kind::VaultKeyWrap, &context, blob).map(WrapRecord)
 }
 
 /// Wraps a Cloud KEK under the current instance key. 120 bytes.
@@ -114,6 +114,13 @@ pub fn unwrap_cloud_kek(keys: &InstanceKeys, place: &CloudKekPlace, blob: &[u8])
     let tuple = |id| cloud_tuple(Kind::CloudKekWrap, Some(id), place);
     let key = open_under_instance(keys, Kind::CloudKekWrap, tuple, blob)?;
     secret_of(&key).map(CloudKek)
+}
+
+impl From<WrapRecord> for Plaintext {
+    /// The same bytes, not a copy: what a provider answers an unwrap with.
+    fn from(record: WrapRecord) -> Self {
+        record.0
+    }
 }
 
 impl Deref for WrapRecord {
@@ -159,4 +166,24 @@ fn cloud_tuple(kind: Kind, instance_key: Option<InstanceKeyId>, place: &CloudKek
 
 fn secret_of(plaintext: &[u8]) -> Result<Secret32, OpenError> {
     Secret32::from_slice(plaintext).ok_or(OpenError::WrongKeyLength)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::SystemRandom;
+
+    #[test]
+    fn a_wrap_of_something_other_than_a_key_does_not_unwrap() {
+        let random = SystemRandom::new();
+        let vault_key = VaultKey::generate(&random).expect("the system has random bytes");
+        let place =
+            DataKeyPlace { workspace: [1; 16], vault: [2; 16], generation: 3, item: [4; 16], data_key: [5; 16] };
+        for len in [0, 31, 33] {
+            let blob = seal_under(&vault_key.0, &data_key_tuple(&place), None, &vec![0; len], &random)
+                .expect("the system has random bytes");
+            let refused = unwrap_data_key(&vault_key, &place, &blob).expect_err("it is no key");
+            assert_eq!(refused, OpenError::WrongKeyLength);
+        }
+    }
 }
