@@ -8,6 +8,12 @@ pub trait Random: Send + Sync {
     fn fill(&self, out: &mut [u8]) -> Result<(), RandomFailed>;
 }
 
+impl<R: Random + ?Sized> Random for std::sync::Arc<R> {
+    fn fill(&self, out: &mut [u8]) -> Result<(), RandomFailed> {
+        self.as_ref().fill(out)
+    }
+}
+
 /// The random source gave no bytes, so nothing was generated or sealed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the random source gave no bytes; nothing was sealed, try again")]

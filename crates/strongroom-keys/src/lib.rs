@@ -43,6 +43,9 @@ pub trait KeyProvider: Send + Sync {
         token: TokenUse,
         deadline: Duration,
     ) -> Result<Unwrapped, KeyFailure>;
+
+    /// The exact command that mends a failure at this provider, where a single one does.
+    fn command(&self, failure: &KeyFailure, kid: Option<&Kid>) -> Option<String>;
 }
 
 /// Whether an access token from an earlier call may be used.

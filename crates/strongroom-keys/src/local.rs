@@ -35,6 +35,11 @@ impl LocalProvider {
 
 #[async_trait]
 impl KeyProvider for LocalProvider {
+    /// None: only a restored instance key or database mends it.
+    fn command(&self, _failure: &KeyFailure, _kid: Option<&Kid>) -> Option<String> {
+        None
+    }
+
     async fn describe(&self, _deadline: Duration) -> Result<(KeyDescription, Receipts), KeyFailure> {
         let description = KeyDescription {
             kid: self.kid(),

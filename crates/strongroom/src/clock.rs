@@ -29,10 +29,7 @@ impl Clock for SystemClock {
 
     fn since_boot(&self) -> Duration {
         let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-        Duration::new(
-            u64::try_from(time.tv_sec).unwrap_or(0),
-            u32::try_from(time.tv_nsec).unwrap_or(0),
-        )
+        Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
     }
 
     fn sleep(&self, pause: Duration) -> BoxFuture<'static, ()> {
@@ -51,10 +48,7 @@ impl ManualClock {
     /// Stands at `start`, an hour after boot.
     pub fn at(start: Timestamp) -> Self {
         let boot = Duration::from_secs(3600);
-        Self {
-            time: Arc::new(Mutex::new((start, boot))),
-            moved: watch::Sender::new(boot),
-        }
+        Self { time: Arc::new(Mutex::new((start, boot))), moved: watch::Sender::new(boot) }
     }
 
     /// Moves both readings forward and wakes whoever slept until then.

@@ -113,11 +113,7 @@ pub enum ConfigError {
     #[error("{path} is not valid TOML: {reason}")]
     NotToml { path: String, reason: String },
     #[error("unknown configuration key `{key}` in {origin}; did you mean `{nearest}`?")]
-    UnknownKey {
-        key: String,
-        origin: String,
-        nearest: &'static str,
-    },
+    UnknownKey { key: String, origin: String, nearest: &'static str },
     #[error("configuration: {0}")]
     Value(String),
     #[error(
@@ -152,9 +148,7 @@ impl Config {
     ) -> Result<Self, ConfigError> {
         let (text, origin) = match file {
             Some(path) => (read(path)?, path.display().to_string()),
-            None if Path::new(DEFAULT_FILE).exists() => {
-                (read(Path::new(DEFAULT_FILE))?, DEFAULT_FILE.to_owned())
-            }
+            None if Path::new(DEFAULT_FILE).exists() => (read(Path::new(DEFAULT_FILE))?, DEFAULT_FILE.to_owned()),
             None => (String::new(), DEFAULT_FILE.to_owned()),
         };
         Self::parse(&text, &origin, environment)
@@ -166,25 +160,12 @@ impl Config {
         origin: &str,
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
-        let file = source(
-            config::Config::builder().add_source(File::from_str(text, FileFormat::Toml)),
-            origin,
-        )?;
-        let environment = source(
-            config::Config::builder().add_source(over(environment)),
-            "the environment",
-        )?;
+        let file = source(config::Config::builder().add_source(File::from_str(text, FileFormat::Toml)), origin)?;
+        let environment = source(config::Config::builder().add_source(over(environment)), "the environment")?;
         refuse_unknown(&file, origin)?;
         refuse_unknown(&environment, "the environment")?;
-        let merged = source(
-            config::Config::builder()
-                .add_source(file)
-                .add_source(environment),
-            origin,
-        )?;
-        let config: Self = merged
-            .try_deserialize()
-            .map_err(|error| ConfigError::Value(error.to_string()))?;
+        let merged = source(config::Config::builder().add_source(file).add_source(environment), origin)?;
+        let config: Self = merged.try_deserialize().map_err(|error| ConfigError::Value(error.to_string()))?;
         config.check()?;
         Ok(config)
     }
@@ -192,13 +173,8 @@ impl Config {
     /// Where browsers find the server, without a path: as configured, or made from the listener.
     pub fn public_url(&self) -> Url {
         self.server.public_url.clone().unwrap_or_else(|| {
-            let scheme = if self.server.tls_cert.is_some() {
-                "https"
-            } else {
-                "http"
-            };
-            Url::parse(&format!("{scheme}://{}", self.server.listen))
-                .expect("a socket address makes a URL")
+            let scheme = if self.server.tls_cert.is_some() { "https" } else { "http" };
+            Url::parse(&format!("{scheme}://{}", self.server.listen)).expect("a socket address makes a URL")
         })
     }
 
@@ -227,12 +203,7 @@ impl Config {
             _ => {}
         }
         within("vaults.lease_seconds", self.vaults.lease_seconds, 15, 3600)?;
-        within(
-            "vaults.max_per_provider",
-            self.vaults.max_per_provider,
-            1,
-            1000,
-        )
+        within("vaults.max_per_provider", self.vaults.max_per_provider, 1, 1000)
     }
 }
 
@@ -252,26 +223,19 @@ impl Default for ServerConfig {
 
 impl Default for DatabaseConfig {
     fn default() -> Self {
-        Self {
-            url: DatabaseUrl::Sqlite(PathBuf::from("strongroom.db")),
-        }
+        Self { url: DatabaseUrl::Sqlite(PathBuf::from("strongroom.db")) }
     }
 }
 
 impl Default for InstanceConfig {
     fn default() -> Self {
-        Self {
-            key_file: PathBuf::from("strongroom.key"),
-        }
+        Self { key_file: PathBuf::from("strongroom.key") }
     }
 }
 
 impl Default for VaultsConfig {
     fn default() -> Self {
-        Self {
-            max_per_provider: 1,
-            lease_seconds: 300,
-        }
+        Self { max_per_provider: 1, lease_seconds: 300 }
     }
 }
 
@@ -280,12 +244,8 @@ impl<'de> Deserialize<'de> for DatabaseUrl {
         let url = Zeroizing::new(String::deserialize(deserializer)?);
         match url.split_once(':') {
             Some(("sqlite", path)) if !path.is_empty() => Ok(Self::Sqlite(PathBuf::from(path))),
-            Some(("postgres" | "postgresql", rest)) if rest.starts_with("//") => {
-                Ok(Self::Postgres(url))
-            }
-            _ => Err(de::Error::custom(
-                "a database is sqlite:PATH or postgres://user:password@host/database",
-            )),
+            Some(("postgres" | "postgresql", rest)) if rest.starts_with("//") => Ok(Self::Postgres(url)),
+            _ => Err(de::Error::custom("a database is sqlite:PATH or postgres://user:password@host/database")),
         }
     }
 }
@@ -309,24 +269,16 @@ const KEYS: [&str; 14] = [
 ];
 
 fn read(path: &Path) -> Result<String, ConfigError> {
-    std::fs::read_to_string(path).map_err(|error| ConfigError::Unreadable {
-        path: path.display().to_string(),
-        reason: error.to_string(),
-    })
+    std::fs::read_to_string(path)
+        .map_err(|error| ConfigError::Unreadable { path: path.display().to_string(), reason: error.to_string() })
 }
 
 /// The environment as a source. `STRONGROOM_URL`, `STRONGROOM_TOKEN` and their like belong to the command line and have
 /// no double underscore.
 fn over(environment: impl IntoIterator<Item = (String, String)>) -> Environment {
-    let ours: HashMap<String, String> = environment
-        .into_iter()
-        .filter(|(name, _)| name.starts_with("STRONGROOM_") && name.contains("__"))
-        .collect();
-    Environment::with_prefix("STRONGROOM")
-        .prefix_separator("_")
-        .separator("__")
-        .ignore_empty(true)
-        .source(Some(ours))
+    let ours: HashMap<String, String> =
+        environment.into_iter().filter(|(name, _)| name.starts_with("STRONGROOM_") && name.contains("__")).collect();
+    Environment::with_prefix("STRONGROOM").prefix_separator("_").separator("__").ignore_empty(true).source(Some(ours))
 }
 
 fn source(
@@ -334,10 +286,9 @@ fn source(
     origin: &str,
 ) -> Result<config::Config, ConfigError> {
     builder.build().map_err(|error| match error {
-        config::ConfigError::FileParse { cause, .. } => ConfigError::NotToml {
-            path: origin.to_owned(),
-            reason: without_excerpt(&cause.to_string()),
-        },
+        config::ConfigError::FileParse { cause, .. } => {
+            ConfigError::NotToml { path: origin.to_owned(), reason: without_excerpt(&cause.to_string()) }
+        }
         other => ConfigError::Value(other.to_string()),
     })
 }
@@ -353,16 +304,9 @@ fn refuse_unknown(source: &config::Config, origin: &str) -> Result<(), ConfigErr
     flatten("", &source.cache, &mut paths);
     // Sorted, so that of several unknown keys the same one is named each time.
     paths.sort();
-    match paths
-        .into_iter()
-        .find(|path| !KEYS.contains(&path.as_str()))
-    {
+    match paths.into_iter().find(|path| !KEYS.contains(&path.as_str())) {
         None => Ok(()),
-        Some(key) => Err(ConfigError::UnknownKey {
-            nearest: nearest(&key),
-            key,
-            origin: origin.to_owned(),
-        }),
+        Some(key) => Err(ConfigError::UnknownKey { nearest: nearest(&key), key, origin: origin.to_owned() }),
     }
 }
 
@@ -371,11 +315,7 @@ fn flatten(path: &str, value: &Value, paths: &mut Vec<String>) {
     match &value.kind {
         ValueKind::Table(table) => {
             for (key, value) in table {
-                let inner = if path.is_empty() {
-                    key.clone()
-                } else {
-                    format!("{path}.{key}")
-                };
+                let inner = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
                 flatten(&inner, value, paths);
             }
         }
@@ -388,8 +328,7 @@ fn nearest(key: &str) -> &'static str {
     // A key in the wrong table is nearer than another of the same table.
     KEYS.into_iter()
         .min_by_key(|known| {
-            strsim::damerau_levenshtein(key, known)
-                .min(1 + strsim::damerau_levenshtein(&name(key), &name(known)))
+            strsim::damerau_levenshtein(key, known).min(1 + strsim::damerau_levenshtein(&name(key), &name(known)))
         })
         .expect("there are keys")
 }
@@ -398,9 +337,7 @@ fn within(key: &str, value: u32, least: u32, most: u32) -> Result<(), ConfigErro
     if (least..=most).contains(&value) {
         return Ok(());
     }
-    Err(ConfigError::Value(format!(
-        "{key} is {value}; it must lie between {least} and {most}"
-    )))
+    Err(ConfigError::Value(format!("{key} is {value}; it must lie between {least} and {most}")))
 }
 
 /// A URL of scheme, host and port; its text stays out of errors, because a proxy's may hold a password.
@@ -408,15 +345,12 @@ fn optional_web_url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option
     let Some(text) = Option::<String>::deserialize(deserializer)? else {
         return Ok(None);
     };
-    let url =
-        Url::parse(&text).map_err(|reason| de::Error::custom(format!("not a URL ({reason})")))?;
+    let url = Url::parse(&text).map_err(|reason| de::Error::custom(format!("not a URL ({reason})")))?;
     if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
         return Err(de::Error::custom("not an http: or https: URL with a host"));
     }
     if url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
-        return Err(de::Error::custom(
-            "the URL ends after host and port; remove what follows",
-        ));
+        return Err(de::Error::custom("the URL ends after host and port; remove what follows"));
     }
     Ok(Some(url))
 }
@@ -440,9 +374,7 @@ fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D:
         .map(|entry| {
             let single = || entry.parse::<IpAddr>().ok().map(IpNet::from);
             entry.parse::<IpNet>().ok().or_else(single).ok_or_else(|| {
-                de::Error::custom(format!(
-                    "{entry} is neither an address nor a network like 10.0.0.0/8"
-                ))
+                de::Error::custom(format!("{entry} is neither an address nor a network like 10.0.0.0/8"))
             })
         })
         .collect()
@@ -461,9 +393,7 @@ mod tests {
     }
 
     fn with_environment(text: &str, pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
-        let pairs = pairs
-            .iter()
-            .map(|(name, value)| (name.to_string(), value.to_string()));
+        let pairs = pairs.iter().map(|(name, value)| (name.to_string(), value.to_string()));
         Config::parse(text, "strongroom.toml", pairs)
     }
 
@@ -472,33 +402,21 @@ mod tests {
         let config = parse("").unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(config.server.listen.to_string(), "127.0.0.1:8470");
         assert_eq!(config.public_url().as_str(), "http://127.0.0.1:8470/");
-        assert!(
-            matches!(&config.database.url, DatabaseUrl::Sqlite(path) if path == Path::new("strongroom.db"))
-        );
-        assert_eq!(
-            (config.vaults.max_per_provider, config.vaults.lease_seconds),
-            (1, 300)
-        );
+        assert!(matches!(&config.database.url, DatabaseUrl::Sqlite(path) if path == Path::new("strongroom.db")));
+        assert_eq!((config.vaults.max_per_provider, config.vaults.lease_seconds), (1, 300));
     }
 
     #[test]
     fn the_example_names_every_key_and_says_the_defaults() {
         let text: String = EXAMPLE
             .lines()
-            .map(|line| {
-                line.strip_prefix('#')
-                    .filter(|rest| !rest.starts_with(' ') && !rest.is_empty())
-            })
+            .map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ') && !rest.is_empty()))
             .zip(EXAMPLE.lines())
             .map(|(uncommented, line)| format!("{}\n", uncommented.unwrap_or(line)))
             .collect();
         for key in KEYS {
             let name = key.rsplit('.').next().expect("a name");
-            assert!(
-                text.lines()
-                    .any(|line| line.starts_with(&format!("{name} = "))),
-                "{key} is missing"
-            );
+            assert!(text.lines().any(|line| line.starts_with(&format!("{name} = "))), "{key} is missing");
         }
         let config = parse(&text).unwrap_or_else(|error| panic!("{error}"));
         let default = Config::default();
@@ -515,10 +433,7 @@ mod tests {
             "[server]\nlisten = \"127.0.0.1:1\"\n[vaults]\nlease_seconds = 20\n",
             &[
                 ("STRONGROOM_SERVER__LISTEN", "127.0.0.1:2"),
-                (
-                    "STRONGROOM_SERVER__TRUSTED_PROXIES",
-                    "10.0.0.0/8, 127.0.0.1",
-                ),
+                ("STRONGROOM_SERVER__TRUSTED_PROXIES", "10.0.0.0/8, 127.0.0.1"),
                 ("STRONGROOM_VAULTS__MAX_PER_PROVIDER", "3"),
                 ("STRONGROOM_URL", "http://elsewhere"),
                 ("STRONGROOM_DATABASE__URL", ""),
@@ -527,10 +442,7 @@ mod tests {
         .unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(config.server.listen.port(), 2);
         assert_eq!(config.server.trusted_proxies.len(), 2);
-        assert_eq!(
-            (config.vaults.lease_seconds, config.vaults.max_per_provider),
-            (20, 3)
-        );
+        assert_eq!((config.vaults.lease_seconds, config.vaults.max_per_provider), (20, 3));
     }
 
     #[test]
@@ -541,9 +453,7 @@ mod tests {
         );
         assert!(refusal("lease_seconds = 3\n").ends_with("did you mean `vaults.lease_seconds`?"));
         assert!(refusal("database = \"sqlite:x\"\n").contains("did you mean `database.url`?"));
-        let variable = with_environment("", &[("STRONGROOM_SERVER__TLS_TERMINATE", "true")])
-            .err()
-            .expect("refused");
+        let variable = with_environment("", &[("STRONGROOM_SERVER__TLS_TERMINATE", "true")]).err().expect("refused");
         assert_eq!(
             variable.to_string(),
             "unknown configuration key `server.tls_terminate` in the environment; did you mean `server.tls_terminated`?"
@@ -553,20 +463,12 @@ mod tests {
     #[test]
     fn a_reachable_listener_needs_tls() {
         let open = "[server]\nlisten = \"0.0.0.0:8470\"\npublic_url = \"https://strongroom.example.com\"\n";
-        assert!(
-            refusal(open).contains("crosses the network in the clear")
-                || refusal(open).contains("in the clear")
-        );
+        assert!(refusal(open).contains("crosses the network in the clear") || refusal(open).contains("in the clear"));
         assert!(parse(&format!("{open}tls_terminated = true\n")).is_ok());
         assert!(parse(&format!("{open}tls_cert = \"a\"\ntls_key = \"b\"\n")).is_ok());
+        assert_eq!(refusal(&format!("{open}tls_cert = \"a\"\n")), ConfigError::HalfTls.to_string());
         assert_eq!(
-            refusal(&format!("{open}tls_cert = \"a\"\n")),
-            ConfigError::HalfTls.to_string()
-        );
-        assert_eq!(
-            refusal(&format!(
-                "{open}tls_terminated = true\ntls_cert = \"a\"\ntls_key = \"b\"\n"
-            )),
+            refusal(&format!("{open}tls_terminated = true\ntls_cert = \"a\"\ntls_key = \"b\"\n")),
             ConfigError::TlsTwice.to_string()
         );
     }
@@ -576,10 +478,7 @@ mod tests {
         let wildcard = "[server]\nlisten = \"[::]:8470\"\ntls_terminated = true\n";
         assert!(refusal(wildcard).contains("server.public_url is missing"));
         let insecure = format!("{wildcard}public_url = \"http://strongroom.example.com\"\n");
-        assert_eq!(
-            refusal(&insecure),
-            ConfigError::InsecurePublicUrl.to_string()
-        );
+        assert_eq!(refusal(&insecure), ConfigError::InsecurePublicUrl.to_string());
     }
 
     #[test]
@@ -600,21 +499,13 @@ mod tests {
         assert!(refusal("[vaults]\nlease_seconds = 14\n").contains("vaults.lease_seconds is 14"));
         assert!(refusal("[server]\nlisten = \"localhost\"\n").contains("server.listen"));
         assert!(refusal("[azure]\ncloud = \"moon\"\n").contains("azure.cloud"));
-        assert!(
-            refusal("[server]\ntrusted_proxies = [\"proxy\"]\n")
-                .contains("proxy is neither an address")
-        );
-        assert!(
-            refusal("[server]\npublic_url = \"https://a.example/b\"\n")
-                .contains("server.public_url")
-        );
+        assert!(refusal("[server]\ntrusted_proxies = [\"proxy\"]\n").contains("proxy is neither an address"));
+        assert!(refusal("[server]\npublic_url = \"https://a.example/b\"\n").contains("server.public_url"));
     }
 
     #[test]
     fn a_named_file_that_is_missing_is_an_error() {
-        let error = Config::load(Some(Path::new("no-such-file.toml")), [])
-            .err()
-            .expect("refused");
+        let error = Config::load(Some(Path::new("no-such-file.toml")), []).err().expect("refused");
         assert!(error.to_string().contains("no-such-file.toml"), "{error}");
     }
 }

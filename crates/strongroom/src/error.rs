@@ -42,7 +42,7 @@ pub enum Error {
     KeyUnavailable(Box<KeyUnavailable>),
     /// The vault or its credential failed its checks; each line names one.
     #[error("the checks of the vault failed")]
-    ChecksFailed(Vec<strongroom_keys::CheckLine>),
+    ChecksFailed(Vec<String>),
     /// Too many tries.
     #[error("too many tries; wait {0} s")]
     TooMany(u64),
@@ -140,7 +140,9 @@ impl Error {
     /// What the reader can do about it.
     pub fn fix(&self) -> Cow<'_, str> {
         match self {
-            Self::NotFound(_) => "Check the address or the id; it may have been deleted, or not be shared with you.".into(),
+            Self::NotFound(_) => {
+                "Check the address or the id; it may have been deleted, or not be shared with you.".into()
+            }
             Self::Denied(_) => "Ask an Owner, Super Admin or Admin of the workspace, or the item's owner.".into(),
             Self::NotSignedIn { fix, .. } => (*fix).into(),
             Self::StaleSignIn => "Sign in again, then repeat what you did.".into(),

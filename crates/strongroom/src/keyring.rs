@@ -206,7 +206,9 @@ impl Keyring {
             landed
         });
         let flight = task
-            .map(|joined| joined.unwrap_or_else(|_| Err(Arc::new(Error::integrity("key.task", "an unwrap ended in a panic")))))
+            .map(|joined| {
+                joined.unwrap_or_else(|_| Err(Arc::new(Error::integrity("key.task", "an unwrap ended in a panic"))))
+            })
             .boxed()
             .shared();
         state.flights.insert(slot, flight.clone());
@@ -221,7 +223,7 @@ impl Keyring {
         let answer = provider.unwrap_key(&record.kid, &record.wrapped, token, deadline).await;
         let answer = match answer {
             Ok(answer) => answer,
-            Err(failure) => return Err(self.failed(&record, failure, started.1).await),
+            Err(failure) => return Err(self.failed(&record, provider.as_ref(), failure, started.1).await),
         };
         let key = match read_wrap_record(&answer.record, &record.place()) {
             Ok(key) => key,

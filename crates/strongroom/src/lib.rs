@@ -1,6 +1,15 @@
 //! Strongroom: a self-hosted workspace for shared accounts and secrets, encrypted under a key that stays in the
 //! customer's own Azure Key Vault.
 
+pub mod access;
+pub mod app;
+pub mod audit;
+pub mod clock;
 pub mod config;
+pub mod error;
 pub mod http;
+pub mod id;
+pub mod keyring;
+pub mod member;
 pub mod secret_text;
+pub mod store;

@@ -111,26 +111,15 @@ mod tests {
 
     #[test]
     fn crosses_the_wire_unchanged() {
-        let sent = serde_json::to_string(&SecretText::from("p\"ä\u{1F511}\n"))
-            .expect("a string serializes");
+        let sent = serde_json::to_string(&SecretText::from("p\"ä\u{1F511}\n")).expect("a string serializes");
         let received: SecretText = serde_json::from_str(&sent).expect("and parses");
         assert_eq!(received.expose(), "p\"ä\u{1F511}\n");
     }
 
     #[test]
     fn anything_but_a_string_is_refused_and_not_repeated() {
-        for body in [
-            "4711",
-            "-4711",
-            "4711.5",
-            "true",
-            "null",
-            "[\"4711\"]",
-            "{\"4711\":1}",
-        ] {
-            let refusal = serde_json::from_str::<SecretText>(body)
-                .err()
-                .expect("refused");
+        for body in ["4711", "-4711", "4711.5", "true", "null", "[\"4711\"]", "{\"4711\":1}"] {
+            let refusal = serde_json::from_str::<SecretText>(body).err().expect("refused");
             assert!(!refusal.to_string().contains("4711"), "{refusal}");
         }
     }

@@ -60,6 +60,10 @@ impl Ask<'_> {
 
 #[async_trait]
 impl KeyProvider for AzureProvider {
+    fn command(&self, failure: &KeyFailure, kid: Option<&Kid>) -> Option<String> {
+        super::command(failure, &self.access, kid)
+    }
+
     async fn describe(&self, deadline: Duration) -> Result<(KeyDescription, Receipts), KeyFailure> {
         let recorder = Recorder::default();
         let body = self.call(Ask::Describe, TokenUse::Cached, deadline, &recorder).await?;

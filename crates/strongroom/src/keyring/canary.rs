@@ -78,7 +78,7 @@ impl Keyring {
         let started = (self.clock.now(), self.clock.since_boot());
         let answer = match provider.unwrap_key(&record.kid, &record.wrapped, token, CANARY_DEADLINE).await {
             Ok(answer) => answer,
-            Err(failure) => return Err(self.failed(&record, failure, started.1).await),
+            Err(failure) => return Err(self.failed(&record, provider.as_ref(), failure, started.1).await),
         };
         let key = match read_wrap_record(&answer.record, &record.place()) {
             Ok(key) => key,

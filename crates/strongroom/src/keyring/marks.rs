@@ -3,13 +3,13 @@
 //! A denial marks the vault dark at once: its leases end, nobody asks Azure for readers any more, and only canaries go
 //! on. Two successes that began after the denial clear it. An outage or a fault ends no lease.
 
-use std::{sync::Arc, sync::atomic::Ordering, time::Duration};
+use std::{sync::atomic::Ordering, time::Duration};
 
 use jiff::Timestamp;
 use strongroom_envelope::RecordError;
-use strongroom_keys::{Class, Code, KeyFailure, azure};
+use strongroom_keys::{Class, Code, KeyFailure, KeyProvider};
 
-use super::{Keyring, KeyRecord, unavailable};
+use super::{KeyRecord, Keyring, unavailable};
 use crate::{
     error::{Error, KeyUnavailable, Result, Unavailable},
     id::VaultId,
@@ -37,8 +37,14 @@ impl Mark {
 
 impl Keyring {
     /// Judges a failed unwrap and returns what to tell whoever waits for it.
-    pub(super) async fn failed(&self, record: &KeyRecord, failure: KeyFailure, started: Duration) -> Error {
-        let mut why = explain(record, &failure, self.clock.now());
+    pub(super) async fn failed(
+        &self,
+        record: &KeyRecord,
+        provider: &dyn KeyProvider,
+        failure: KeyFailure,
+        started: Duration,
+    ) -> Error {
+        let mut why = explain(record, provider, &failure, self.clock.now());
         if failure.class == Class::Denial && failure.is_sign_in() && !self.refused_long_enough(record.vault, started) {
             why.class = Unavailable::Outage;
         }
@@ -229,7 +235,7 @@ impl Keyring {
 }
 
 /// A failure in the words of `strongroom_keys`, with the customer's own names in the command that mends it.
-fn explain(record: &KeyRecord, failure: &KeyFailure, now: Timestamp) -> KeyUnavailable {
+fn explain(record: &KeyRecord, provider: &dyn KeyProvider, failure: &KeyFailure, now: Timestamp) -> KeyUnavailable {
     KeyUnavailable {
         vault: record.vault,
         vault_name: record.vault_name.clone(),
@@ -237,7 +243,7 @@ fn explain(record: &KeyRecord, failure: &KeyFailure, now: Timestamp) -> KeyUnava
         code: failure.code.as_str().into(),
         title: failure.code.title().into(),
         detail: failure.detail.clone(),
-        fix: azure::command(failure, &record.kid).unwrap_or_else(|| failure.code.fix().into()),
+        fix: provider.command(failure, Some(&record.kid)).unwrap_or_else(|| failure.code.fix().into()),
         since: now,
         azure_request_id: failure.azure_request_id.clone(),
     }

@@ -9,8 +9,9 @@ use strongroom_envelope::{
     verify_provider_row, verify_vault_policy, verify_wrap_row,
 };
 use strongroom_keys::{
-    ClientId, ClientSecret, KeyName, KeyProvider, Kid, LocalProvider, TenantId, VaultUrl,
+    ClientId, ClientSecret, KeyName, KeyProvider, Kid, TenantId, VaultUrl,
     azure::{AzureAccess, AzureKeys},
+    local::LocalProvider,
 };
 
 use crate::{
@@ -262,10 +263,11 @@ pub fn connect(
         Strategy::Cloud => {
             let place = row.kek_place();
             let kek = unwrap_cloud_kek(keys, &place, &row.sealed_credential).map_err(|_| planted("provider"))?;
-            Ok(Arc::new(LocalProvider::new(kek, place, Arc::clone(random))))
+            Ok(Arc::new(LocalProvider::new(kek, place, Box::new(Arc::clone(random)))))
         }
         Strategy::AzureExternalKeys => {
-            let secret = open(keys, &row.credential_place(), &row.sealed_credential).map_err(|_| planted("provider"))?;
+            let secret =
+                open(keys, &row.credential_place(), &row.sealed_credential).map_err(|_| planted("provider"))?;
             let secret = std::str::from_utf8(&secret).map_err(|_| broken())?;
             let access = AzureAccess {
                 tenant: TenantId::parse(&row.tenant_id).map_err(|_| broken())?,

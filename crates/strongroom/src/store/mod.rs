@@ -85,10 +85,14 @@ impl StoreError {
         match self {
             Self::Taken => "Choose another.",
             Self::Retry => "Try again in a moment.",
-            Self::Full => "Free space on that disk. Nothing acknowledged was lost; reading goes on where it needs no audit event.",
+            Self::Full => {
+                "Free space on that disk. Nothing acknowledged was lost; reading goes on where it needs no audit event."
+            }
             Self::ReadOnly => "Give the server's user the right to write the database file and its folder.",
             Self::InUse(_) => "Stop the other server, or use PostgreSQL, which takes several.",
-            Self::NewerSchema { .. } => "Start the newer Strongroom again, or restore the backup made before the upgrade.",
+            Self::NewerSchema { .. } => {
+                "Start the newer Strongroom again, or restore the backup made before the upgrade."
+            }
             Self::Unreachable(_) => "Check `database.url` and that the database runs.",
             Self::Failed(_) => "See the server's log.",
         }
@@ -123,10 +127,7 @@ impl Store {
     }
 
     /// Runs `work` on one snapshot. On SQLite it runs on the calling thread: ask for a page of rows, not for a table.
-    pub async fn read<T: Send + 'static>(
-        &self,
-        work: impl Fn(&mut Tx<'_>) -> Result<T> + Send + 'static,
-    ) -> Result<T> {
+    pub async fn read<T: Send + 'static>(&self, work: impl Fn(&mut Tx<'_>) -> Result<T> + Send + 'static) -> Result<T> {
         match &self.engine {
             Engine::Sqlite(engine) => engine.read(&work),
             Engine::Postgres(engine) => {

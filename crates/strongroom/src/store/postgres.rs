@@ -4,7 +4,7 @@
 use std::{collections::HashMap, error::Error as StdError, thread::JoinHandle, time::Duration};
 
 use crossbeam_channel::{Receiver, Sender};
-use postgres::{Client, NoTls, Statement, error::SqlState, types};
+use postgres::{Client, NoTls, Statement, error::SqlState};
 use postgres_types::{IsNull, ToSql, Type, private::BytesMut, to_sql_checked};
 
 use super::{Inner, Job, LOCK_WAIT, Param, Row, StoreError, Tx, Writer, migrate};
@@ -181,11 +181,7 @@ impl Session {
 }
 
 impl ToSql for Param<'_> {
-    fn to_sql(
-        &self,
-        kind: &Type,
-        out: &mut BytesMut,
-    ) -> std::result::Result<IsNull, Box<dyn StdError + Sync + Send>> {
+    fn to_sql(&self, kind: &Type, out: &mut BytesMut) -> std::result::Result<IsNull, Box<dyn StdError + Sync + Send>> {
         match self {
             Self::Null => Ok(IsNull::Yes),
             Self::Int(value) => value.to_sql(kind, out),

@@ -91,7 +91,8 @@ impl Row<'_> {
     /// The text at `index` as one of our enums or parsed values; anything unknown fails closed.
     pub fn parse<T: std::str::FromStr>(&self, index: usize) -> Result<T> {
         let text: String = self.get(index)?;
-        text.parse().map_err(|_| Error::integrity("store.unknown_value", "a row holds a word this program does not know"))
+        text.parse()
+            .map_err(|_| Error::integrity("store.unknown_value", "a row holds a word this program does not know"))
     }
 }
 

@@ -702,16 +702,13 @@ mod tests {
     #[test]
     fn a_request_with_an_unknown_field_is_refused() {
         let body = r#"{"name":"Azure","strategy":"azure_external_keys","colour":"red"}"#;
-        let refusal = serde_json::from_str::<CreateVault>(body)
-            .err()
-            .expect("refused");
+        let refusal = serde_json::from_str::<CreateVault>(body).err().expect("refused");
         assert!(refusal.to_string().contains("colour"), "{refusal}");
     }
 
     #[test]
     fn an_answer_with_an_unknown_field_is_read() {
-        let body =
-            r#"{"checks":[{"code":"key.read","status":"pass","ms":12,"weather":"fine"}],"more":1}"#;
+        let body = r#"{"checks":[{"code":"key.read","status":"pass","ms":12,"weather":"fine"}],"more":1}"#;
         let checks: Checks = serde_json::from_str(body).expect("read");
         assert_eq!(checks.checks[0].status, CheckStatus::Pass);
     }
@@ -727,9 +724,7 @@ mod tests {
     #[test]
     fn a_number_where_a_secret_belongs_is_not_repeated() {
         let body = r#"{"type":"account","title":"Mail","fields":[{"name":"PIN","kind":"hidden","value":4711}]}"#;
-        let refusal = serde_json::from_str::<CreateItem>(body)
-            .err()
-            .expect("refused");
+        let refusal = serde_json::from_str::<CreateItem>(body).err().expect("refused");
         assert!(!refusal.to_string().contains("4711"), "{refusal}");
     }
 }

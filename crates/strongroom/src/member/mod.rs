@@ -1,0 +1,3 @@
+//! Members of a workspace: who they are, how they prove it, and what lets them in.
+
+pub mod guard;
