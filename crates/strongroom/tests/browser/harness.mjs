@@ -104,10 +104,9 @@ export async function newPage(browser, options = {}) {
   return page;
 }
 
-/** Signs in as the demo's member with this role ("Owner", "User", …), through the form. */
+/** Signs in as the demo's member with this role ("owner", "super_admin", …), through the form. */
 export async function signIn(page, demo, role) {
-  const same = (member) => member.role.toLowerCase() === role.toLowerCase();
-  const member = demo.info.members.find(same);
+  const member = demo.info.members.find((candidate) => candidate.role === role);
   if (!member) throw new Error(`the demo has no member with the role ${role}`);
   await page.goto(demo.info.url);
   const form = page.url();
