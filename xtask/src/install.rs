@@ -34,6 +34,15 @@ impl Tool {
         }
     }
 
+    /// Whether the tests can go on without it on a developer's machine, with less checked. Without a test runner
+    /// nothing would be checked, and that is no success.
+    pub fn is_optional(self) -> bool {
+        match self {
+            Tool::Rustfmt | Tool::Clippy | Tool::Nextest => false,
+            Tool::Postgres | Tool::Node | Tool::Chromium | Tool::NodePackages => true,
+        }
+    }
+
     pub fn is_missing(self, workspace: &Workspace) -> bool {
         match self {
             Tool::Rustfmt => !answers(workspace, &["fmt", "--version"]),

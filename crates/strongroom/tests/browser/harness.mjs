@@ -110,7 +110,7 @@ export async function signIn(page, demo, role) {
   if (!member) throw new Error(`the demo has no member with the role ${role}`);
   await page.goto(demo.info.url);
   const form = page.url();
-  await page.getByLabel("Email", { exact: true }).fill(member.email);
+  await page.getByLabel("E-mail address", { exact: true }).fill(member.email);
   await page.getByLabel("Password", { exact: true }).fill(member.password);
   await page.getByRole("button", { name: "Sign in", exact: true }).click();
   await page.waitForURL((url) => url.href !== form);
