@@ -1,1 +1,90 @@
-fn main() {}
+//! The command line: `azure-standin serve` and `azure-standin env`.
+
+use std::error::Error;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use azure_standin::{Config, Standin};
+use clap::{Args, Parser, Subcommand};
+
+/// A local process that speaks Azure's protocols, for testing without Azure.
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run until Ctrl-C. The control server takes the next port.
+    Serve(Place),
+    /// Print the `export` lines with which Azure's tools use the stand-in: eval "$(azure-standin env)"
+    Env(Place),
+}
+
+#[derive(Args)]
+struct Place {
+    /// The proxy's address
+    #[arg(long, default_value = "127.0.0.1:8471")]
+    listen: SocketAddr,
+    /// Where state, CA and the administrator's secret are kept
+    #[arg(long, default_value = "azure-standin-data")]
+    data: PathBuf,
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    match Cli::parse().command {
+        Command::Serve(place) => serve(place).await,
+        Command::Env(place) => print_env(&place),
+    }
+}
+
+async fn serve(place: Place) -> Result<(), Box<dyn Error>> {
+    let mut control = SocketAddr::from(([127, 0, 0, 1], place.listen.port()));
+    control.set_port(place.listen.port().checked_add(1).ok_or("no port is left for the control server")?);
+    let config = Config { listen: place.listen, control, data: Some(place.data.clone()), ..Config::default() };
+    let standin = Standin::start(config).await?;
+    tracing::info!(proxy = standin.proxy_url(), control = standin.control_url(), "stand-in for Azure");
+    tracing::info!(
+        "use it with: eval \"$(azure-standin env --listen {} --data {})\"",
+        place.listen,
+        place.data.display()
+    );
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+    standin.shutdown().await;
+    Ok(())
+}
+
+#[allow(clippy::print_stdout, reason = "the lines are for the shell that asked")]
+fn print_env(place: &Place) -> Result<(), Box<dyn Error>> {
+    let data = place.data.canonicalize().map_err(|error| {
+        format!("{} holds no stand-in yet ({error}); run `azure-standin serve` first", place.data.display())
+    })?;
+    let (admin, _) = azure_standin::read_admins(&data)?;
+    let ca = data.join("ca.pem").display().to_string();
+    let values = [
+        ("HTTPS_PROXY", format!("http://{}", place.listen)),
+        ("NO_PROXY", "127.0.0.1,localhost".to_owned()),
+        ("SSL_CERT_FILE", ca.clone()),
+        ("REQUESTS_CA_BUNDLE", ca.clone()),
+        ("CURL_CA_BUNDLE", ca.clone()),
+        ("NODE_EXTRA_CA_CERTS", ca),
+        ("AZURE_CORE_COLLECT_TELEMETRY", "false".to_owned()),
+        ("AZURE_TENANT_ID", admin.tenant_id),
+        ("AZURE_CLIENT_ID", admin.client_id),
+        ("AZURE_CLIENT_SECRET", admin.client_secret),
+        ("AZURE_SUBSCRIPTION_ID", admin.subscription_id),
+    ];
+    for (name, value) in values {
+        println!("export {name}='{}'", value.replace('\'', "'\\''"));
+    }
+    Ok(())
+}

@@ -1,0 +1,111 @@
+//! What is done with a key: wrap, unwrap, encrypt, decrypt, sign, verify.
+
+use serde_json::json;
+
+use super::errors;
+use crate::World;
+use crate::http::{Answer, Reply, Request, b64url, unb64url};
+use crate::state::KeyVersion;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Op {
+    Encrypt,
+    Decrypt,
+    WrapKey,
+    UnwrapKey,
+    Sign,
+    Verify,
+}
+
+impl Op {
+    /// From the last segment of the path, in lower case.
+    pub fn parse(text: &str) -> Option<Self> {
+        Some(match text {
+            "encrypt" => Self::Encrypt,
+            "decrypt" => Self::Decrypt,
+            "wrapkey" => Self::WrapKey,
+            "unwrapkey" => Self::UnwrapKey,
+            "sign" => Self::Sign,
+            "verify" => Self::Verify,
+            _ => return None,
+        })
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::WrapKey => "wrapkey",
+            Self::UnwrapKey => "unwrapkey",
+            _ => self.permission(),
+        }
+    }
+
+    /// As `key_ops`, access policies and error texts spell it.
+    pub fn permission(self) -> &'static str {
+        match self {
+            Self::Encrypt => "encrypt",
+            Self::Decrypt => "decrypt",
+            Self::WrapKey => "wrapKey",
+            Self::UnwrapKey => "unwrapKey",
+            Self::Sign => "sign",
+            Self::Verify => "verify",
+        }
+    }
+
+    /// As data actions spell it.
+    pub fn action(self) -> &'static str {
+        match self {
+            Self::WrapKey => "wrap",
+            Self::UnwrapKey => "unwrap",
+            _ => self.permission(),
+        }
+    }
+}
+
+pub(super) fn perform(world: &World, request: &Request, op: Op, kid: &str, version: &KeyVersion) -> Answer {
+    check_life(version, op, world.now())?;
+    let body = request.json().ok_or_else(errors::incorrect_parameter)?;
+    let alg = body["alg"].as_str().unwrap_or_default();
+    let bytes = |field: &str| {
+        body[field].as_str().and_then(unb64url).filter(|bytes| !bytes.is_empty()).ok_or_else(|| {
+            errors::bad_parameter(&format!(
+                "Content of '{field}' is not base64url.\r\nProperty '{field}' is required.\r\n"
+            ))
+        })
+    };
+    let value = match op {
+        Op::Encrypt | Op::WrapKey => version.material.encrypt(alg, &bytes("value")?),
+        Op::Decrypt | Op::UnwrapKey => {
+            let sealed = bytes("value")?;
+            if !matches!(alg, "RSA-OAEP" | "RSA-OAEP-256") {
+                return Err(errors::incorrect_parameter());
+            }
+            let foreign = || errors::bad_parameter("Unable to decrypt specified value with this key.");
+            Some(version.material.decrypt(alg, &sealed).ok_or_else(foreign)?)
+        }
+        Op::Sign => version.material.sign_digest(alg, &bytes("value")?),
+        Op::Verify => {
+            let verified = version.material.verify_digest(alg, &bytes("digest")?, &bytes("value")?);
+            let verified = verified.ok_or_else(errors::incorrect_parameter)?;
+            return Ok(Reply::json(200, &json!({"value": verified})));
+        }
+    };
+    let value = value.ok_or_else(errors::incorrect_parameter)?;
+    Ok(Reply::json(200, &json!({"kid": kid, "value": b64url(&value)})))
+}
+
+/// A disabled key does nothing. Outside of its dates a key still undoes what it once did.
+fn check_life(version: &KeyVersion, op: Op, now: i64) -> Result<(), Reply> {
+    if !version.enabled {
+        return Err(errors::key_disabled(op.permission()));
+    }
+    if matches!(op, Op::Encrypt | Op::WrapKey | Op::Sign) {
+        let expired = version.exp.is_some_and(|exp| exp <= now);
+        if expired || version.nbf.is_some_and(|nbf| now < nbf) {
+            return Err(errors::outside_dates(op.permission(), expired));
+        }
+    }
+    if !version.ops.iter().any(|allowed| allowed.eq_ignore_ascii_case(op.permission())) {
+        return Err(errors::operation_forbidden(op.permission()));
+    }
+    Ok(())
+}
