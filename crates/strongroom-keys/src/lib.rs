@@ -12,6 +12,7 @@ use strongroom_envelope::{Plaintext, WrapRecord};
 use uuid::Uuid;
 
 pub mod azure;
+pub mod check;
 pub mod failure;
 pub mod input;
 pub mod kid;
