@@ -1,0 +1,220 @@
+//! The check of a connection: what the stand-in breaks, the first red line names.
+
+use std::time::{Duration, Instant};
+
+use azure_standin::{Effect, Settings};
+use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
+use strongroom_keys::azure::{AzureConfig, AzureKeys};
+use strongroom_keys::check::{AzureInput, CheckLine, CheckStatus, check};
+
+use crate::tenant::{HOST, KEY, Tenant, VAULT, answer};
+
+/// Checks the tenant's own values, changed by `change`.
+async fn check_with(tenant: &Tenant, keys: &AzureKeys, change: impl FnOnce(&mut AzureInput<'_>)) -> Vec<CheckLine> {
+    let url = format!("https://{HOST}/");
+    let mut input = AzureInput {
+        client_id: &tenant.client_id,
+        tenant_id: &tenant.standin.admin().tenant_id,
+        client_secret: &tenant.secret,
+        vault_url: &url,
+        vault_key_name: KEY,
+    };
+    change(&mut input);
+    let start = Instant::now();
+    let lines = check(keys, &input, Timestamp::now(), 4096).await;
+    assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
+    assert_eq!(lines.len(), 19, "every line once");
+    lines
+}
+
+async fn check_now(tenant: &Tenant) -> Vec<CheckLine> {
+    check_with(tenant, &tenant.keys(), |_| ()).await
+}
+
+/// The first red line, with all after its stage skipped.
+fn first_failure(lines: &[CheckLine]) -> &CheckLine {
+    let first = lines.iter().find(|line| line.status == CheckStatus::Fail).expect("a failure");
+    assert!(first.cause.is_some() && first.fix.is_some() && first.reason.is_some(), "{first:?}");
+    assert!(lines.iter().all(|line| line.code != "key.recovery" || line.status == CheckStatus::Skipped));
+    first
+}
+
+fn status(lines: &[CheckLine], code: &str) -> CheckStatus {
+    lines.iter().find(|line| line.code == code).expect(code).status
+}
+
+#[tokio::test]
+async fn a_good_connection_passes_with_a_warning_about_purge_protection() {
+    let tenant = Tenant::start().await;
+    let lines = check_now(&tenant).await;
+    for line in &lines {
+        let expected = if line.code == "key.recovery" { CheckStatus::Warn } else { CheckStatus::Pass };
+        assert_eq!(line.status, expected, "{line:?}");
+    }
+    let recovery = lines.last().expect("lines");
+    assert_eq!(
+        recovery.command.as_deref(),
+        Some(format!("az keyvault update --name {VAULT} --enable-purge-protection true").as_str())
+    );
+    let wrap = lines.iter().find(|line| line.code == "key.wrap").expect("a line");
+    assert!(wrap.azure_request_id.is_some());
+
+    tenant.change_key_vault(json!({"enablePurgeProtection": true})).await;
+    assert_eq!(status(&check_now(&tenant).await, "key.recovery"), CheckStatus::Pass);
+}
+
+#[tokio::test]
+async fn every_typing_error_shows_at_once_and_nothing_is_sent() {
+    let tenant = Tenant::start().await;
+    let before = tenant.standin.stats();
+    let lines = check_with(&tenant, &tenant.keys(), |input| {
+        input.client_id = "object id";
+        input.tenant_id = "contoso.onmicrosoft.com";
+        input.client_secret = "12345678-90ab-cdef-1234-567890abcdef";
+        input.vault_url = "https://acme.privatelink.vaultcore.azure.net";
+        input.vault_key_name = "under_score";
+    })
+    .await;
+    let reasons: Vec<_> = lines.iter().filter_map(|line| line.reason).collect();
+    assert_eq!(reasons, ["not_a_guid", "domain", "secret_id", "characters", "host_privatelink"]);
+    assert_eq!(status(&lines, "form.vault_url"), CheckStatus::Pass);
+    assert_eq!(status(&lines, "reach.key_vault"), CheckStatus::Skipped);
+    assert_eq!(tenant.standin.stats(), before);
+}
+
+#[tokio::test]
+async fn a_pasted_key_identifier_passes() {
+    let tenant = Tenant::start().await;
+    let pasted = format!("https://{HOST}/keys/{KEY}/0123456789abcdef0123456789abcdef");
+    let url = format!("https://{HOST}");
+    let input = AzureInput {
+        client_id: &format!(" {{{}}} ", tenant.client_id),
+        tenant_id: &tenant.standin.admin().tenant_id,
+        client_secret: &tenant.secret,
+        vault_url: &url,
+        vault_key_name: &pasted,
+    };
+    let lines = check(&tenant.keys(), &input, Timestamp::now(), 4096).await;
+    assert!(lines.iter().all(|line| line.status != CheckStatus::Fail), "{lines:?}");
+}
+
+#[tokio::test]
+async fn a_wrong_credential_is_named_at_the_sign_in() {
+    let tenant = Tenant::start().await;
+    let nowhere = "99999999-9999-4999-8999-999999999999";
+    let keys = tenant.keys();
+    for (lines, reason) in [
+        (check_with(&tenant, &keys, |input| input.client_secret = "wrong8Q~secret").await, "credential.refused"),
+        (check_with(&tenant, &keys, |input| input.client_id = nowhere).await, "credential.unknown_client"),
+        (check_with(&tenant, &keys, |input| input.tenant_id = nowhere).await, "tenant.unknown"),
+    ] {
+        let first = first_failure(&lines);
+        assert_eq!((first.code, first.reason), ("sign_in", Some(reason)), "{first:?}");
+        assert_eq!(status(&lines, "reach.sign_in"), CheckStatus::Pass);
+        assert_eq!(status(&lines, "key.readable"), CheckStatus::Skipped);
+        assert!(first.azure_request_id.is_some());
+    }
+}
+
+#[tokio::test]
+async fn a_missing_role_is_named_with_the_command_that_assigns_it() {
+    let mut tenant = Tenant::start().await;
+    tenant.remove_role().await;
+    let lines = check_now(&tenant).await;
+    let first = first_failure(&lines);
+    assert_eq!((first.code, first.reason), ("key.readable", Some("key.access_removed")));
+    let command = first.command.as_deref().expect("a command");
+    assert!(command.starts_with("az role assignment create --role \"Key Vault Crypto Service Encryption User\""));
+    assert!(command.contains(&tenant.principal), "{command}");
+    tenant.assign_role().await;
+    assert_eq!(status(&check_now(&tenant).await, "key.compare"), CheckStatus::Pass);
+}
+
+#[tokio::test]
+async fn each_unusable_key_is_named() {
+    let tenant = Tenant::start().await;
+    let keys = tenant.keys();
+    let lines = check_with(&tenant, &keys, |input| input.vault_key_name = "absent").await;
+    // The role is on the one key, so Azure does not even say whether another exists.
+    assert_eq!(first_failure(&lines).reason, Some("key.access_removed"));
+
+    let in_an_hour = (Timestamp::now() + SignedDuration::from_hours(1)).as_second();
+    for (change, code, reason) in [
+        (json!({"attributes": {"enabled": false}}), "key.enabled", "key.disabled"),
+        (json!({"attributes": {"enabled": true, "exp": 1_600_000_000}}), "key.dates", "key.expired"),
+        (json!({"attributes": {"exp": in_an_hour + 90 * 86_400, "nbf": in_an_hour}}), "key.dates", "key.not_yet_valid"),
+        (json!({"attributes": {"nbf": 1_600_000_000}, "key_ops": ["wrapKey", "sign"]}), "key.operations", "key.operation_forbidden"),
+    ] {
+        tenant.change_key(change).await;
+        let lines = check_now(&tenant).await;
+        let first = first_failure(&lines);
+        assert_eq!((first.code, first.reason), (code, Some(reason)), "{first:?}");
+        assert_eq!(status(&lines, "key.wrap"), CheckStatus::Skipped);
+    }
+
+    tenant.create_key(KEY, "RSA", 2048).await;
+    let lines = check_now(&tenant).await;
+    assert_eq!(first_failure(&lines).cause.as_deref(), Some("The key is RSA-2048; RSA-4096 is required."));
+    tenant.create_key(KEY, "EC", 0).await;
+    let lines = check_now(&tenant).await;
+    let first = first_failure(&lines);
+    assert_eq!((first.code, first.reason), ("key.type", Some("key.wrong_type")));
+    assert!(first.command.as_deref().is_some_and(|command| command.contains("--kty RSA --size 4096")));
+}
+
+#[tokio::test]
+async fn a_key_that_expires_soon_is_a_warning() {
+    let tenant = Tenant::start().await;
+    let soon = (Timestamp::now() + SignedDuration::from_hours(240)).as_second();
+    tenant.change_key(json!({"attributes": {"exp": soon}})).await;
+    let lines = check_now(&tenant).await;
+    assert_eq!(status(&lines, "key.dates"), CheckStatus::Warn);
+    assert_eq!(status(&lines, "key.compare"), CheckStatus::Pass);
+}
+
+#[tokio::test]
+async fn a_disabled_key_that_cannot_be_read_is_still_called_disabled() {
+    let settings = Settings { disabled_blocks_get: true, service_limits: None, ..Settings::default() };
+    let tenant = Tenant::with(settings).await;
+    tenant.set_enabled(false).await;
+    let lines = check_now(&tenant).await;
+    let first = first_failure(&lines);
+    assert_eq!((first.code, first.reason), ("key.readable", Some("key.disabled")));
+}
+
+#[tokio::test]
+async fn the_way_to_azure_is_told_apart() {
+    let tenant = Tenant::start().await;
+    let untrusting = AzureKeys::new(&AzureConfig { ca_pem: None, ..tenant.config() }).expect("a configuration");
+    let lines = check_with(&tenant, &untrusting, |_| ()).await;
+    let first = first_failure(&lines);
+    assert_eq!((first.code, first.reason), ("reach.key_vault", Some("tls.untrusted")));
+
+    let lines = check_with(&tenant, &tenant.keys(), |input| input.vault_url = "https://absent-kv.vault.azure.net").await;
+    assert_eq!(first_failure(&lines).reason, Some("proxy.refused"));
+
+    for (operation, effect, code, reason) in [
+        ("token", answer(503, json!("")), "reach.sign_in", "azure.unavailable"),
+        ("token", answer(200, json!("<html>")), "reach.sign_in", "azure.unreadable"),
+        ("get", answer(429, json!("")), "key.readable", "azure.throttled"),
+        ("wrapkey", answer(500, json!("")), "key.wrap", "azure.unavailable"),
+        ("unwrapkey", Effect { delay_ms: Some(30_000), ..Effect::default() }, "key.unwrap", "azure.timeout"),
+    ] {
+        tenant.fault(operation, effect);
+        let lines = check_now(&tenant).await;
+        let first = first_failure(&lines);
+        assert_eq!((first.code, first.reason), (code, Some(reason)), "{first:?}");
+        tenant.standin.clear_faults();
+    }
+}
+
+#[tokio::test]
+async fn no_line_repeats_the_secret() {
+    let tenant = Tenant::start().await;
+    let echo = json!({"error": "invalid_client", "error_description": format!("AADSTS7000215: {} is wrong", tenant.secret), "error_codes": [7_000_215]});
+    tenant.fault("token", answer(401, echo));
+    let lines = check_now(&tenant).await;
+    assert_eq!(first_failure(&lines).reason, Some("credential.refused"));
+    assert!(!format!("{lines:?}").contains(&tenant.secret));
+}
