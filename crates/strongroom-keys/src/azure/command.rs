@@ -48,7 +48,6 @@ pub fn command(failure: &KeyFailure, access: &AzureAccess, kid: Option<&Kid>) ->
             format!("az keyvault network-rule add --name {vault} --ip-address {address}")
         }
         Code::SecretWrong | Code::SecretExpired => format!("az ad app credential reset --id {client} --append"),
-        Code::UnknownClient => format!("az ad sp create --id {client}"),
         Code::TenantMismatch => {
             format!("az keyvault show --name {vault} --query properties.tenantId --output tsv")
         }

@@ -92,7 +92,8 @@ impl AzureKeys {
         Arc::new(client)
     }
 
-    /// What signs in. Certificates and federation become further ways to make a [`TokenCredential`] here.
+    /// What signs in. Certificates and federation become further ways to make a [`TokenCredential`] here. The SDK's
+    /// copy of the secret is out of our reach and is not wiped.
     fn credential(&self, access: &AzureAccess) -> Arc<dyn TokenCredential> {
         ClientSecretCredential::new(
             &access.tenant.to_string(),

@@ -95,6 +95,7 @@ impl ObservingTransport {
     pub(super) fn new(config: &AzureConfig) -> Result<ObservingTransport, ConfigError> {
         let mut builder = reqwest::Client::builder()
             .tls_backend_preconfigured(tls::client_config(config.ca_pem.as_deref())?)
+            // One connection a request: a connection that hangs takes nobody else along, and a retry gets another.
             .http1_only()
             .https_only(true)
             .redirect(reqwest::redirect::Policy::none())
@@ -209,18 +210,21 @@ impl ObservingTransport {
                 ),
             };
         }
+        let connecting = error.is_connect();
         if error.is_timeout() {
-            let waited = if error.is_connect() { CONNECT_TIMEOUT } else { REQUEST_TIMEOUT };
-            return failed(Code::Timeout, format!("{host} did not answer within {} s", waited.as_secs()));
+            let waited = if connecting { CONNECT_TIMEOUT } else { REQUEST_TIMEOUT }.as_secs();
+            let through = if self.proxied { " through the proxy" } else { "" };
+            return failed(Code::Timeout, format!("{host} did not answer{through} within {waited} s"));
         }
-        match (error.is_dns(), error.is_connect() && self.proxied) {
-            (_, true) => failed(Code::ProxyUnreachable, "no connection to the proxy".to_owned()),
-            (true, false) => failed(Code::UnknownHost, format!("{host} was looked up")),
-            (false, false) => {
-                let cause = find::<std::io::Error>(error).map_or("connection lost".to_owned(), ToString::to_string);
-                failed(Code::Unreachable, format!("{host}: {cause}"))
-            }
+        if error.is_dns() {
+            return failed(Code::UnknownHost, format!("{host} was looked up"));
         }
+        // The HTTP connector marks what failed before TLS began; it, too, gives no more than a text.
+        if connecting && !chain(error).any(|cause| cause.to_string().starts_with("tcp ")) {
+            return failed(Code::TlsFailed, format!("{host}: the connection broke during the TLS handshake"));
+        }
+        let cause = find::<std::io::Error>(error).map_or("connection lost".to_owned(), ToString::to_string);
+        failed(Code::Unreachable, format!("{host}: {cause}"))
     }
 }
 

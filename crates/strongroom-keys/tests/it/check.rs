@@ -144,7 +144,11 @@ async fn each_unusable_key_is_named() {
         (json!({"attributes": {"enabled": false}}), "key.enabled", "key.disabled"),
         (json!({"attributes": {"enabled": true, "exp": 1_600_000_000}}), "key.dates", "key.expired"),
         (json!({"attributes": {"exp": in_an_hour + 90 * 86_400, "nbf": in_an_hour}}), "key.dates", "key.not_yet_valid"),
-        (json!({"attributes": {"nbf": 1_600_000_000}, "key_ops": ["wrapKey", "sign"]}), "key.operations", "key.operation_forbidden"),
+        (
+            json!({"attributes": {"nbf": 1_600_000_000}, "key_ops": ["wrapKey", "sign"]}),
+            "key.operations",
+            "key.operation_forbidden",
+        ),
     ] {
         tenant.change_key(change).await;
         let lines = check_now(&tenant).await;
@@ -191,7 +195,8 @@ async fn the_way_to_azure_is_told_apart() {
     let first = first_failure(&lines);
     assert_eq!((first.code, first.reason), ("reach.key_vault", Some("tls.untrusted")));
 
-    let lines = check_with(&tenant, &tenant.keys(), |input| input.vault_url = "https://absent-kv.vault.azure.net").await;
+    let lines =
+        check_with(&tenant, &tenant.keys(), |input| input.vault_url = "https://absent-kv.vault.azure.net").await;
     assert_eq!(first_failure(&lines).reason, Some("proxy.refused"));
 
     for (operation, effect, code, reason) in [

@@ -48,7 +48,8 @@ async fn keeps_the_contract(provider: &dyn KeyProvider) {
     let fault = unwrap_error(provider, &wrapped.kid, &flipped).await;
     assert_eq!(fault.class, Class::Fault, "a damaged wrap is a fault, never a denial: {fault}");
 
-    let foreign: Kid = "https://foreign.vault.azure.net/keys/kek/0123456789abcdef0123456789abcdef".parse().expect("kid");
+    let foreign: Kid =
+        "https://foreign.vault.azure.net/keys/kek/0123456789abcdef0123456789abcdef".parse().expect("kid");
     let fault = unwrap_error(provider, &foreign, &wrapped.bytes).await;
     assert_eq!((fault.code.as_str(), fault.class), ("fault.foreign_kid", Class::Fault));
     assert!(fault.receipts.is_empty(), "nobody was asked");

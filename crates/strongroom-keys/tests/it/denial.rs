@@ -93,7 +93,10 @@ async fn a_key_vault_in_access_policy_mode_denies_and_says_so() {
     let failure = denied(&provider, &wrapped, TokenUse::Cached).await;
     assert_eq!(failure.code.as_str(), "key.access_removed");
     let command = command(&failure, provider.access(), None).expect("a command");
-    assert!(command.starts_with(&format!("az keyvault set-policy --name {VAULT} --spn {}", tenant.client_id)), "{command}");
+    assert!(
+        command.starts_with(&format!("az keyvault set-policy --name {VAULT} --spn {}", tenant.client_id)),
+        "{command}"
+    );
 }
 
 #[tokio::test]
@@ -131,7 +134,10 @@ async fn a_firewall_denies_and_the_command_names_the_address_it_saw() {
     let failure = denied(&provider, &wrapped, TokenUse::Cached).await;
     assert_eq!(failure.code.as_str(), "azure.firewall");
     let command = command(&failure, provider.access(), None);
-    assert_eq!(command.as_deref(), Some(format!("az keyvault network-rule add --name {VAULT} --ip-address 127.0.0.1").as_str()));
+    assert_eq!(
+        command.as_deref(),
+        Some(format!("az keyvault network-rule add --name {VAULT} --ip-address 127.0.0.1").as_str())
+    );
 }
 
 #[tokio::test]
@@ -213,7 +219,8 @@ async fn conditional_access_denies() {
 }
 
 fn unauthorized() -> azure_standin::Effect {
-    let challenge = "Bearer authorization=\"https://login.microsoftonline.com/t\", resource=\"https://vault.azure.net\"";
+    let challenge =
+        "Bearer authorization=\"https://login.microsoftonline.com/t\", resource=\"https://vault.azure.net\"";
     let body = json!({"error": {"code": "Unauthorized", "message": "AKV10022: Invalid audience."}});
     azure_standin::Effect {
         headers: [("WWW-Authenticate".to_owned(), challenge.to_owned())].into(),

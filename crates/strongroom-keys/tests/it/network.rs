@@ -8,6 +8,7 @@ use azure_standin::Effect;
 use serde_json::json;
 use strongroom_keys::azure::{AzureAccess, AzureConfig, AzureKeys, AzureProvider, Cloud};
 use strongroom_keys::{Class, INTERACTIVE, KeyFailure, KeyProvider, Step, TokenUse, VaultUrl, Wrapped};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use crate::contract::sample;
@@ -158,6 +159,51 @@ async fn a_proxy_that_is_away_or_refuses_is_named() {
     let provider = tenant.keys().provider(AzureAccess { vault_url, ..tenant.access() });
     let failure = provider.describe(INTERACTIVE).await.expect_err("no description");
     assert_eq!((failure.code.as_str(), failure.class), ("proxy.refused", Class::Outage), "{failure}");
+}
+
+/// A proxy that reads the CONNECT, says `answer` and closes the connection.
+async fn brusque_proxy(answer: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut head = [0; 1024];
+            if stream.read(&mut head).await.is_ok() {
+                // The client may be gone already; the next one gets the same answer.
+                let _ = stream.write_all(answer.as_bytes()).await;
+            }
+        }
+    });
+    format!("http://{address}")
+}
+
+#[tokio::test]
+async fn a_proxy_that_asks_for_credentials_is_told_from_one_that_breaks_tls() {
+    let tenant = Tenant::start().await;
+    for (answer, code, words) in [
+        ("HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", "proxy.refused", "asks for credentials"),
+        ("HTTP/1.1 403 Forbidden\r\n\r\n", "proxy.refused", "CONNECT acme-kv.vault.azure.net:443"),
+        ("HTTP/1.1 200 Connection established\r\n\r\n", "tls.failed", "TLS handshake"),
+        ("HTTP/1.1 200 Connection established\r\n\r\nHTTP/1.1 400 Bad Request\r\n\r\n", "tls.failed", HOST),
+    ] {
+        let proxy = brusque_proxy(answer).await;
+        let config = AzureConfig { proxy: Some(proxy.parse().expect("a URL")), ..tenant.config() };
+        let provider = AzureKeys::new(&config).expect("a configuration").provider(tenant.access());
+        let failure = provider.describe(INTERACTIVE).await.expect_err("no description");
+        assert_eq!((failure.code.as_str(), failure.class), (code, Class::Outage), "{answer}: {failure}");
+        assert!(failure.detail.contains(words), "{failure}");
+    }
+}
+
+#[test]
+fn a_proxy_in_the_environment_is_ignored() {
+    let this = std::env::current_exe().expect("this test's program");
+    let output = std::process::Command::new(this)
+        .args(["--exact", "network::a_host_name_that_does_not_resolve_is_named"])
+        .envs([("HTTPS_PROXY", "http://127.0.0.1:1"), ("ALL_PROXY", "http://127.0.0.1:1")])
+        .output()
+        .expect("the other test runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }
 
 #[tokio::test]
