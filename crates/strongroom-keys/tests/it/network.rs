@@ -214,7 +214,7 @@ async fn a_host_name_that_does_not_resolve_is_named() {
     let provider = keys.provider(AzureAccess { vault_url, ..tenant.access() });
     let failure = provider.describe(INTERACTIVE).await.expect_err("no description");
     assert_eq!(failure.class, Class::Outage, "{failure}");
-    // A resolver that is away altogether answers late or not at all.
+    // A machine whose resolver is out of reach hears nothing instead of a no.
     assert!(["dns.unknown_host", "azure.timeout"].contains(&failure.code.as_str()), "{failure}");
     assert!(failure.detail.contains("no-such-kv-3f9a.vault.azure.net"), "{failure}");
 }
