@@ -159,6 +159,7 @@ CREATE TABLE items (
   created_at      BIGINT NOT NULL,
   updated_by      UUID NOT NULL,
   updated_at      BIGINT NOT NULL,
+  restored_from   BIGINT,
   trashed_at      BIGINT
 );
 CREATE INDEX items_vault ON items (vault_id, trashed_at);
@@ -182,6 +183,7 @@ CREATE TABLE item_revisions (
   sealed_details  BYTEA NOT NULL,
   created_by      UUID NOT NULL,
   created_at      BIGINT NOT NULL,
+  restored_from   BIGINT,
   PRIMARY KEY (item_id, revision)
 );
 

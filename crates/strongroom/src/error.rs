@@ -42,7 +42,7 @@ pub enum Error {
     KeyUnavailable(Box<KeyUnavailable>),
     /// The vault or its credential failed its checks; each line names one.
     #[error("the checks of the vault failed")]
-    ChecksFailed(Vec<String>),
+    ChecksFailed(Vec<strongroom_keys::check::CheckLine>),
     /// Too many tries.
     #[error("too many tries; wait {0} s")]
     TooMany(u64),

@@ -1,3 +1,4 @@
 //! The server's two faces: JSON for machines, HTML for people.
 
 pub mod api;
+pub mod error;

@@ -22,13 +22,13 @@ use futures_util::{
     future::{BoxFuture, Shared},
 };
 use jiff::Timestamp;
-use strongroom_envelope::{InstanceKeys, Random, VaultKey, digest, read_wrap_record};
+use strongroom_envelope::{InstanceKeys, Random, VaultKey, digest, open, read_wrap_record};
 use strongroom_keys::{Class, INTERACTIVE, KeyFailure, KeyProvider, TokenUse, Unwrapped, azure::AzureKeys};
 use tokio::sync::broadcast;
 
 pub use self::{
     canary::CANARY_PAUSE,
-    record::{KeyRecord, ProviderRow, Strategy},
+    record::{KeyRecord, Policy, ProviderRow, Strategy, connect, wrap_mac},
 };
 use self::{marks::Mark, record::load};
 use crate::{
@@ -36,6 +36,7 @@ use crate::{
     clock::Clock,
     error::{Error, KeyUnavailable, Result, Unavailable},
     id::{EventId, LeaseId, NodeId, ProviderId, VaultId},
+    secret_text::SecretText,
     store::Store,
 };
 
@@ -164,6 +165,16 @@ impl Keyring {
         self.state().answered.get(&vault).copied()
     }
 
+    /// The client secret that an Azure vault holds, to check it with.
+    pub async fn client_secret(&self, vault: VaultId, generation: u32) -> Result<SecretText> {
+        let row = self.record(vault, generation).await?.provider;
+        let secret = open(self.keys.as_ref(), &row.credential_place(), &row.sealed_credential)
+            .map_err(|_| Error::integrity("integrity.row", "the stored credential did not open"))?;
+        let text = std::str::from_utf8(&secret)
+            .map_err(|_| Error::integrity("provider.unreadable", "the stored credential is no text"))?;
+        Ok(SecretText::from(text))
+    }
+
     /// Tells of vaults that went dark or came back.
     pub fn watch(&self) -> broadcast::Receiver<VaultId> {
         self.changes.subscribe()
@@ -248,7 +259,7 @@ impl Keyring {
         {
             return Ok(Arc::clone(provider));
         }
-        let provider = record::connect(row, &self.azure, &self.keys, &self.random)?;
+        let provider = connect(row, &self.azure, &self.keys, &self.random)?;
         self.state().providers.insert(row.id, (row.revision, Arc::clone(&provider)));
         Ok(provider)
     }

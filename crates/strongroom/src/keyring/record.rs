@@ -21,7 +21,8 @@ use crate::{
 };
 
 /// How a vault's key is held.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum Strategy {
     /// *Cloud vault*: the KEK lies with the server, under the instance key.
     Cloud,

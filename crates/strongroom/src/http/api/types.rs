@@ -10,6 +10,11 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use crate::secret_text::SecretText;
+pub use crate::{
+    access::{ItemRole, Role as WorkspaceRole},
+    item::{Field, FieldKind, ItemType, SecretKind},
+    keyring::Strategy,
+};
 
 // ---------------------------------------------------------------------------------------------- shared by all lists
 
@@ -173,16 +178,6 @@ pub struct EditWorkspace {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum WorkspaceRole {
-    Owner,
-    SuperAdmin,
-    Admin,
-    User,
-    Guest,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
 pub enum MemberState {
     /// Has an invitation, has never signed in.
     Invited,
@@ -244,15 +239,6 @@ pub struct TransferOwnership {
 }
 
 // ----------------------------------------------------------------------------------------------------------- vaults
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Strategy {
-    /// Cloud vault: the KEK lies with the server.
-    Cloud,
-    /// Azure External Keys: the KEK lies in the customer's Key Vault.
-    AzureExternalKeys,
-}
 
 /// `POST …/vaults`.
 #[derive(Serialize, Deserialize, ToSchema)]
@@ -408,55 +394,6 @@ pub enum CheckStatus {
 
 // ------------------------------------------------------------------------------------------------------------ items
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum ItemType {
-    Account,
-    Secret,
-}
-
-/// What a secret is; decides its icon and the fields that a form offers. Accounts have none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum SecretKind {
-    Text,
-    ApiKey,
-    SshKey,
-    Database,
-    Card,
-    Identity,
-    /// Free fields.
-    Custom,
-}
-
-/// What a field holds. The server treats all values alike; a client masks `hidden`, `password`, `totp` and
-/// `private_key`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum FieldKind {
-    Text,
-    /// Text that is masked until asked for: an API key, a PIN.
-    Hidden,
-    Username,
-    Password,
-    Url,
-    /// An `otpauth://` URI or a Base32 secret.
-    Totp,
-    /// Text of several lines.
-    Notes,
-    /// A masked text of several lines.
-    PrivateKey,
-}
-
-/// One field, with its value: in a create, an edit and the answer of a reveal.
-#[derive(Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Field {
-    pub name: SecretText,
-    pub kind: FieldKind,
-    pub value: SecretText,
-}
-
 /// `POST …/items`. The one who creates it becomes its owner.
 #[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -593,18 +530,6 @@ pub struct Revision {
     /// Set when this revision brought an older one back: `POST …/items/{id}/history/{revision}/restore`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restored_from: Option<u64>,
-}
-
-/// What a member may do with one item, in rising order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum ItemRole {
-    /// Reveal.
-    Viewer,
-    /// Edit and reveal.
-    Editor,
-    /// Share, trash, edit and reveal.
-    Owner,
 }
 
 /// One line of `GET …/items/{id}/roles`.

@@ -1,0 +1,112 @@
+//! The one map from a use case's error to HTTP: status, headers, and RFC 9457 problem details for the API.
+
+use axum::{
+    Json,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+
+use strongroom_keys::check::CheckStatus;
+
+use super::api::types::{FieldError, Problem};
+use crate::{
+    error::{Error, Unavailable},
+    store::StoreError,
+};
+
+/// The status of an error, the same for the API and for pages.
+pub fn status(error: &Error) -> StatusCode {
+    match error {
+        Error::NotFound(_) => StatusCode::NOT_FOUND,
+        Error::Denied(_) | Error::StaleSignIn => StatusCode::FORBIDDEN,
+        Error::NotSignedIn { .. } => StatusCode::UNAUTHORIZED,
+        Error::Invalid(_) | Error::ChecksFailed(_) => StatusCode::UNPROCESSABLE_ENTITY,
+        Error::Conflict { .. } | Error::Store(StoreError::Taken) => StatusCode::CONFLICT,
+        Error::RevisionRequired => StatusCode::PRECONDITION_REQUIRED,
+        Error::RevisionStale { .. } => StatusCode::PRECONDITION_FAILED,
+        Error::KeyUnavailable(key) => match key.class {
+            Unavailable::Dark => StatusCode::LOCKED,
+            Unavailable::Outage => StatusCode::SERVICE_UNAVAILABLE,
+            Unavailable::Fault => StatusCode::INTERNAL_SERVER_ERROR,
+        },
+        Error::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
+        Error::Store(StoreError::Full | StoreError::ReadOnly | StoreError::Retry | StoreError::Unreachable(_)) => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
+        Error::Store(_) | Error::Integrity { .. } | Error::Setup { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+/// The error as the API says it.
+pub fn problem(error: &Error) -> Problem {
+    let status = status(error);
+    let (detail, azure_request_id) = match error {
+        Error::KeyUnavailable(key) => (Some(key.detail.clone()), key.azure_request_id.clone()),
+        Error::ChecksFailed(lines) => {
+            let first = lines.iter().find(|line| line.status == CheckStatus::Fail);
+            (first.and_then(|line| line.cause.clone()), first.and_then(|line| line.azure_request_id.clone()))
+        }
+        _ => (None, None),
+    };
+    let errors = match error {
+        Error::Invalid(errors) => errors.iter().map(field_error).collect(),
+        Error::ChecksFailed(lines) => lines
+            .iter()
+            .filter(|line| line.status == CheckStatus::Fail)
+            .map(|line| FieldError {
+                field: line.code.to_owned(),
+                message: line.cause.clone().unwrap_or_else(|| line.title.to_owned()),
+            })
+            .collect(),
+        _ => Vec::new(),
+    };
+    Problem {
+        kind: format!("/problems/{}", error.code()),
+        title: capital(&error.to_string()),
+        status: status.as_u16(),
+        code: error.code().to_owned(),
+        detail: detail.filter(|detail| !detail.is_empty()),
+        fix: Some(error.fix().into_owned()),
+        azure_request_id,
+        errors,
+    }
+}
+
+/// A problem as an answer.
+pub fn answer(problem: Problem, retry_after: Option<u64>) -> Response {
+    let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = (status, Json(problem)).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Some(seconds) = retry_after {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if status == StatusCode::UNAUTHORIZED {
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"strongroom\""));
+    }
+    response
+}
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        let problem = problem(&self);
+        if problem.status >= 500 {
+            tracing::error!(code = problem.code, error = %self, "a request failed");
+        }
+        let retry_after = match self {
+            Self::TooMany(seconds) => Some(seconds),
+            _ => None,
+        };
+        answer(problem, retry_after)
+    }
+}
+
+fn field_error(error: &crate::error::FieldError) -> FieldError {
+    FieldError { field: error.field.clone().into_owned(), message: error.message.clone().into_owned() }
+}
+
+fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
+}

@@ -1,0 +1,354 @@
+//! Making a vault: check the key, wrap a fresh vault key, unwrap it again, and only then write a row.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use strongroom_envelope::{
+    CloudKek, VaultKey, VaultKeyPlace, digest, read_wrap_record, seal, wrap_cloud_kek, wrap_record,
+};
+use strongroom_keys::{
+    ClientId, Code, INTERACTIVE, KeyFailure, KeyProvider, TenantId, TokenUse,
+    check::{AzureInput, CheckLine, CheckStatus},
+    parse_vault_url_and_key,
+};
+
+use super::{Strategy, Vault};
+use crate::{
+    access::Action,
+    app::{App, Caller},
+    audit::{Event, Fact, Target},
+    error::{Error, KeyUnavailable, Result, Unavailable},
+    id::{MemberId, ProviderId, VaultId, WorkspaceId},
+    keyring::{KeyRecord, Policy, ProviderRow, connect, wrap_mac},
+    secret_text::SecretText,
+    store::{StoreError, Tx},
+};
+
+/// The least RSA modulus that an Azure vault takes, as the article's step 3 demands.
+pub const REQUIRED_BITS: u32 = 4096;
+/// Characters of a vault's name.
+const MAX_NAME: usize = 100;
+
+/// What the *Create new vault* dialog asks for.
+pub struct VaultRequest {
+    pub name: String,
+    pub make_default: bool,
+    pub key: KeyRequest,
+    /// Whether warnings of the checks were read and taken.
+    pub accept_warnings: bool,
+}
+
+/// The strategy, with what it needs.
+pub enum KeyRequest {
+    Cloud,
+    Azure { client_id: String, tenant_id: String, client_secret: SecretText, vault_url: String, vault_key_name: String },
+}
+
+/// A vault whose key is proven to wrap and unwrap, ready to be written.
+#[derive(Clone)]
+pub struct NewVault {
+    record: Arc<KeyRecord>,
+    name: String,
+    created_by: MemberId,
+    created_at: Timestamp,
+    events: Vec<Event>,
+}
+
+impl NewVault {
+    pub fn id(&self) -> VaultId {
+        self.record.vault
+    }
+}
+
+impl App {
+    /// Makes a vault. An Azure vault passes its checks first; nothing is saved before its key has wrapped and unwrapped.
+    pub async fn create_vault(&self, caller: &Caller, request: VaultRequest) -> Result<Vault> {
+        self.authorize_here(caller, Action::ManageVaults).await?;
+        self.require_fresh(caller)?;
+        let name = checked_name(&request.name)?;
+        let new = match &request.key {
+            KeyRequest::Cloud => self.prepare_cloud_vault(caller.workspace, &name, caller.member).await?,
+            KeyRequest::Azure { .. } => self.prepare_azure_vault(caller, &name, &request).await?,
+        };
+        let chosen = self.event(caller, "vault.default", Target::Vault(new.id()), Vec::new())?;
+        let (id, workspace, make_default) = (new.id(), caller.workspace, request.make_default);
+        let limit = self.settings.max_vaults_per_provider;
+        let keys = Arc::clone(&self.keys);
+        self.store
+            .write(move |tx| {
+                require_room(tx, workspace, new.record.provider.strategy, limit)?;
+                insert(tx, &keys, &new)?;
+                if make_default {
+                    super::set_default(tx, workspace, id)?;
+                    tx.record(&chosen)?;
+                }
+                Ok(())
+            })
+            .await?;
+        self.vault(caller, id).await
+    }
+
+    /// A vault whose KEK lies with the server, sealed under the instance key.
+    pub async fn prepare_cloud_vault(&self, workspace: WorkspaceId, name: &str, by: MemberId) -> Result<NewVault> {
+        let mut provider = self.blank_provider(workspace, Strategy::Cloud)?;
+        let kek = CloudKek::generate(self.random.as_ref()).map_err(|_| Error::random())?;
+        provider.sealed_credential = wrap_cloud_kek(&self.keys, &provider.kek_place(), &kek, self.random.as_ref())
+            .map_err(|_| Error::random())?;
+        self.prepare(provider, name, by).await
+    }
+
+    async fn prepare_azure_vault(&self, caller: &Caller, name: &str, request: &VaultRequest) -> Result<NewVault> {
+        let KeyRequest::Azure { client_id, tenant_id, client_secret, vault_url, vault_key_name } = &request.key else {
+            return Err(Error::field("strategy", "Azure External Keys needs the values of the key in Azure."));
+        };
+        let (workspace, limit) = (caller.workspace, self.settings.max_vaults_per_provider);
+        // Refuse early what Azure need not be asked for; the write transaction looks again.
+        self.store.read(move |tx| require_room(tx, workspace, Strategy::AzureExternalKeys, limit)).await?;
+        let client_secret_text = client_secret.expose();
+        let input = AzureInput { client_id, tenant_id, client_secret: client_secret_text, vault_url, vault_key_name };
+        let lines = self.check_azure(caller, &input).await?;
+        let stop = |line: &CheckLine| {
+            line.status == CheckStatus::Fail || (line.status == CheckStatus::Warn && !request.accept_warnings)
+        };
+        if lines.iter().any(stop) {
+            return Err(Error::ChecksFailed(lines));
+        }
+        let parsed = parse_vault_url_and_key(vault_url, vault_key_name, self.azure.cloud());
+        let (Ok((url, key)), Ok(tenant), Ok(client)) = (parsed, TenantId::parse(tenant_id), ClientId::parse(client_id))
+        else {
+            return Err(Error::ChecksFailed(lines));
+        };
+        let mut provider = self.blank_provider(workspace, Strategy::AzureExternalKeys)?;
+        provider.tenant_id = tenant.to_string();
+        provider.client_id = client.to_string();
+        provider.vault_url = url.to_string();
+        provider.key_name = key.as_str().to_owned();
+        let secret = client_secret_text.trim().as_bytes();
+        provider.sealed_credential =
+            seal(self.keys.as_ref(), &provider.credential_place(), secret, self.random.as_ref())
+                .map_err(|_| Error::random())?;
+        self.prepare(provider, name, caller.member).await
+    }
+
+    fn blank_provider(&self, workspace: WorkspaceId, strategy: Strategy) -> Result<ProviderRow> {
+        let now = self.clock.now();
+        let random = self.random.as_ref();
+        Ok(ProviderRow {
+            id: ProviderId::generate(now, random)?,
+            workspace,
+            vault: VaultId::generate(now, random)?,
+            strategy,
+            tenant_id: String::new(),
+            client_id: String::new(),
+            vault_url: String::new(),
+            key_name: String::new(),
+            credential_id: ProviderId::generate(now, random)?.0,
+            sealed_credential: Vec::new(),
+            revision: 1,
+        })
+    }
+
+    /// Wraps a fresh vault key, unwraps it again and compares: a generation is current only after that.
+    async fn prepare(&self, row: ProviderRow, name: &str, by: MemberId) -> Result<NewVault> {
+        let provider = connect(&row, &self.azure, &self.keys, &self.random)?;
+        let place = VaultKeyPlace { workspace: row.workspace.bytes(), vault: row.vault.bytes(), generation: 1 };
+        let key = VaultKey::generate(self.random.as_ref()).map_err(|_| Error::random())?;
+        let told = |failure: KeyFailure| self.told(&row, name, provider.as_ref(), &failure);
+        let wrapped = provider.wrap_key(&wrap_record(&place, &key), INTERACTIVE).await.map_err(told)?;
+        let unwrapped =
+            provider.unwrap_key(&wrapped.kid, &wrapped.bytes, TokenUse::Cached, INTERACTIVE).await.map_err(told)?;
+        let same = read_wrap_record(&unwrapped.record, &place).is_ok_and(|read| read.matches(&key));
+        if !same {
+            let what = "the key did not unwrap what it had just wrapped; no vault was made";
+            return Err(Error::integrity("fault.wrong_record", what));
+        }
+        let created_at = self.clock.now();
+        let record = KeyRecord {
+            workspace: row.workspace,
+            vault: row.vault,
+            vault_name: name.to_owned(),
+            generation: 1,
+            kid: wrapped.kid,
+            algorithm: wrapped.algorithm.to_owned(),
+            wrapped: wrapped.bytes,
+            lease_seconds: self.settings.lease_seconds,
+            provider: row,
+        };
+        let request = unwrapped.receipts.last().and_then(|receipt| receipt.azure_request_id.clone());
+        let events = self.creation_events(&record, by, request)?;
+        Ok(NewVault { record: Arc::new(record), name: name.to_owned(), created_by: by, created_at, events })
+    }
+
+    fn creation_events(&self, record: &KeyRecord, by: MemberId, request: Option<String>) -> Result<Vec<Event>> {
+        let target = Target::Vault(record.vault);
+        let policy = digest(&policy(record).mac(&self.keys).to_bytes());
+        let created = vec![
+            ("strategy", record.provider.strategy.word().into()),
+            ("provider", record.provider.id.0.into()),
+            ("generation", record.generation.into()),
+            ("policy_digest", Fact::Bytes(policy.to_vec())),
+            ("by", by.0.into()),
+        ];
+        let mut key = record.facts();
+        key.extend(request.map(|id| ("azure_request", id.into())));
+        let actor = crate::audit::Actor::System;
+        Ok(vec![
+            self.event_by(actor, Some(record.workspace), "vault.create", target, created)?,
+            self.event_by(actor, Some(record.workspace), "key.create", target, key)?,
+        ])
+    }
+
+    /// A provider's refusal while a vault is being made.
+    fn told(&self, row: &ProviderRow, name: &str, provider: &dyn KeyProvider, failure: &KeyFailure) -> Error {
+        let code: Code = failure.code;
+        Error::KeyUnavailable(Box::new(KeyUnavailable {
+            vault: row.vault,
+            vault_name: name.to_owned(),
+            class: match failure.class {
+                strongroom_keys::Class::Denial | strongroom_keys::Class::Refused => Unavailable::Dark,
+                strongroom_keys::Class::Outage => Unavailable::Outage,
+                strongroom_keys::Class::Fault => Unavailable::Fault,
+            },
+            code: code.as_str().into(),
+            title: code.title().into(),
+            detail: failure.detail.clone(),
+            fix: provider.command(failure, None).unwrap_or_else(|| code.fix().into()),
+            since: self.clock.now(),
+            azure_request_id: failure.azure_request_id.clone(),
+        }))
+    }
+}
+
+/// Writes a new vault, its provider, its first generation and wrap, and their events.
+pub fn insert(tx: &mut Tx<'_>, keys: &strongroom_envelope::InstanceKeys, new: &NewVault) -> Result<()> {
+    let record = &new.record;
+    let provider = &record.provider;
+    let kid = record.kid.to_string();
+    tx.execute(
+        "INSERT INTO vaults (id, workspace_id, name, name_key, strategy, state, lease_seconds, generation, created_by, \
+                             created_at, revision, policy_mac) \
+         VALUES ($1, $2, $3, $4, $5, 'active', $6, 1, $7, $8, 1, $9)",
+        &[
+            record.vault.0.into(),
+            record.workspace.0.into(),
+            (&new.name).into(),
+            (&name_key(&new.name)).into(),
+            provider.strategy.word().into(),
+            i64::from(record.lease_seconds).into(),
+            new.created_by.0.into(),
+            new.created_at.into(),
+            policy(record).mac(keys).to_bytes().as_slice().into(),
+        ],
+    )
+    .map_err(name_taken)?;
+    tx.execute(
+        "INSERT INTO providers (id, vault_id, kind, tenant_id, client_id, vault_url, key_name, credential_id, \
+                                sealed_credential, created_at, revision, row_mac) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+        &[
+            provider.id.0.into(),
+            record.vault.0.into(),
+            provider.strategy.word().into(),
+            (&provider.tenant_id).into(),
+            (&provider.client_id).into(),
+            (&provider.vault_url).into(),
+            (&provider.key_name).into(),
+            provider.credential_id.into(),
+            (&provider.sealed_credential).into(),
+            new.created_at.into(),
+            provider.revision.into(),
+            provider.mac(keys).to_bytes().as_slice().into(),
+        ],
+    )?;
+    tx.execute(
+        "INSERT INTO generations (vault_id, generation, kid, created_at) VALUES ($1, 1, $2, $3)",
+        &[record.vault.0.into(), (&kid).into(), new.created_at.into()],
+    )?;
+    tx.execute(
+        "INSERT INTO wraps (vault_id, generation, kid, provider_id, algorithm, wrapped, created_at, row_mac) \
+         VALUES ($1, 1, $2, $3, $4, $5, $6, $7)",
+        &[
+            record.vault.0.into(),
+            (&kid).into(),
+            provider.id.0.into(),
+            (&record.algorithm).into(),
+            (&record.wrapped).into(),
+            new.created_at.into(),
+            wrap_mac(keys, record).to_bytes().as_slice().into(),
+        ],
+    )?;
+    new.events.iter().try_for_each(|event| tx.record(event))
+}
+
+fn policy(record: &KeyRecord) -> Policy<'_> {
+    Policy {
+        workspace: record.workspace,
+        vault: record.vault,
+        strategy: record.provider.strategy,
+        state: "active",
+        lease_seconds: record.lease_seconds,
+        generation: record.generation,
+    }
+}
+
+/// The rules of the workspace: the feature is on, and there is room for one more of this provider.
+fn require_room(tx: &mut Tx<'_>, workspace: WorkspaceId, strategy: Strategy, limit: u32) -> Result<()> {
+    if strategy == Strategy::Cloud {
+        return Ok(());
+    }
+    let external = tx
+        .first_locked("SELECT external_keys FROM workspaces WHERE id = $1", &[workspace.0.into()], |row| {
+            row.get::<bool>(0)
+        })?
+        .ok_or(Error::NotFound("workspace"))?;
+    if !external {
+        return Err(Error::conflict(
+            "vault.external_keys_off",
+            "Azure External Keys are switched off for this workspace",
+            "An Owner, Super Admin or Admin can switch them on under Settings, Privacy and Security.",
+        ));
+    }
+    let count = tx.count(
+        "SELECT COUNT(*) FROM vaults WHERE workspace_id = $1 AND strategy = $2",
+        &[workspace.0.into(), strategy.word().into()],
+    )?;
+    if count >= u64::from(limit) {
+        return Err(Error::conflict(
+            "vault.limit",
+            format!("this workspace has {count} of at most {limit} vault(s) with Azure External Keys"),
+            "Use the vault that exists, or ask whoever runs the server to raise vaults.max_per_provider.",
+        ));
+    }
+    Ok(())
+}
+
+/// A vault's name, trimmed and checked.
+pub(super) fn checked_name(name: &str) -> Result<String> {
+    let name = name.trim();
+    if name.is_empty() {
+        return Err(Error::field("name", "Give the vault a name."));
+    }
+    if name.chars().count() > MAX_NAME {
+        return Err(Error::field("name", format!("A vault's name has at most {MAX_NAME} characters.")));
+    }
+    if name.chars().any(char::is_control) {
+        return Err(Error::field("name", "A vault's name cannot hold line breaks or control characters."));
+    }
+    Ok(name.to_owned())
+}
+
+/// What makes two names the same.
+pub(super) fn name_key(name: &str) -> String {
+    name.to_lowercase()
+}
+
+pub(super) fn name_taken(error: Error) -> Error {
+    match error {
+        Error::Store(StoreError::Taken) => Error::conflict(
+            "vault.name_taken",
+            "the workspace has a vault of this name already",
+            "Choose another name.",
+        ),
+        other => other,
+    }
+}

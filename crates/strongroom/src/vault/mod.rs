@@ -1,0 +1,318 @@
+//! Vaults: containers of items, each with a key of its own that a KEK wraps. Making one, choosing the default,
+//! looking at their health.
+
+mod create;
+
+use jiff::Timestamp;
+use strongroom_keys::{
+    Code,
+    check::{AzureInput, CheckLine, CheckStatus, check},
+};
+
+pub use self::create::{KeyRequest, NewVault, VaultRequest, insert};
+pub use crate::keyring::Strategy;
+use crate::{
+    access::Action,
+    app::{App, Caller},
+    audit::Target,
+    error::{Error, KeyUnavailable, Result, Unavailable},
+    id::{VaultId, WorkspaceId},
+    keyring::Policy,
+    store::{Row, Tx},
+};
+
+/// Smallest lease, in seconds: canaries need the time to renew one.
+pub const MIN_LEASE: u32 = 15;
+
+/// A vault as its managers see it.
+#[derive(Debug, Clone)]
+pub struct Vault {
+    pub id: VaultId,
+    pub name: String,
+    pub strategy: Strategy,
+    pub is_default: bool,
+    /// `active`, or `closed` to new items.
+    pub state: String,
+    pub lease_seconds: u32,
+    pub generation: u32,
+    pub created_at: Timestamp,
+    pub revision: u64,
+    /// The key version that wraps the current generation.
+    pub kid: String,
+    pub azure: Option<AzureKey>,
+    pub health: Health,
+    /// Items in it, those in the trash left out.
+    pub items: u64,
+}
+
+/// Where the key of an Azure vault is.
+#[derive(Debug, Clone)]
+pub struct AzureKey {
+    pub tenant_id: String,
+    pub client_id: String,
+    pub vault_url: String,
+    pub key_name: String,
+}
+
+/// Whether a vault's key answers.
+#[derive(Debug, Clone)]
+pub enum Health {
+    /// It answered last time; when, if this process asked.
+    Healthy(Option<Timestamp>),
+    Unavailable(KeyUnavailable),
+}
+
+/// What may be changed of a vault; what is absent stays.
+#[derive(Debug, Clone, Default)]
+pub struct VaultEdit {
+    pub name: Option<String>,
+    pub make_default: bool,
+    pub lease_seconds: Option<u32>,
+}
+
+impl App {
+    /// The workspace's vaults in the order of their names, the default one first.
+    pub async fn vaults(&self, caller: &Caller) -> Result<Vec<Vault>> {
+        self.authorize_here(caller, Action::SeeVaults).await?;
+        let workspace = caller.workspace;
+        let mut vaults = self
+            .store
+            .read(move |tx| {
+                tx.all(
+                    concat!(vaults_sql!(), " WHERE v.workspace_id = $1 ORDER BY v.name_key"),
+                    &[workspace.0.into()],
+                    read,
+                )
+            })
+            .await?;
+        for vault in &mut vaults {
+            self.look_at(vault);
+        }
+        vaults.sort_by_key(|vault| !vault.is_default);
+        Ok(vaults)
+    }
+
+    /// One vault of the caller's workspace.
+    pub async fn vault(&self, caller: &Caller, id: VaultId) -> Result<Vault> {
+        self.authorize_here(caller, Action::SeeVaults).await?;
+        let workspace = caller.workspace;
+        let mut vault = self.store.read(move |tx| find(tx, workspace, id)).await?;
+        self.look_at(&mut vault);
+        Ok(vault)
+    }
+
+    /// The checks of step 5 on values that nobody has saved.
+    pub async fn check_azure(&self, caller: &Caller, input: &AzureInput<'_>) -> Result<Vec<CheckLine>> {
+        self.authorize_here(caller, Action::ManageVaults).await?;
+        let lines = check(&self.azure, input, self.clock.now(), create::REQUIRED_BITS).await;
+        let facts = vec![("failed", failed(&lines).into())];
+        self.record(self.event(caller, "vault.check", Target::Workspace(caller.workspace), facts)?).await?;
+        Ok(lines)
+    }
+
+    /// The same checks on an existing vault, with the credential that it holds.
+    pub async fn check_vault(&self, caller: &Caller, id: VaultId) -> Result<Vec<CheckLine>> {
+        self.authorize_here(caller, Action::ManageVaults).await?;
+        let vault = self.vault(caller, id).await?;
+        let Some(azure) = &vault.azure else {
+            return Err(Error::conflict(
+                "vault.not_external",
+                "a Cloud vault has no key in Azure to check",
+                "Check a vault of the strategy Azure External Keys.",
+            ));
+        };
+        let secret = self.keyring.client_secret(id, vault.generation).await?;
+        let input = AzureInput {
+            client_id: &azure.client_id,
+            tenant_id: &azure.tenant_id,
+            client_secret: secret.expose(),
+            vault_url: &azure.vault_url,
+            vault_key_name: &azure.key_name,
+        };
+        let lines = check(&self.azure, &input, self.clock.now(), create::REQUIRED_BITS).await;
+        let facts = vec![("failed", failed(&lines).into())];
+        self.record(self.event(caller, "vault.check", Target::Vault(id), facts)?).await?;
+        Ok(lines)
+    }
+
+    /// Renames a vault, makes it the default, changes its lease. `expected` is the revision that was read, if one was.
+    pub async fn edit_vault(
+        &self,
+        caller: &Caller,
+        id: VaultId,
+        expected: Option<u64>,
+        edit: VaultEdit,
+    ) -> Result<Vault> {
+        self.authorize_here(caller, Action::ManageVaults).await?;
+        self.require_fresh(caller)?;
+        let name = edit.name.as_deref().map(create::checked_name).transpose()?;
+        if let Some(seconds) = edit.lease_seconds
+            && !(MIN_LEASE..=self.settings.lease_seconds.max(MIN_LEASE)).contains(&seconds)
+        {
+            let longest = self.settings.lease_seconds.max(MIN_LEASE);
+            return Err(Error::field("lease_seconds", format!("From {MIN_LEASE} to {longest} seconds.")));
+        }
+        let mut facts = vec![("renamed", name.is_some().into())];
+        facts.extend(edit.lease_seconds.map(|seconds| ("lease_seconds", seconds.into())));
+        let changed = self.event(caller, "vault.edit", Target::Vault(id), facts)?;
+        let chosen = self.event(caller, "vault.default", Target::Vault(id), Vec::new())?;
+        let (workspace, keys) = (caller.workspace, self.keys.clone());
+        self.store
+            .write(move |tx| {
+                let vault = find(tx, workspace, id)?;
+                if expected.is_some_and(|expected| expected != vault.revision) {
+                    return Err(Error::RevisionStale { current: vault.revision });
+                }
+                let lease_seconds = edit.lease_seconds.unwrap_or(vault.lease_seconds);
+                if name.is_some() || edit.lease_seconds.is_some() {
+                    let name = name.as_deref().unwrap_or(&vault.name);
+                    let policy = Policy {
+                        workspace,
+                        vault: id,
+                        strategy: vault.strategy,
+                        state: &vault.state,
+                        lease_seconds,
+                        generation: vault.generation,
+                    };
+                    tx.execute(
+                        "UPDATE vaults SET name = $2, name_key = $3, lease_seconds = $4, policy_mac = $5, \
+                                           revision = revision + 1 WHERE id = $1",
+                        &[
+                            id.0.into(),
+                            name.into(),
+                            (&create::name_key(name)).into(),
+                            i64::from(lease_seconds).into(),
+                            policy.mac(&keys).to_bytes().as_slice().into(),
+                        ],
+                    )
+                    .map_err(create::name_taken)?;
+                    tx.record(&changed)?;
+                }
+                if edit.make_default && !vault.is_default {
+                    set_default(tx, workspace, id)?;
+                    tx.record(&chosen)?;
+                }
+                Ok(())
+            })
+            .await?;
+        self.vault(caller, id).await
+    }
+
+    /// Where a new item goes: the vault that was named, or the default one, with its current generation.
+    pub(crate) async fn vault_for_new_items(&self, caller: &Caller, id: Option<VaultId>) -> Result<(VaultId, u32)> {
+        let workspace = caller.workspace;
+        self.store
+            .read(move |tx| {
+                let row = |row: &Row<'_>| Ok((VaultId(row.get(0)?), row.get::<u32>(1)?));
+                let found = match id {
+                    Some(id) => tx.first(
+                        "SELECT id, generation FROM vaults WHERE workspace_id = $1 AND id = $2",
+                        &[workspace.0.into(), id.0.into()],
+                        row,
+                    )?,
+                    None => tx.first(
+                        "SELECT v.id, v.generation FROM workspaces w JOIN vaults v ON v.id = w.default_vault_id \
+                         WHERE w.id = $1",
+                        &[workspace.0.into()],
+                        row,
+                    )?,
+                };
+                found.ok_or(Error::NotFound("vault"))
+            })
+            .await
+    }
+
+    /// Adds what this process knows of the vault's key.
+    fn look_at(&self, vault: &mut Vault) {
+        if let Some(why) = self.keyring.dark(vault.id) {
+            vault.health = Health::Unavailable(why);
+        } else if let Health::Healthy(answered) = &mut vault.health {
+            *answered = self.keyring.last_answer(vault.id);
+        }
+    }
+}
+
+fn failed(lines: &[CheckLine]) -> bool {
+    lines.iter().any(|line| line.status == CheckStatus::Fail)
+}
+
+macro_rules! vaults_sql {
+    () => {
+        "SELECT v.id, v.name, v.strategy, CASE WHEN w.default_vault_id = v.id THEN 1 ELSE 0 END, v.state, \
+                v.lease_seconds, v.generation, v.created_at, v.revision, g.kid, p.tenant_id, p.client_id, p.vault_url, \
+                p.key_name, k.status, k.code, k.detail, k.azure_request_id, k.since, \
+                (SELECT COUNT(*) FROM items i WHERE i.vault_id = v.id AND i.trashed_at IS NULL) \
+         FROM vaults v JOIN workspaces w ON w.id = v.workspace_id \
+         JOIN generations g ON g.vault_id = v.id AND g.generation = v.generation \
+         JOIN providers p ON p.vault_id = v.id LEFT JOIN key_states k ON k.vault_id = v.id"
+    };
+}
+use vaults_sql;
+
+fn find(tx: &mut Tx<'_>, workspace: WorkspaceId, id: VaultId) -> Result<Vault> {
+    tx.first(
+        concat!(vaults_sql!(), " WHERE v.id = $1 AND v.workspace_id = $2"),
+        &[id.0.into(), workspace.0.into()],
+        read,
+    )?
+    .ok_or(Error::NotFound("vault"))
+}
+
+fn set_default(tx: &mut Tx<'_>, workspace: WorkspaceId, id: VaultId) -> Result<()> {
+    tx.execute(
+        "UPDATE workspaces SET default_vault_id = $2, revision = revision + 1 WHERE id = $1",
+        &[workspace.0.into(), id.0.into()],
+    )?;
+    Ok(())
+}
+
+fn read(row: &Row<'_>) -> Result<Vault> {
+    let strategy: Strategy = row.parse(2)?;
+    let (id, name) = (VaultId(row.get(0)?), row.get::<String>(1)?);
+    let azure = match strategy {
+        Strategy::Cloud => None,
+        Strategy::AzureExternalKeys => Some(AzureKey {
+            tenant_id: row.get(10)?,
+            client_id: row.get(11)?,
+            vault_url: row.get(12)?,
+            key_name: row.get(13)?,
+        }),
+    };
+    Ok(Vault {
+        id,
+        name: name.clone(),
+        strategy,
+        is_default: row.get(3)?,
+        state: row.get(4)?,
+        lease_seconds: row.get(5)?,
+        generation: row.get(6)?,
+        created_at: row.get(7)?,
+        revision: row.get(8)?,
+        kid: row.get(9)?,
+        azure,
+        health: read_health(row, id, name)?,
+        items: row.get(19)?,
+    })
+}
+
+fn read_health(row: &Row<'_>, vault: VaultId, vault_name: String) -> Result<Health> {
+    let class = match row.get::<Option<String>>(14)?.as_deref() {
+        Some("dark") => Unavailable::Dark,
+        Some("outage") => Unavailable::Outage,
+        Some("fault") => Unavailable::Fault,
+        _ => return Ok(Health::Healthy(None)),
+    };
+    let code: String = row.get(15)?;
+    let known = Code::ALL.iter().find(|known| known.as_str() == code);
+    Ok(Health::Unavailable(KeyUnavailable {
+        vault,
+        vault_name,
+        class,
+        title: known.map_or("The key cannot be used", |code| code.title()).into(),
+        fix: known.map_or("Run the vault's checks.", |code| code.fix()).into(),
+        code,
+        detail: row.get(16)?,
+        since: row.get(18)?,
+        azure_request_id: row.get(17)?,
+    }))
+}
