@@ -4,9 +4,9 @@
 //! variable names its certificate, and the host names stay the real ones. It plays those hosts, refuses every other,
 //! and connects to nothing.
 //!
-//! A request's way: [`proxy`] takes the CONNECT and ends TLS with a certificate from [`ca`]; [`service`] picks the host
-//! and the fault that was ordered for it; [`entra`], [`graph`], [`arm`] or [`keyvault`] answers, a plain function of
-//! the request and of [`state`]; [`control`] counts.
+//! A request's way: `proxy` takes the CONNECT and ends TLS with a certificate from `ca`; `service` picks the host
+//! and the fault that was ordered for it; `entra`, `graph`, `arm` or `keyvault` answers, a plain function of
+//! the request and of `state`; `control` counts.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), azure_standin::StartError> {
@@ -130,7 +130,7 @@ pub fn read_admins(dir: &Path) -> std::io::Result<(Admin, Admin)> {
 /// Why the stand-in does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    #[error("cannot listen on {address}: {source}. Is another stand-in running? Choose another port with --listen")]
+    #[error("cannot listen on {address}: {source}. Stop what uses that port, or choose another")]
     Listen { address: SocketAddr, source: std::io::Error },
     #[error("the control server must be on loopback, and {0} is not")]
     ControlNotLoopback(SocketAddr),

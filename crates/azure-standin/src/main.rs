@@ -1,6 +1,7 @@
 //! The command line: `azure-standin serve` and `azure-standin env`.
 
 use std::error::Error;
+use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -25,7 +26,7 @@ enum Command {
 
 #[derive(Args)]
 struct Place {
-    /// The proxy's address
+    /// The proxy's address; port 0 takes free ones
     #[arg(long, default_value = "127.0.0.1:8471")]
     listen: SocketAddr,
     /// Where state, CA and the administrator's secret are kept
@@ -36,7 +37,8 @@ struct Place {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let colour = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colour).with_writer(std::io::stderr).init();
     match Cli::parse().command {
         Command::Serve(place) => serve(place).await,
         Command::Env(place) => print_env(&place),
@@ -44,11 +46,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 async fn serve(place: Place) -> Result<(), Box<dyn Error>> {
-    let mut control = SocketAddr::from(([127, 0, 0, 1], place.listen.port()));
-    control.set_port(place.listen.port().checked_add(1).ok_or("no port is left for the control server")?);
+    let control = match place.listen.port() {
+        0 => 0,
+        port => port.checked_add(1).ok_or("no port is left for the control server")?,
+    };
+    let control = SocketAddr::from(([127, 0, 0, 1], control));
     let config = Config { listen: place.listen, control, data: Some(place.data.clone()), ..Config::default() };
     let standin = Standin::start(config).await?;
-    tracing::info!(proxy = standin.proxy_url(), control = standin.control_url(), "stand-in for Azure");
+    tracing::info!("proxy {} control {}", standin.proxy_url(), standin.control_url());
     tracing::info!(
         "use it with: eval \"$(azure-standin env --listen {} --data {})\"",
         place.listen,

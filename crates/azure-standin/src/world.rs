@@ -184,6 +184,7 @@ fn save_all(store: &Store, (ca, admins, state): &Founded) -> Result<(), StartErr
     let write = |name: &str, content: &[u8]| {
         store.write(name, content).map_err(|source| StartError::Data { path: store.path(name), source })
     };
+    write(".gitignore", b"*\n")?;
     write("ca.pem", ca.cert_pem().as_bytes())?;
     write("ca-key.pem", ca.key_pem().as_bytes())?;
     write("admin.json", &serde_json::to_vec_pretty(admins).unwrap_or_default())?;

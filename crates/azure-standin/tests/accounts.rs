@@ -2,6 +2,9 @@
 
 mod support;
 
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
 use azure_standin::{Config, Standin, StartError, test_keys};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -180,4 +183,33 @@ async fn what_was_made_is_there_after_a_restart() {
     std::fs::write(dir.path().join("state.json"), &state[..state.len() / 2]).unwrap();
     let torn = Standin::start(config()).await.err().unwrap();
     assert!(matches!(torn, StartError::Corrupt { .. }), "{torn}");
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_survives_kill_9_and_no_secret_is_logged() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut serve = Command::new(env!("CARGO_BIN_EXE_azure-standin"));
+    serve.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(dir.path()).env("RUST_LOG", "debug");
+    let mut process = serve.stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
+    let line = lines.find_map(|line| line.ok().filter(|line| line.contains("proxy http"))).unwrap();
+    let proxy = line.split_whitespace().find(|word| word.starts_with("http://")).unwrap();
+    let ca = std::fs::read(dir.path().join("ca.pem")).unwrap();
+    let (admin, _) = azure_standin::read_admins(dir.path()).unwrap();
+    let http = support::client_of(proxy, &ca);
+    let token = support::token(&http, &admin, ARM).await;
+    let url = format!("{ARM}/subscriptions/{}/resourcegroups/kept?api-version=2022-04-01", admin.subscription_id);
+    let made = http.put(url).bearer_auth(&token).json(&json!({"location": "westeurope"})).send().await.unwrap();
+    process.kill().unwrap();
+    process.wait().unwrap();
+    assert_eq!(made.status(), 201);
+    let log: Vec<String> = lines.map_while(Result::ok).collect();
+    assert!(log.iter().any(|line| line.contains("operation=\"arm\"")), "{log:?}");
+    assert!(!log.iter().any(|line| line.contains(&admin.client_secret) || line.contains(&token)));
+
+    let config = Config { data: Some(dir.path().to_owned()), ..Config::default() };
+    let standin = Standin::start(config).await.unwrap();
+    let http = client(&standin);
+    let azure = Azure { standin, clock: azure_standin::ManualClock::new(Timestamp::now()).into(), http };
+    azure.arm("GET", "/resourcegroups/kept", Value::Null).await.expect(200);
 }

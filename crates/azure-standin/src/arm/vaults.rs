@@ -36,6 +36,13 @@ pub(super) fn handle(call: &Call, path: &[&str], lower: &[&str]) -> Answer {
             soft_delete(state, call.world.now(), &name);
             Ok(Reply::empty(200))
         }),
+        // Managed HSMs exist in Azure; this subscription has none.
+        ("GET", ["providers", _, "managedhsms" | "deletedmanagedhsms"])
+        | ("GET", ["resourcegroups", _, _, _, "managedhsms"]) => call.world.read(|state| {
+            let scope = format!("/subscriptions/{}", state.subscription);
+            call.permit(state, "Microsoft.KeyVault/managedHSMs/read", &scope)?;
+            Ok(Reply::json(200, &json!({"value": []})))
+        }),
         ("GET", ["providers", _, "deletedvaults"]) => call.world.read(|state| {
             let scope = format!("/subscriptions/{}", state.subscription);
             call.permit(state, "Microsoft.KeyVault/deletedVaults/read", &scope)?;

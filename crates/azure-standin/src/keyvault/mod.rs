@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::World;
 use crate::faults::Operation;
-use crate::http::{Answer, Reply, Request, new_id};
+use crate::http::{Answer, Reply, Request};
 use crate::jwt::{self, Claims, Distrust};
 use crate::limits::Cost;
 use crate::rbac;
@@ -46,7 +46,10 @@ pub(crate) fn handle(world: &World, request: &Request, vault: &str) -> Answer {
     check_api_version(request)?;
     throttle(world, vault, call)?;
     let reply = keys::perform(world, request, vault, call)?;
-    Ok(reply.with("x-ms-keyvault-rbac-assignment-id", &assignment))
+    Ok(match assignment {
+        Some(name) => reply.with("x-ms-keyvault-rbac-assignment-id", &name),
+        None => reply,
+    })
 }
 
 /// The headers that Key Vault puts on every answer, good or bad.
@@ -195,8 +198,14 @@ fn admit_address(vault: &Vault, claims: &Claims, request: &Request) -> Result<()
     if listed { Ok(()) } else { Err(errors::forbidden_by_firewall(claims, &peer, vault)) }
 }
 
-/// The name of the role assignment that allows the call; of an access policy, a made-up one.
-fn authorize(world: &World, state: &State, vault: &Vault, claims: &Claims, call: Call) -> Result<String, Reply> {
+/// The name of the role assignment that allows the call; none if an access policy does.
+fn authorize(
+    world: &World,
+    state: &State,
+    vault: &Vault,
+    claims: &Claims,
+    call: Call,
+) -> Result<Option<String>, Reply> {
     let (action, permission) = call.rights();
     if !vault.flag("enableRbacAuthorization") {
         let allowed = vault.properties["accessPolicies"].as_array().into_iter().flatten().any(|policy| {
@@ -207,7 +216,7 @@ fn authorize(world: &World, state: &State, vault: &Vault, claims: &Claims, call:
                 && policy["permissions"]["keys"].as_array().is_some_and(|rights| rights.iter().any(named))
         });
         let denied = || errors::forbidden_by_policy(claims, permission, vault);
-        return allowed.then(new_id).ok_or_else(denied);
+        return allowed.then_some(None).ok_or_else(denied);
     }
     let action = format!("Microsoft.KeyVault/vaults/keys/{action}");
     let mut resource = vault.id(&state.subscription);
@@ -215,6 +224,7 @@ fn authorize(world: &World, state: &State, vault: &Vault, claims: &Claims, call:
         resource = format!("{resource}/keys/{key}");
     }
     rbac::allows_data(state, world.now(), &claims.oid, &resource, &action)
+        .map(Some)
         .ok_or_else(|| errors::forbidden_by_rbac(claims, &action, &resource, vault))
 }
 

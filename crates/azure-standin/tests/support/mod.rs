@@ -96,20 +96,11 @@ impl Azure {
     }
 
     pub async fn sign_in(&self, tenant: &str, client: &str, secret: &str, scope: &str) -> Answer {
-        let url = format!("https://login.microsoftonline.com/{tenant}/oauth2/v2.0/token");
-        let form =
-            [("grant_type", "client_credentials"), ("client_id", client), ("client_secret", secret), ("scope", scope)];
-        let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
-        let kind = "application/x-www-form-urlencoded";
-        let response = self.http.post(url).header("content-type", kind).body(body).send().await.unwrap();
-        let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        Answer { status, headers, text: response.text().await.unwrap() }
+        sign_in(&self.http, tenant, client, secret, scope).await
     }
 
     pub async fn token(&self, admin: &Admin, resource: &str) -> String {
-        let scope = format!("{resource}/.default");
-        let answer = self.sign_in(&admin.tenant_id, &admin.client_id, &admin.client_secret, &scope).await.expect(200);
-        answer.json()["access_token"].as_str().unwrap().to_owned()
+        token(&self.http, admin, resource).await
     }
 
     pub async fn app_token(&self, app: &App) -> String {
@@ -210,13 +201,34 @@ pub const VAULT_PATH: &str = "/resourceGroups/rg/providers/Microsoft.KeyVault/va
 
 /// A client that knows the stand-in as any program knows a corporate proxy, and nothing else of it.
 pub fn client(standin: &Standin) -> reqwest::Client {
+    client_of(&standin.proxy_url(), standin.ca_pem().as_bytes())
+}
+
+pub fn client_of(proxy: &str, ca: &[u8]) -> reqwest::Client {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     reqwest::Client::builder()
-        .proxy(Proxy::https(standin.proxy_url()).unwrap())
-        .tls_certs_only([Certificate::from_pem(standin.ca_pem().as_bytes()).unwrap()])
+        .proxy(Proxy::https(proxy).unwrap())
+        .tls_certs_only([Certificate::from_pem(ca).unwrap()])
         .timeout(Duration::from_secs(20))
         .build()
         .unwrap()
+}
+
+pub async fn sign_in(http: &reqwest::Client, tenant: &str, client: &str, secret: &str, scope: &str) -> Answer {
+    let url = format!("https://login.microsoftonline.com/{tenant}/oauth2/v2.0/token");
+    let form =
+        [("grant_type", "client_credentials"), ("client_id", client), ("client_secret", secret), ("scope", scope)];
+    let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
+    let kind = "application/x-www-form-urlencoded";
+    let response = http.post(url).header("content-type", kind).body(body).send().await.unwrap();
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    Answer { status, headers, text: response.text().await.unwrap() }
+}
+
+pub async fn token(http: &reqwest::Client, admin: &Admin, resource: &str) -> String {
+    let scope = format!("{resource}/.default");
+    let answer = sign_in(http, &admin.tenant_id, &admin.client_id, &admin.client_secret, &scope).await.expect(200);
+    text(&answer.json()["access_token"])
 }
 
 pub fn text(value: &Value) -> String {
