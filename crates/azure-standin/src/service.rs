@@ -1,11 +1,11 @@
 //! From a request to its answer: which service it is for, what fault strikes it, and the headers that all of them add.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
-use std::net::IpAddr;
 
 use crate::faults::Operation;
 use crate::http::{Answer, Reply, Request, new_id};
