@@ -183,9 +183,9 @@ codes! {
     BadParameter = "fault.bad_parameter", Fault,
         "The key cannot unwrap what was recorded as wrapped by it",
         "Nothing was changed. The recorded bytes or the key version are not the original ones: restore them from a backup.";
-    /// Any other 400 in Key Vault's own form.
+    /// Any other 400 in Key Vault's own form, or a request that cannot be sent.
     BadRequest = "fault.bad_request", Fault,
-        "Azure finds the request malformed",
+        "The request is malformed",
         "Nothing was changed. Check that the key is RSA; otherwise report this with Azure's request id.";
     NoRandom = "fault.no_random", Fault,
         "This machine gave no random bytes",

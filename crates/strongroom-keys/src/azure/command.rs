@@ -60,3 +60,42 @@ fn is_resource_id(text: &str) -> bool {
     text.starts_with("/subscriptions/")
         && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '/' | '-' | '_' | '.' | '(' | ')'))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::azure::Cloud;
+    use crate::failure::Facts;
+    use crate::{ClientId, ClientSecret, KeyName, Operation, TenantId, VaultUrl};
+
+    const ID: &str = "11111111-1111-4111-8111-111111111111";
+
+    fn access() -> AzureAccess {
+        AzureAccess {
+            tenant: TenantId::parse(ID).expect("an id"),
+            client: ClientId::parse(ID).expect("an id"),
+            secret: ClientSecret::parse("abc8Q~def").unwrap_or_else(|error| panic!("{error}")),
+            vault_url: VaultUrl::parse("https://acme.vault.azure.net", Cloud::Public).expect("a URL"),
+            key_name: KeyName::parse("kek").expect("a name"),
+        }
+    }
+
+    #[test]
+    fn text_from_outside_cannot_add_to_a_command() {
+        let mut failure = KeyFailure::new(Code::AccessRemoved, Operation::Unwrap, "");
+        for resource in ["/subscriptions/x\"; rm -rf ~; \"", "/subscriptions/$(id)", "`id`", "/other/x"] {
+            failure.facts = Box::new(Facts { resource: Some(resource.to_owned()), ..Facts::default() });
+            let command = command(&failure, &access(), None).expect("a command");
+            assert!(!command.contains(resource), "{command}");
+            assert!(command.ends_with("--scope \"$(az keyvault show --name acme --query id --output tsv)/keys/kek\""));
+        }
+    }
+
+    #[test]
+    fn no_command_shows_the_secret() {
+        for &code in Code::ALL {
+            let command = command(&KeyFailure::new(code, Operation::Unwrap, ""), &access(), None);
+            assert!(command.is_none_or(|command| !command.contains("8Q~")), "{code}");
+        }
+    }
+}

@@ -137,7 +137,11 @@ impl AzureProvider {
         let end = Instant::now() + deadline;
         match timeout_at(end, self.tries(ask, token, end, recorder)).await {
             Ok(result) => result,
-            Err(_) => Err(self.failure(ask.operation(), recorder)),
+            // Whatever was answered on the way, the question itself was not: an early 401 must not pass for a denial.
+            Err(_) => {
+                let detail = format!("no answer within {} ms", deadline.as_millis());
+                Err(self.fault(Code::Timeout, ask.operation(), detail, recorder))
+            }
         }
     }
 
@@ -221,7 +225,7 @@ impl AzureProvider {
         answer::failure(operation, recorder.exchanges(), self.access.secret.expose())
     }
 
-    /// A failure that only a look at a successful answer shows.
+    /// A failure that the last answer alone does not show.
     fn fault(&self, code: Code, operation: Operation, detail: String, recorder: &Recorder) -> KeyFailure {
         let seen = self.failure(operation, recorder);
         KeyFailure {
@@ -306,9 +310,9 @@ fn pause(failure: &KeyFailure, tried: u32) -> Option<Duration> {
         Code::Unavailable | Code::Unreachable | Code::Timeout => Duration::from_millis(200),
         _ => return None,
     };
-    let spread = 0.75 + 0.5 * f64::from(Uuid::new_v4().as_bytes()[0]) / 255.0;
-    let backoff = (first * 2u32.pow(tried - 1)).mul_f64(spread);
-    Some(failure.retry_after.unwrap_or(backoff))
+    let backoff = first * 2u32.pow(tried - 1);
+    let spread = 1.0 + f64::from(Uuid::new_v4().as_bytes()[0]) / 512.0;
+    Some(failure.retry_after.unwrap_or(backoff).mul_f64(spread))
 }
 
 fn bit_length(modulus: &[u8]) -> u32 {

@@ -170,7 +170,7 @@ impl ObservingTransport {
         let method = match request.method() {
             Method::Get => reqwest::Method::GET,
             Method::Post => reqwest::Method::POST,
-            _ => return Err(Failed { code: Code::HostRefused, detail: "only GET and POST are ever sent".to_owned() }),
+            _ => return Err(Failed { code: Code::BadRequest, detail: "only GET and POST are ever sent".to_owned() }),
         };
         let mut builder = self.client.request(method, request.url().clone());
         for (name, value) in request.headers().iter().filter(|(name, _)| name.as_str() != CLIENT_REQUEST_ID) {
@@ -183,7 +183,7 @@ impl ObservingTransport {
         {
             builder = builder.body(bytes.clone());
         }
-        builder.build().map_err(|_| Failed { code: Code::Unreadable, detail: "the request cannot be built".to_owned() })
+        builder.build().map_err(|_| Failed { code: Code::BadRequest, detail: "the request cannot be built".to_owned() })
     }
 
     /// Tells DNS, TCP, proxy and TLS apart, from the innermost cause that reqwest gives.

@@ -218,7 +218,8 @@ async fn conditional_access_denies() {
     unwrap(&provider, &wrapped, TokenUse::Cached).await.expect("the old token still works");
 }
 
-fn unauthorized() -> azure_standin::Effect {
+/// A 401 in Key Vault's own form, with its challenge.
+pub fn unauthorized() -> azure_standin::Effect {
     let challenge =
         "Bearer authorization=\"https://login.microsoftonline.com/t\", resource=\"https://vault.azure.net\"";
     let body = json!({"error": {"code": "Unauthorized", "message": "AKV10022: Invalid audience."}});

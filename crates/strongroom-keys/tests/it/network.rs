@@ -109,6 +109,29 @@ async fn a_silent_azure_is_given_up_at_the_deadline() {
 }
 
 #[tokio::test]
+async fn who_waits_for_another_callers_sign_in_is_told_of_a_timeout() {
+    let tenant = Tenant::start().await;
+    let wrapped = wrapped(&tenant.provider()).await;
+    tenant.fault("token", Effect { delay_ms: Some(30_000), ..Effect::default() });
+    let provider = tenant.provider();
+    let all = (0..3).map(|_| fail(&provider, &wrapped, Duration::from_secs(1)));
+    for (failure, _) in futures_util::future::join_all(all).await {
+        assert_eq!((failure.code.as_str(), failure.class), ("azure.timeout", Class::Outage), "{failure}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_refused_too_late_to_get_another_denies_nothing() {
+    let tenant = Tenant::start().await;
+    let provider = tenant.provider();
+    let wrapped = wrapped(&provider).await;
+    tenant.fault("unwrapkey", crate::denial::unauthorized());
+    tenant.fault("token", Effect { delay_ms: Some(30_000), ..Effect::default() });
+    let (failure, _) = fail(&provider, &wrapped, Duration::from_secs(1)).await;
+    assert_eq!((failure.code.as_str(), failure.class), ("azure.timeout", Class::Outage), "{failure}");
+}
+
+#[tokio::test]
 async fn one_connection_that_died_silently_does_not_cost_the_call() {
     let tenant = Tenant::start().await;
     let provider = tenant.provider();
