@@ -1,0 +1,347 @@
+// What is nicer with JavaScript. Every page works without it: each piece below builds on a plain link or form.
+// No library: no third-party script runs on a page that shows secrets.
+
+const root = document.documentElement;
+root.classList.add("js");
+const $ = (selector, from = document) => from.querySelector(selector);
+const $$ = (selector, from = document) => [...from.querySelectorAll(selector)];
+const path = () => document.body.dataset.path || "/";
+let leaving = false;
+
+function toast(text) {
+  const box = document.createElement("div");
+  box.textContent = text;
+  const place = $("dialog.modal[open]") || document.body;
+  const list = $("#toasts");
+  place.append(list);
+  list.append(box);
+  setTimeout(() => box.remove(), 2600);
+}
+
+async function copy(text, button) {
+  await navigator.clipboard.writeText(text);
+  toast("Copied");
+  button?.focus();
+}
+
+/** Fetches a page; answers where it ended and its document. A page of our own always comes back as HTML. */
+async function page(url, options) {
+  const answer = await fetch(url, { credentials: "same-origin", cache: "no-store", ...options });
+  const html = new DOMParser().parseFromString(await answer.text(), "text/html");
+  return { html, url: answer.url, ok: answer.ok, status: answer.status };
+}
+
+const formBody = (form, submitter) => new URLSearchParams(new FormData(form, submitter));
+
+function swap(selector, html) {
+  const fresh = $(selector, html), old = $(selector);
+  if (!fresh || !old) return false;
+  old.replaceWith(fresh);
+  enhance(fresh);
+  return true;
+}
+
+// ── Dark at once: the server sends the state of every vault; a page that shows another one is loaded again.
+function live() {
+  if (!document.body.dataset.states) return;
+  const events = new EventSource("/events");
+  events.addEventListener("vaults", (event) => turn(JSON.parse(event.data)));
+}
+
+async function turn(now) {
+  const shown = JSON.parse(document.body.dataset.states);
+  const changed = Object.keys(now).filter((id) => id in shown && shown[id] !== now[id]);
+  if (!changed.length) return;
+  for (const id of changed) $$(`[data-vault="${CSS.escape(id)}"]`).forEach((part) => part.remove());
+  document.body.dataset.states = JSON.stringify({ ...shown, ...now });
+  await refresh();
+}
+
+async function refresh() {
+  const fresh = await page(path());
+  if (!$("body.app", fresh.html)) return location.replace(path());
+  if ($("[data-guard]") && !$("[data-guard]", fresh.html)) leaving = true;
+  document.body.dataset.states = $("body", fresh.html).dataset.states;
+  swap("#nav", fresh.html);
+  swap("#main", fresh.html);
+}
+
+// ── Reveal in place, hide after 30 seconds.
+let hideTimer;
+async function reveal(form) {
+  const answer = await page(form.action, { method: "POST" });
+  if (!answer.ok || !swap("#content", answer.html)) return location.replace(path());
+  $("[data-revealed] .btn")?.focus();
+}
+
+function hideLater(part) {
+  const shown = $("[data-hide-in]", part);
+  let left = 30;
+  clearInterval(hideTimer);
+  hideTimer = setInterval(async () => {
+    left -= 1;
+    if (shown) shown.textContent = left;
+    if (left > 0) return;
+    clearInterval(hideTimer);
+    hide(part);
+  }, 1000);
+}
+
+async function hide(part) {
+  clearInterval(hideTimer);
+  part.remove();
+  await refresh();
+}
+
+async function copySealed(button) {
+  const answer = await page($("[data-reveal]").action, { method: "POST" });
+  const field = $(`[data-field="${CSS.escape(button.dataset.copySealed)}"] [data-copy]`, answer.html);
+  if (!answer.ok || !field) return location.replace(path());
+  await copy(field.dataset.copy, button);
+}
+
+function countTotp(part) {
+  let left = Number(part.dataset.totp);
+  const row = part.closest("dd");
+  const tick = () => {
+    if (!part.isConnected) return clearInterval(timer);
+    $("[data-totp-left]", row).textContent = Math.max(left, 0);
+    $(".hand", row).setAttribute("stroke-dashoffset", 100 - (left / 30) * 100);
+    if (left <= 0) { part.textContent = "expired"; clearInterval(timer); }
+    left -= 1;
+  };
+  const timer = setInterval(tick, 1000);
+  tick();
+}
+
+// ── Dialogs: a link marked data-dialog opens its page's <dialog> over this one.
+function modal(className = "") {
+  $("dialog.modal")?.remove();
+  const dialog = document.createElement("dialog");
+  dialog.className = `modal ${className}`;
+  dialog.addEventListener("close", () => { document.body.append($("#toasts")); dialog.remove(); });
+  dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
+  document.body.append(dialog);
+  return dialog;
+}
+
+function showBox(dialog, answer) {
+  const box = $("dialog.box", answer.html);
+  if (!box) {
+    leaving = true;
+    if (answer.ok) location.href = answer.url;
+    else root.replaceWith(answer.html.documentElement);
+    return;
+  }
+  const kept = Object.fromEntries($$("[data-keep-passwords] [type=password]", dialog).map((input) => [input.name, input.value]));
+  const frame = document.createElement("div");
+  frame.className = box.className;
+  frame.append(...box.childNodes);
+  dialog.setAttribute("aria-labelledby", "box-title");
+  dialog.replaceChildren(frame);
+  for (const [name, value] of Object.entries(kept)) {
+    const input = $(`[name="${name}"]`, frame);
+    if (input) input.value = value;
+  }
+  enhance(frame);
+  if (!dialog.open) dialog.showModal();
+  ($("[aria-invalid=true]", frame) || $("[autofocus]", frame) || $("input:not([type=hidden]), .btn.primary", frame))?.focus();
+}
+
+async function openDialog(url, dialog = modal()) {
+  showBox(dialog, await page(url));
+}
+
+// ── Password generator: rejection sampling from the browser's random source.
+const SETS = { "a–z": "abcdefghijkmnopqrstuvwxyz", "A–Z": "ABCDEFGHJKLMNPQRSTUVWXYZ", "0–9": "23456789", "!?": "!#$%&*+-=?@^_~" };
+
+function randomBelow(limit) {
+  const top = Math.floor(2 ** 32 / limit) * limit;
+  const number = new Uint32Array(1);
+  do crypto.getRandomValues(number); while (number[0] >= top);
+  return number[0] % limit;
+}
+
+function generate(length, sets) {
+  const pick = (text) => text[randomBelow(text.length)];
+  const letters = sets.map(pick);
+  while (letters.length < length) letters.push(pick(sets.join("")));
+  for (let i = letters.length - 1; i > 0; i -= 1) {
+    const j = randomBelow(i + 1);
+    [letters[i], letters[j]] = [letters[j], letters[i]];
+  }
+  return letters.join("");
+}
+
+function openGenerator(target) {
+  const dialog = modal();
+  dialog.innerHTML = `<form class="box" method="dialog"><header><h1 id="box-title">Generate a password</h1></header>
+    <div class="generator"><output></output>
+    <label>Length <b></b><input type="range" min="8" max="64" value="20" aria-label="Length"></label>
+    <div class="row">${Object.keys(SETS).map((name) => `<label><input type="checkbox" value="${name}" checked>${name}</label>`).join("")}</div></div>
+    <footer><button class="btn" value="">Cancel</button><button type="button" class="btn" data-again>Again</button><button class="btn primary" value="use">Use it</button></footer></form>`;
+  dialog.setAttribute("aria-labelledby", "box-title");
+  const range = $("input[type=range]", dialog), output = $("output", dialog);
+  const again = () => {
+    const sets = $$("input:checked", dialog).map((box) => SETS[box.value]);
+    if (!sets.length) { $("input[type=checkbox]", dialog).checked = true; return again(); }
+    output.value = generate(Number(range.value), sets);
+    $("b", dialog).textContent = range.value;
+  };
+  dialog.addEventListener("input", again);
+  $("[data-again]", dialog).addEventListener("click", again);
+  dialog.addEventListener("close", () => {
+    if (dialog.returnValue === "use") {
+      target.value = output.value;
+      target.type = "text";
+      target.dispatchEvent(new Event("input", { bubbles: true }));
+    }
+    target.focus();
+  });
+  again();
+  dialog.showModal();
+}
+
+// ── Palette: every place of the navigation, and search.
+function openPalette() {
+  const dialog = modal("palette");
+  dialog.setAttribute("aria-label", "Go to");
+  dialog.innerHTML = `<div class="box"><input role="combobox" aria-expanded="true" aria-controls="places" aria-label="Go to, or search" placeholder="Go to, or search for…" autocomplete="off" spellcheck="false"><ul id="places" role="listbox" aria-label="Places"></ul></div>`;
+  const places = [...$$("#nav nav a"), ...$$("#nav .me")].map((link) => [link.innerText.split("\n")[0].trim(), link.getAttribute("href")]);
+  places.push(["New account", "/items/new?type=account"], ["New secret", "/items/new?type=secret"]);
+  const input = $("input", dialog), list = $("ul", dialog);
+  let chosen = 0;
+  const draw = () => {
+    const wanted = input.value.trim().toLowerCase();
+    const hits = places.filter(([name]) => name.toLowerCase().includes(wanted));
+    if (wanted) hits.push([`Search for “${input.value.trim()}”`, ""]);
+    chosen = Math.max(0, Math.min(chosen, hits.length - 1));
+    list.replaceChildren(...hits.map(([name, url], index) => {
+      const link = document.createElement("a");
+      link.id = `place-${index}`;
+      link.setAttribute("role", "option");
+      link.setAttribute("aria-selected", String(index === chosen));
+      link.href = url || "#";
+      link.textContent = name;
+      if (!url) link.addEventListener("click", (event) => { event.preventDefault(); search(input.value); });
+      return link;
+    }));
+    input.setAttribute("aria-activedescendant", `place-${chosen}`);
+  };
+  input.addEventListener("input", () => { chosen = 0; draw(); });
+  input.addEventListener("keydown", (event) => {
+    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    if (step) { event.preventDefault(); chosen += step; draw(); }
+    if (event.key === "Enter") { event.preventDefault(); list.children[chosen]?.click(); }
+  });
+  draw();
+  dialog.showModal();
+}
+
+function search(text) {
+  const form = $("form.search");
+  form.elements.q.value = text;
+  form.submit();
+}
+
+// ── Search while typing, on the list of items.
+let searching;
+function searchSoon(form) {
+  clearTimeout(searching);
+  if (!$("#results")) return;
+  searching = setTimeout(async () => {
+    const text = form.elements.q.value;
+    const answer = text.trim() ? await page(form.action, { method: "POST", body: formBody(form) }) : await page("/items");
+    if (answer.ok && form.elements.q.value === text) swap("#results", answer.html);
+  }, 180);
+}
+
+// ── Wiring. One listener a kind on the document, so that swapped parts need none of their own.
+document.addEventListener("click", (event) => {
+  const from = (selector) => event.target.closest(selector);
+  const button = from("[data-copy]") || from("[data-copy-sealed]") || from("[data-peek]") || from("[data-generator]") || from("[data-remove-row]") || from("[data-add-row]");
+  const plain = event.button === 0 && !event.metaKey && !event.ctrlKey && !event.shiftKey;
+  if (button?.dataset.copy !== undefined) return copy(button.dataset.copy, button);
+  if (button?.dataset.copySealed !== undefined) return copySealed(button);
+  if (button?.dataset.peek) {
+    const input = document.getElementById(button.dataset.peek);
+    const shown = input.type === "password";
+    input.type = shown ? "text" : "password";
+    return button.setAttribute("aria-pressed", String(shown));
+  }
+  if (button?.dataset.generator) return openGenerator(document.getElementById(button.dataset.generator));
+  if (button?.matches("[data-remove-row]")) {
+    const row = button.closest(".free-row");
+    $$("input, textarea", row).forEach((input) => { input.value = ""; });
+    return (row.hidden = true);
+  }
+  if (button?.matches("[data-add-row]")) return addRow(event);
+  if (from("[data-hide]")) { event.preventDefault(); return hide(from("[data-revealed]")); }
+  if (plain && from("dialog.modal [data-close]")) { event.preventDefault(); return from("dialog.modal").close(); }
+  const opener = from("a[data-dialog]");
+  if (opener && plain) { event.preventDefault(); openDialog(opener.href, opener.closest("dialog.modal") || modal()); }
+  for (const menu of $$("[data-menu][open]")) if (!menu.contains(event.target)) menu.open = false;
+});
+
+function addRow(event) {
+  const rows = $("[data-rows]"), last = rows.lastElementChild;
+  if (!last) return; // the server adds the first one
+  event.preventDefault();
+  const number = rows.children.length + 1;
+  const row = last.cloneNode(true);
+  row.hidden = false;
+  row.innerHTML = row.innerHTML.replaceAll(/(field-(?:name|kind|value))-\d+/g, `$1-${number}`).replaceAll(/([Ff]ield) \d+/g, `$1 ${number}`);
+  $$("input, textarea", row).forEach((input) => { input.value = ""; });
+  $$(".error", row).forEach((error) => error.remove());
+  $("select", row).value = "text";
+  rows.append(row);
+  veil(row);
+  $("input", row).focus();
+}
+
+function veil(row) {
+  const kind = $("[data-field-kind]", row).value, value = $("textarea", row);
+  value.classList.toggle("veiled", kind === "hidden");
+  value.rows = kind === "multiline" ? 5 : 1;
+}
+
+document.addEventListener("submit", async (event) => {
+  const form = event.target, dialog = form.closest("dialog.modal");
+  leaving = true;
+  if (form.matches("[data-reveal]")) { event.preventDefault(); leaving = false; return reveal(form); }
+  if (dialog && form.method === "post") {
+    event.preventDefault();
+    event.submitter?.setAttribute("aria-busy", "true");
+    const url = event.submitter?.getAttribute("formaction") || form.getAttribute("action");
+    showBox(dialog, await page(url, { method: "POST", body: formBody(form, event.submitter) }));
+  }
+});
+
+document.addEventListener("change", (event) => {
+  if (event.target.matches("[data-field-kind]")) return veil(event.target.closest(".free-row"));
+  event.target.closest("[data-autosubmit]")?.requestSubmit();
+});
+
+document.addEventListener("input", (event) => {
+  if (event.target.matches("[data-search]")) searchSoon(event.target.form);
+  const guarded = event.target.closest("[data-guard]");
+  if (guarded) guarded.dataset.dirty = "yes";
+});
+
+document.addEventListener("keydown", (event) => {
+  if ((event.metaKey || event.ctrlKey) && event.key.toLowerCase() === "k" && $("#nav")) { event.preventDefault(); return openPalette(); }
+  if (event.key === "Escape") $$("[data-menu][open]").forEach((menu) => { menu.open = false; $("summary", menu).focus(); });
+  const typing = event.target.closest("input, textarea, select, dialog.modal");
+  if (event.key === "/" && !typing && $("#q")) { event.preventDefault(); $("#q").focus(); $("#q").select(); }
+});
+
+window.addEventListener("beforeunload", (event) => { if ($("[data-dirty]") && !leaving) event.preventDefault(); });
+window.addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
+
+function enhance(part) {
+  for (const revealed of $$("[data-revealed]", part)) hideLater(revealed);
+  for (const totp of $$("[data-totp]", part)) countTotp(totp);
+}
+
+enhance(document);
+live();

@@ -1,0 +1,43 @@
+//! Activity: the audit log for people.
+
+use askama::Template;
+
+use super::{Choice, Moment, Pager, Shell, Tone, filters};
+
+/// `GET /activity`.
+#[derive(Template)]
+#[template(path = "activity.html")]
+pub struct ActivityPage {
+    pub shell: Shell,
+    pub rows: Vec<EventRow>,
+    pub actors: Vec<Choice>,
+    pub actions: Vec<Choice>,
+    pub vaults: Vec<Choice>,
+    /// `YYYY-MM-DD`, or empty.
+    pub from: String,
+    pub to: String,
+    pub pager: Pager,
+    pub filtered: bool,
+}
+
+pub struct EventRow {
+    pub id: String,
+    pub at: Moment,
+    /// A member's name, "Strongroom" for what the server did by itself, or "Someone not signed in".
+    pub actor: String,
+    /// "revealed an item", "could not unwrap the vault key".
+    pub what: String,
+    /// The stable name: `item.reveal`.
+    pub action: String,
+    pub icon: &'static str,
+    pub tone: Tone,
+    /// What it was done to, resolved for this reader: a title, or an id when it cannot be shown.
+    pub target: Option<Target>,
+    pub address: Option<String>,
+    pub azure_request_id: Option<String>,
+}
+
+pub struct Target {
+    pub text: String,
+    pub url: Option<String>,
+}
