@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{
-    activity::*, dark::*, error::*, home::*, items::*, members::*, profile::*, settings::*, sign_in::*, vaults::*, *,
-};
+use strongroom_keys::Code;
+
+use super::{activity::*, error::*, home::*, items::*, members::*, profile::*, settings::*, sign_in::*, vaults::*, *};
+use crate::error::Unavailable;
 
 #[test]
 fn every_page_renders_without_inline_style_or_script() {
@@ -169,27 +170,36 @@ fn outside_pages() -> Pages {
 
 fn item_pages() -> Pages {
     let mut dark_shell = shell("Items", Section::Items);
-    dark_shell.vaults[1].state = VaultState::Stopped(Cause::KeyDisabled);
+    dark_shell.vaults[1].state = VaultState::Stopped(disabled());
     let mut dashboard_dark = dark_shell.clone();
     dashboard_dark.section = Section::Dashboard;
     vec![
         ("dashboard", Box::new(dashboard(shell("Dashboard", Section::Dashboard), Vec::new()))),
-        ("dashboard-dark", Box::new(dashboard(dashboard_dark, vec![panel(Cause::KeyDisabled, true)]))),
+        ("dashboard-dark", Box::new(dashboard(dashboard_dark, vec![panel(disabled(), true)]))),
         ("items", Box::new(items(shell("Items", Section::Items), rows(), Vec::new(), None))),
-        (
-            "items-dark",
-            Box::new(items(dark_shell.clone(), rows().split_off(9), vec![panel(Cause::KeyDisabled, false)], None)),
-        ),
+        ("items-dark", Box::new(items(dark_shell.clone(), rows().split_off(9), vec![panel(disabled(), false)], None))),
         (
             "items-folded",
             Box::new(items(
                 dark_shell.clone(),
                 rows().split_off(9),
-                vec![panel(Cause::AccessRemoved, true), panel(Cause::Unreachable, true), panel(Cause::Fault, true)],
+                vec![
+                    panel(Cause::new(Unavailable::Dark, "key.access_removed"), true),
+                    panel(Cause::new(Unavailable::Outage, "azure.unreachable"), true),
+                    panel(Cause::new(Unavailable::Fault, "fault.wrong_kid"), true),
+                ],
                 None,
             )),
         ),
-        ("items-outage", Box::new(items(dark_shell.clone(), Vec::new(), vec![panel(Cause::Throttled, false)], None))),
+        (
+            "items-outage",
+            Box::new(items(
+                dark_shell.clone(),
+                Vec::new(),
+                vec![panel(Cause::new(Unavailable::Outage, "azure.throttled"), false)],
+                None,
+            )),
+        ),
         ("search", Box::new(items(searching(), rows().split_off(7), Vec::new(), Some(5)))),
         ("items-empty", Box::new(items(shell("Items", Section::Items), Vec::new(), Vec::new(), None))),
         ("item", Box::new(item(sealed()))),
@@ -200,7 +210,7 @@ fn item_pages() -> Pages {
                 shell: dark_shell,
                 kind: ItemKind::Account,
                 role: ItemRole::Owner,
-                panel: DarkPanel { items: 1, ..panel(Cause::KeyDisabled, false) },
+                panel: DarkPanel { items: 1, ..panel(disabled(), false) },
             }),
         ),
         ("history", Box::new(history())),
@@ -213,7 +223,7 @@ fn item_pages() -> Pages {
             Box::new(TrashPage {
                 shell: shell("Trash", Section::Trash),
                 rows: rows().into_iter().take(3).map(|item| TrashRow { item, trashed: trashed() }).collect(),
-                dark: vec![panel(Cause::KeyDisabled, true)],
+                dark: vec![panel(disabled(), true)],
                 keep_days: 30,
             }),
         ),
@@ -250,7 +260,7 @@ fn settings_pages() -> Pages {
             }),
         ),
         ("privacy", Box::new(privacy(created, VaultState::Healthy))),
-        ("privacy-dark", Box::new(privacy(settings(), VaultState::Stopped(Cause::KeyDisabled)))),
+        ("privacy-dark", Box::new(privacy(settings(), VaultState::Stopped(disabled())))),
         (
             "new-vault",
             Box::new(NewVaultPage {
@@ -267,7 +277,10 @@ fn settings_pages() -> Pages {
         ("azure-vault", Box::new(azure_vault(settings(), Vec::new()))),
         ("azure-vault-failed", Box::new(azure_vault(settings(), failed_checks()))),
         ("vault", Box::new(vault(settings(), VaultState::Healthy))),
-        ("vault-dark", Box::new(vault(settings(), VaultState::Stopped(Cause::CredentialExpired)))),
+        (
+            "vault-dark",
+            Box::new(vault(settings(), VaultState::Stopped(Cause::new(Unavailable::Dark, "credential.expired")))),
+        ),
         (
             "cloud-vault",
             Box::new(CloudVaultPage { shell: settings(), name: "Office".into(), default: true, problem: None }),
@@ -394,7 +407,7 @@ fn error_pages() -> Pages {
     ] {
         pages.push((name, Box::new(ErrorPage::of(status, "0198c2f4-7d1e"))));
     }
-    let dark = ErrorPage { dark: Some(panel(Cause::KeyDisabled, false)), ..ErrorPage::of(423, "0198c2f4-7d1e") };
+    let dark = ErrorPage { dark: Some(panel(disabled(), false)), ..ErrorPage::of(423, "0198c2f4-7d1e") };
     pages.push(("error-423", Box::new(dark)));
     pages
 }
@@ -433,25 +446,23 @@ fn vault_ref(number: usize) -> VaultRef {
     VaultRef { id: format!("v{number}"), name: ["Cloud vault", "Payments"][number].into() }
 }
 
-fn names() -> KeyNames {
-    KeyNames {
-        key_vault: "contoso-kv".into(),
-        key: "strongroom-kek".into(),
-        key_version: "4f1c9a7be2d84c0f9b3e5d6a7c8b9e0f".into(),
-        client_id: "7d3f0a4e-52c1-4b7a-9a86-0f4d2c9be1a3".into(),
-        tenant_id: "c1f2b8e0-90aa-4c57-8f3e-2b6d5a7e9c04".into(),
-        client_address: None,
-    }
+const COMMAND: &str = "az keyvault key set-attributes --vault-name contoso-kv --name strongroom-kek --version 4f1c9a7be2d84c0f9b3e5d6a7c8b9e0f --enabled true";
+
+fn disabled() -> Cause {
+    Cause::new(Unavailable::Dark, "key.disabled")
 }
 
 fn panel(cause: Cause, folded: bool) -> DarkPanel {
+    let code = cause.code.expect("a known code");
     DarkPanel {
         vault_id: "v1".into(),
         vault_name: "Payments".into(),
         items: 412,
         cause,
+        title: code.title().into(),
+        detail: "Operation unwrapKey is not allowed on a disabled key.".into(),
+        fix: if code == Code::KeyDisabled { COMMAND.into() } else { code.fix().into() },
         since: at("14:03:22, 40 seconds ago"),
-        names: names(),
         azure_request_id: Some("b1d7c0a2-5e3f-4c8d-9a61-7f2e4b0c9d35".into()),
         folded,
         can_manage: true,
@@ -737,9 +748,9 @@ fn failed_checks() -> Vec<CheckRow> {
         check("url", "The address is a Key Vault’s", CheckStatus::Pass),
         check("token", "The service principal signs in", CheckStatus::Pass),
         CheckRow {
-            cause: Some(Cause::AccessRemoved.sentence(&names())),
-            fix: Some(format!("{}. {}", Cause::AccessRemoved.who(&names()), Cause::AccessRemoved.then())),
-            command: Cause::AccessRemoved.command(&names()),
+            cause: Some(Code::AccessRemoved.title().into()),
+            fix: Some(Code::AccessRemoved.fix().into()),
+            command: Some(COMMAND.into()),
             azure_request_id: Some("b1d7c0a2-5e3f-4c8d-9a61-7f2e4b0c9d35".into()),
             ..check("key.read", "The key can be read", CheckStatus::Fail)
         },
@@ -794,8 +805,8 @@ fn vault(shell: Shell, state: VaultState) -> VaultPage {
             vault_url: "https://contoso-kv.vault.azure.net".into(),
             key_name: "strongroom-kek".into(),
             key_type: "RSA 4096".into(),
-            client_id: names().client_id,
-            tenant_id: names().tenant_id,
+            client_id: "7d3f0a4e-52c1-4b7a-9a86-0f4d2c9be1a3".into(),
+            tenant_id: "c1f2b8e0-90aa-4c57-8f3e-2b6d5a7e9c04".into(),
             secret_set: at("12 Oct 2026"),
             secret_expires: Some(at("in 12 days")),
             versions: vec![

@@ -19,7 +19,7 @@ pub mod vaults;
 #[cfg(test)]
 mod gallery;
 
-pub use dark::{Cause, DarkPanel, KeyNames, VaultState};
+pub use dark::{Cause, DarkPanel, VaultState};
 
 /// What surrounds every page of someone signed in: navigation, search, theme, messages.
 #[derive(Clone)]
