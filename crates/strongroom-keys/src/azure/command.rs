@@ -65,7 +65,6 @@ fn is_resource_id(text: &str) -> bool {
 mod tests {
     use super::*;
     use crate::azure::Cloud;
-    use crate::failure::Facts;
     use crate::{ClientId, ClientSecret, KeyName, Operation, TenantId, VaultUrl};
 
     const ID: &str = "11111111-1111-4111-8111-111111111111";
@@ -84,7 +83,7 @@ mod tests {
     fn text_from_outside_cannot_add_to_a_command() {
         let mut failure = KeyFailure::new(Code::AccessRemoved, Operation::Unwrap, "");
         for resource in ["/subscriptions/x\"; rm -rf ~; \"", "/subscriptions/$(id)", "`id`", "/other/x"] {
-            failure.facts = Box::new(Facts { resource: Some(resource.to_owned()), ..Facts::default() });
+            failure.facts.resource = Some(resource.to_owned());
             let command = command(&failure, &access(), None).expect("a command");
             assert!(!command.contains(resource), "{command}");
             assert!(command.ends_with("--scope \"$(az keyvault show --name acme --query id --output tsv)/keys/kek\""));
