@@ -4,6 +4,7 @@
 pub mod access;
 pub mod app;
 pub mod audit;
+pub mod azure_setup;
 pub mod clock;
 pub mod config;
 pub mod error;
@@ -13,5 +14,6 @@ pub mod item;
 pub mod keyring;
 pub mod member;
 pub mod secret_text;
+pub mod server;
 pub mod store;
 pub mod vault;

@@ -1,0 +1,102 @@
+//! The instance key and the node's id: two files outside of the database, made at the first start.
+
+use std::{
+    fs,
+    io::Write,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use jiff::Timestamp;
+use strongroom_envelope::{InstanceKey, InstanceKeys, Random};
+use zeroize::Zeroizing;
+
+use crate::{
+    error::{Error, Result},
+    id::NodeId,
+};
+
+/// Holds the instance key in place of a file: the text of a key file.
+pub const KEY_VARIABLE: &str = "STRONGROOM_INSTANCE_KEY";
+/// The name of a systemd credential (`LoadCredential=`) with the text of a key file.
+pub const CREDENTIAL: &str = "strongroom-instance-key";
+
+/// The instance keys, and whether they were made just now and still have to be kept.
+pub struct Loaded {
+    pub keys: InstanceKeys,
+    /// The text to write once the database is known to be new.
+    pub unsaved: Option<Zeroizing<String>>,
+    /// Where they came from, in words.
+    pub origin: String,
+}
+
+/// Reads the instance keys from the environment, a systemd credential or `file`; makes one when there is none.
+pub fn load(file: &Path, environment: &dyn Fn(&str) -> Option<String>, random: &dyn Random) -> Result<Loaded> {
+    if let Some(text) = environment(KEY_VARIABLE).map(Zeroizing::new) {
+        return parsed(&text, format!("the environment variable {KEY_VARIABLE}"));
+    }
+    let credential = environment("CREDENTIALS_DIRECTORY").map(|folder| PathBuf::from(folder).join(CREDENTIAL));
+    if let Some(path) = credential.filter(|path| path.exists()) {
+        return parsed(&read(&path)?, format!("the systemd credential {CREDENTIAL}"));
+    }
+    if file.exists() {
+        require_private(file)?;
+        return parsed(&read(file)?, file.display().to_string());
+    }
+    let key = InstanceKey::generate(random).map_err(|_| Error::random())?;
+    let text = key.to_key_file();
+    Ok(Loaded { keys: InstanceKeys::new(key, Vec::new()), unsaved: Some(text), origin: file.display().to_string() })
+}
+
+/// Writes a fresh key file, readable by its owner only, and makes it durable before anything is sealed under it.
+pub fn save(file: &Path, text: &str) -> Result<()> {
+    let write = || -> std::io::Result<()> {
+        let mut out = fs::File::options().create_new(true).write(true).mode(0o600).open(file)?;
+        out.write_all(text.as_bytes())?;
+        out.sync_all()?;
+        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        fs::File::open(folder)?.sync_all()
+    };
+    write().map_err(|error| unusable(file, &error.to_string()))
+}
+
+/// This machine's id, kept beside the key file.
+pub fn node_id(key_file: &Path, now: Timestamp, random: &dyn Random) -> Result<NodeId> {
+    let file = key_file.with_extension("node");
+    if let Ok(text) = fs::read_to_string(&file) {
+        return text.trim().parse().map_err(|_| unusable(&file, "it holds no node id"));
+    }
+    let id = NodeId::generate(now, random)?;
+    fs::write(&file, format!("{id}\n")).map_err(|error| unusable(&file, &error.to_string()))?;
+    Ok(id)
+}
+
+fn parsed(text: &str, origin: String) -> Result<Loaded> {
+    let keys = InstanceKeys::parse_key_file(text).map_err(|error| Error::Setup {
+        what: format!("the instance key in {origin} cannot be used: {error}").into(),
+        fix: "Put the right key file back from its offline copy.".into(),
+    })?;
+    Ok(Loaded { keys, unsaved: None, origin })
+}
+
+fn read(file: &Path) -> Result<Zeroizing<String>> {
+    fs::read_to_string(file).map(Zeroizing::new).map_err(|error| unusable(file, &error.to_string()))
+}
+
+fn require_private(file: &Path) -> Result<()> {
+    let mode = fs::metadata(file).map_err(|error| unusable(file, &error.to_string()))?.permissions().mode() & 0o777;
+    if mode & 0o077 == 0 {
+        return Ok(());
+    }
+    Err(Error::Setup {
+        what: format!("the instance key file {} can be read by others (mode {mode:03o})", file.display()).into(),
+        fix: format!("chmod 600 {}", file.display()).into(),
+    })
+}
+
+fn unusable(file: &Path, why: &str) -> Error {
+    Error::Setup {
+        what: format!("{} cannot be used: {why}", file.display()).into(),
+        fix: "Check that the file and its folder belong to the server's user.".into(),
+    }
+}

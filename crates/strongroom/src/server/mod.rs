@@ -1,0 +1,157 @@
+//! From configuration to a running server: instance key, database, Azure, keyring, listener, and a clean end.
+
+mod instance;
+
+use std::{fs, future::Future, net::SocketAddr, sync::Arc};
+
+use strongroom_envelope::Random;
+use strongroom_keys::azure::{self, AzureKeys, Cloud};
+use tokio::net::TcpListener;
+
+use crate::{
+    app::{App, Settings},
+    audit::{Actor, Target},
+    clock::Clock,
+    config::{AzureCloud, Config, DatabaseUrl},
+    error::{Error, Result},
+    http,
+    id::BootId,
+    keyring::Keyring,
+    member::guard::Guard,
+    store::{Param, Store, Writer},
+};
+
+/// An open product, and what the operator should read.
+pub struct Opened {
+    pub app: Arc<App>,
+    pub notices: Vec<String>,
+}
+
+/// Opens everything that a configuration names. Refuses a database that another instance key wrote.
+pub async fn open(config: &Config, clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Result<Opened> {
+    let environment = |name: &str| std::env::var(name).ok();
+    let loaded = instance::load(&config.instance.key_file, &environment, random.as_ref())?;
+    let keys = Arc::new(loaded.keys);
+    let node = instance::node_id(&config.instance.key_file, clock.now(), random.as_ref())?;
+    let boot = {
+        let (clock, random) = (Arc::clone(&clock), Arc::clone(&random));
+        Arc::new(move || BootId::generate(clock.now(), random.as_ref()))
+    };
+    let url = match &config.database.url {
+        DatabaseUrl::Sqlite(path) => format!("sqlite:{}", path.display()),
+        DatabaseUrl::Postgres(url) => url.to_string(),
+    };
+    let store = Arc::new(Store::open(&url, Writer { node, keys: Arc::clone(&keys), boot })?);
+    let mut notices = Vec::new();
+    match recorded_key(&store).await? {
+        Some(recorded) => require_key(&recorded, &keys, loaded.unsaved.is_some(), &loaded.origin)?,
+        None => {
+            if let Some(text) = &loaded.unsaved {
+                instance::save(&config.instance.key_file, text)?;
+                notices.push(format!(
+                    "The instance key was made and lies in {}. Keep an offline copy: without it, Cloud vaults and \
+                     stored credentials are lost.",
+                    loaded.origin
+                ));
+            }
+            record_key(&store, keys.current().id().to_string()).await?;
+        }
+    }
+    let azure = Arc::new(reach_azure(config)?);
+    let keyring = Arc::new(Keyring::new(
+        Arc::clone(&store),
+        Arc::clone(&azure),
+        Arc::clone(&keys),
+        Arc::clone(&clock),
+        Arc::clone(&random),
+        node,
+    ));
+    keyring.read_marks().await?;
+    let settings = Settings {
+        public_url: config.public_url().as_str().trim_end_matches('/').to_owned(),
+        max_vaults_per_provider: config.vaults.max_per_provider,
+        lease_seconds: config.vaults.lease_seconds,
+    };
+    let guard = Guard::new();
+    let app = App { store, keyring, azure, keys, clock, random, node, settings, guard };
+    let started = app.event_by(Actor::System, None, "server.start", Target::None, Vec::new())?;
+    app.record(started).await?;
+    Ok(Opened { app: Arc::new(app), notices })
+}
+
+/// Serves until `stop` ends, then lets requests in progress finish.
+pub async fn serve(
+    app: Arc<App>,
+    listener: TcpListener,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
+    let watch = tokio::spawn(Arc::clone(&app.keyring).keep_watch());
+    let router = http::router(Arc::clone(&app));
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    let served = axum::serve(listener, service).with_graceful_shutdown(stop).await;
+    watch.abort();
+    app.keyring.purge_all();
+    if let Ok(event) = app.event_by(Actor::System, None, "server.stop", Target::None, Vec::new()) {
+        // The log may be what failed; the server ends all the same.
+        let _ = app.record(event).await;
+    }
+    served
+}
+
+/// A listener on the configured address; an occupied port is named.
+pub async fn listen(address: SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|error| Error::Setup {
+        what: format!("cannot listen on {address}: {error}").into(),
+        fix: "Stop what uses that port (ss -ltnp shows it), or choose another.".into(),
+    })
+}
+
+fn reach_azure(config: &Config) -> Result<AzureKeys> {
+    let ca_pem = config.azure.ca_file.as_ref().map(|file| {
+        fs::read(file).map_err(|error| Error::Setup {
+            what: format!("azure.ca_file {} cannot be read: {error}", file.display()).into(),
+            fix: "Name a PEM file that the server's user may read.".into(),
+        })
+    });
+    let azure = azure::AzureConfig {
+        cloud: match config.azure.cloud {
+            AzureCloud::Public => Cloud::Public,
+            AzureCloud::UsGovernment => Cloud::Government,
+            AzureCloud::China => Cloud::China,
+        },
+        proxy: config.azure.proxy.clone(),
+        ca_pem: ca_pem.transpose()?,
+    };
+    AzureKeys::new(&azure).map_err(|error| Error::Setup {
+        what: error.to_string().into(),
+        fix: "Correct [azure] in the configuration.".into(),
+    })
+}
+
+/// The id of the instance key that this database was last opened with.
+async fn recorded_key(store: &Store) -> Result<Option<String>> {
+    store
+        .read(|tx| tx.first("SELECT value FROM meta WHERE name = 'instance_key'", &[], |row| row.get::<String>(0)))
+        .await
+}
+
+async fn record_key(store: &Store, id: String) -> Result<()> {
+    store
+        .write(move |tx| {
+            tx.execute("INSERT INTO meta (name, value) VALUES ('instance_key', $1)", &[Param::Text(&id)])?;
+            Ok(())
+        })
+        .await
+}
+
+fn require_key(recorded: &str, keys: &strongroom_envelope::InstanceKeys, missing: bool, origin: &str) -> Result<()> {
+    if keys.iter().any(|key| key.id().to_string() == recorded) {
+        return Ok(());
+    }
+    let what = if missing {
+        format!("the instance key {recorded} of this database is missing: there is none in {origin}")
+    } else {
+        format!("the instance key in {origin} is not the one of this database, which is {recorded}")
+    };
+    Err(Error::Setup { what: what.into(), fix: "Put the right key file back from its offline copy.".into() })
+}
