@@ -26,6 +26,8 @@ pub(super) struct Mark {
     why: KeyUnavailable,
     /// When the latest denial came, since boot; a success that began earlier proves nothing.
     denied_at: Duration,
+    /// The same on the wall clock, to compare with what other nodes write.
+    denied_on: Timestamp,
     successes: u8,
 }
 
@@ -109,7 +111,7 @@ impl Keyring {
             .store
             .read(|tx| {
                 tx.all(
-                    "SELECT k.vault_id, v.name, k.code, k.detail, k.azure_request_id, k.since, k.changed_at, k.node, k.status \
+                    "SELECT k.vault_id, v.name, k.code, k.detail, k.azure_request_id, k.since, k.changed_at, k.status \
                      FROM key_states k JOIN vaults v ON v.id = k.vault_id",
                     &[],
                     |row| {
@@ -126,18 +128,17 @@ impl Keyring {
                             since: row.get(5)?,
                             azure_request_id: row.get(4)?,
                         };
-                        Ok((why, row.get::<Timestamp>(6)?, row.get::<uuid::Uuid>(7)?, row.get::<String>(8)?))
+                        Ok((why, row.get::<Timestamp>(6)?, row.get::<String>(7)?))
                     },
                 )
             })
             .await?;
-        for (why, _, node, status) in rows {
-            let ours = node == self.node.0;
+        for (why, changed_at, status) in rows {
             let vault = why.vault;
-            let marked = self.state().marks.contains_key(&vault);
-            if status == "dark" && !marked {
+            let denied_on = self.state().marks.get(&vault).map(|mark| mark.denied_on);
+            if status == "dark" && denied_on.is_none() {
                 self.darken(why);
-            } else if status != "dark" && marked && !ours {
+            } else if status != "dark" && denied_on.is_some_and(|denied_on| denied_on < changed_at) {
                 self.state().marks.remove(&vault);
                 self.tell(vault);
             }
@@ -199,13 +200,15 @@ impl Keyring {
     /// Marks a vault dark and ends its leases. True when it was not dark before, or for another reason.
     fn darken(&self, why: KeyUnavailable) -> bool {
         let vault = why.vault;
-        let denied_at = self.clock.since_boot();
+        let (denied_at, denied_on) = (self.clock.since_boot(), self.clock.now());
         let news = {
             let mut state = self.state();
             let before = state.marks.remove(&vault);
             let news = before.as_ref().is_none_or(|before| before.why.code != why.code);
             let since = before.map_or(why.since, |before| before.why.since);
-            state.marks.insert(vault, Mark { why: KeyUnavailable { since, ..why }, denied_at, successes: 0 });
+            state
+                .marks
+                .insert(vault, Mark { why: KeyUnavailable { since, ..why }, denied_at, denied_on, successes: 0 });
             state.troubled.remove(&vault);
             state.leases.retain(|(leased, _), lease| {
                 let keep = *leased != vault;
