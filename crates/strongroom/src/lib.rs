@@ -10,6 +10,7 @@ pub mod config;
 pub mod error;
 pub mod http;
 pub mod id;
+pub mod import;
 pub mod item;
 pub mod keyring;
 pub mod member;

@@ -1,6 +1,7 @@
 //! Text that must not linger: zeroized on drop, without `Debug`, `Display` or `Clone`.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use utoipa::openapi::{RefOr, Schema};
@@ -46,6 +47,12 @@ impl From<&str> for SecretText {
 impl From<Zeroizing<String>> for SecretText {
     fn from(text: Zeroizing<String>) -> Self {
         Self(text)
+    }
+}
+
+impl Hash for SecretText {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.expose().hash(state);
     }
 }
 

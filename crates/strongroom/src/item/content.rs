@@ -11,7 +11,7 @@ use crate::{
     secret_text::SecretText,
 };
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ItemType {
     /// A login: where, who, password.
@@ -21,7 +21,7 @@ pub enum ItemType {
 }
 
 /// What a secret is; decides its icon and the fields that a form offers. Accounts have none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SecretKind {
     Text,
@@ -36,7 +36,7 @@ pub enum SecretKind {
 
 /// What a field holds. The server treats all values alike; a client masks `hidden`, `password`, `totp` and
 /// `private_key`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FieldKind {
     Text,
@@ -54,12 +54,19 @@ pub enum FieldKind {
 }
 
 /// One field, with its value: in a create, an edit and the answer of a reveal.
-#[derive(Serialize, Deserialize, ToSchema)]
+#[derive(PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Field {
     pub name: SecretText,
     pub kind: FieldKind,
     pub value: SecretText,
+}
+
+impl Field {
+    pub fn new(name: &str, kind: FieldKind, value: SecretText) -> Self {
+        let name = SecretText::from(name);
+        Self { name, kind, value }
+    }
 }
 
 /// Everything of one revision, in plaintext, on its way in.

@@ -395,7 +395,7 @@ pub enum CheckStatus {
 // ------------------------------------------------------------------------------------------------------------ items
 
 /// `POST …/items`. The one who creates it becomes its owner.
-#[derive(Serialize, Deserialize, ToSchema)]
+#[derive(PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateItem {
     /// The default vault when absent.
@@ -414,6 +414,22 @@ pub struct CreateItem {
     pub labels: Vec<SecretText>,
     #[serde(default)]
     pub fields: Vec<Field>,
+}
+
+impl CreateItem {
+    /// An item with nothing but a title, for the default vault.
+    pub fn new(item_type: ItemType, title: SecretText) -> Self {
+        Self {
+            vault_id: None,
+            item_type,
+            title,
+            kind: None,
+            urls: Vec::new(),
+            usernames: Vec::new(),
+            labels: Vec::new(),
+            fields: Vec::new(),
+        }
+    }
 }
 
 /// `PATCH …/items/{id}` with `If-Match: "revision"`; what is absent stays, a list that is present replaces the whole.
