@@ -5,6 +5,8 @@ pub mod access;
 pub mod app;
 pub mod audit;
 pub mod azure_setup;
+pub mod cli;
+pub mod client;
 pub mod clock;
 pub mod config;
 pub mod error;

@@ -1,0 +1,142 @@
+//! `strongroom audit`
+
+use std::collections::HashMap;
+
+use clap::{Args, Subcommand, ValueEnum};
+use jiff::Timestamp;
+use serde_json::json;
+use uuid::Uuid;
+
+use super::console::{Console, Format};
+use super::failure::Failure;
+use super::lookup;
+use crate::client::Client;
+use crate::http::api::types::{AuditEvent, AuditOutcome, AuditQuery};
+
+/// Read the audit log.
+#[derive(Subcommand)]
+pub enum Arguments {
+    /// List events, newest first
+    #[command(after_help = "Examples:
+  strongroom audit list --action item.reveal --limit 20
+  strongroom audit list --after 2026-11-01T00:00:00Z --outcome refused --format json")]
+    List(List),
+}
+
+#[derive(Args)]
+pub struct List {
+    /// Only this action, such as item.reveal, or a family of them, such as item.
+    #[arg(long)]
+    action: Option<String>,
+    /// Only acts of this member, by e-mail address or id
+    #[arg(long)]
+    member: Option<String>,
+    /// Only events of this item, by id
+    #[arg(long)]
+    item: Option<Uuid>,
+    /// Only events of this vault, by name or id
+    #[arg(long)]
+    vault: Option<String>,
+    #[arg(long)]
+    outcome: Option<OutcomeName>,
+    /// Only events at or after this time (RFC 3339)
+    #[arg(long)]
+    after: Option<Timestamp>,
+    /// Only events before this time (RFC 3339)
+    #[arg(long)]
+    before: Option<Timestamp>,
+    /// At most so many events
+    #[arg(long, default_value_t = 50)]
+    limit: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum OutcomeName {
+    Allowed,
+    Refused,
+    Failed,
+}
+
+pub async fn run(arguments: Arguments, client: &Client, console: &Console) -> Result<(), Failure> {
+    let Arguments::List(list) = arguments;
+    let vaults = client.vaults().await?;
+    let vault_id = list.vault.as_deref().map(|name| lookup::vault(&vaults, name)).transpose()?.map(|vault| vault.id);
+    let members: HashMap<Uuid, String> =
+        client.members().await?.into_iter().map(|member| (member.id, member.email)).collect();
+    let member_id = list.member.as_deref().map(|member| member_of(&members, member)).transpose()?;
+    let mut query = AuditQuery {
+        action: list.action,
+        member_id,
+        item_id: list.item,
+        vault_id,
+        outcome: list.outcome.map(outcome_of),
+        after: list.after,
+        before: list.before,
+        cursor: None,
+        limit: None,
+    };
+    let mut events: Vec<AuditEvent> = Vec::new();
+    while events.len() < list.limit {
+        query.limit = Some(u16::try_from(list.limit - events.len()).unwrap_or(200).min(200));
+        let page = client.audit(&query).await?;
+        events.extend(page.items);
+        query.cursor = page.next_cursor;
+        if query.cursor.is_none() {
+            break;
+        }
+    }
+    if console.format == Format::Json {
+        return console.json(&json!({ "items": events, "next_cursor": query.cursor }));
+    }
+    let rows = events
+        .iter()
+        .map(|event| {
+            let vault = event.vault_id.map(|id| lookup::vault_name(&vaults, id)).unwrap_or_default();
+            vec![
+                format!("{:.0}", event.at),
+                event.action.clone(),
+                outcome_word(event),
+                event.member_id.map_or_else(|| "server".to_owned(), |id| name_of(&members, id)),
+                vault,
+                event.item_id.map(|id| id.to_string()).unwrap_or_default(),
+                event.azure_request_id.clone().unwrap_or_default(),
+            ]
+        })
+        .collect();
+    console.table(&["Time", "Action", "Outcome", "Who", "Vault", "Item", "Azure request id"], rows)
+}
+
+fn member_of(members: &HashMap<Uuid, String>, wanted: &str) -> Result<Uuid, Failure> {
+    // The id of a member who has left is in no list, and still in the log.
+    if let Ok(id) = wanted.parse() {
+        return Ok(id);
+    }
+    let found = members.iter().find(|(_, email)| email.eq_ignore_ascii_case(wanted));
+    found.map(|(id, _)| *id).ok_or_else(|| {
+        Failure::new(super::failure::Exit::NotFound, "member.not_found", format!("there is no member {wanted}"))
+    })
+}
+
+fn name_of(members: &HashMap<Uuid, String>, id: Uuid) -> String {
+    members.get(&id).cloned().unwrap_or_else(|| id.to_string())
+}
+
+fn outcome_word(event: &AuditEvent) -> String {
+    let word = match event.outcome {
+        AuditOutcome::Allowed => "allowed",
+        AuditOutcome::Refused => "refused",
+        AuditOutcome::Failed => "failed",
+    };
+    match &event.code {
+        Some(code) => format!("{word} ({code})"),
+        None => word.to_owned(),
+    }
+}
+
+fn outcome_of(name: OutcomeName) -> AuditOutcome {
+    match name {
+        OutcomeName::Allowed => AuditOutcome::Allowed,
+        OutcomeName::Refused => AuditOutcome::Refused,
+        OutcomeName::Failed => AuditOutcome::Failed,
+    }
+}

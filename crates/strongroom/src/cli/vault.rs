@@ -1,0 +1,262 @@
+//! `strongroom vault`
+
+use clap::{Args, Subcommand, ValueEnum};
+use serde_json::json;
+
+use super::console::{Console, Format, printable, secret_from_stdin};
+use super::failure::{Exit, Failure};
+use super::lookup;
+use crate::client::Client;
+use crate::http::api::types::{
+    AzureKey, Check, CheckStatus, CheckVault, CreateVault, HealthStatus, Strategy, Vault, VaultHealth,
+};
+
+/// See, make and check vaults.
+#[derive(Subcommand)]
+pub enum Arguments {
+    /// List the vaults, their strategy and whether their key answers
+    #[command(after_help = "Example:\n  strongroom vault list --format json | jq '.items[] | {name, health}'")]
+    List,
+    /// Make a vault: a Cloud vault, or one under a key in your own Azure Key Vault
+    #[command(after_help = "Examples:
+  strongroom vault create Team --strategy cloud
+  strongroom vault create Azure --strategy azure-external-keys --default \\
+      --client-id 11111111-2222-3333-4444-555555555555 --tenant-id 66666666-7777-8888-9999-000000000000 \\
+      --vault-url https://contoso.vault.azure.net --vault-key-name strongroom \\
+      --client-secret-stdin < client-secret.txt")]
+    Create(Create),
+    /// Try a key in Azure before making a vault, or see how an existing vault's key is
+    ///
+    /// Nothing is saved. Ends with 1 if a check fails, and with 5 if the key of an existing vault is not available.
+    #[command(after_help = "Examples:
+  strongroom vault check Azure
+  strongroom vault check --client-id 11111111-2222-3333-4444-555555555555 \\
+      --tenant-id 66666666-7777-8888-9999-000000000000 \\
+      --vault-url https://contoso.vault.azure.net --vault-key-name strongroom")]
+    Check(CheckArguments),
+}
+
+#[derive(Args)]
+pub struct Create {
+    /// Vault name
+    name: String,
+    #[arg(long)]
+    strategy: StrategyName,
+    /// Set as default vault
+    #[arg(long)]
+    default: bool,
+    #[command(flatten)]
+    azure: AzureArguments,
+}
+
+#[derive(Args)]
+pub struct CheckArguments {
+    /// Name or id of an existing vault
+    #[arg(conflicts_with = "AzureArguments")]
+    vault: Option<String>,
+    #[command(flatten)]
+    azure: AzureArguments,
+}
+
+/// What the dialog *Configure the Azure vault* asks for.
+#[derive(Args)]
+pub struct AzureArguments {
+    /// Application (client) ID of the app registration
+    #[arg(long)]
+    client_id: Option<String>,
+    /// Directory (tenant) ID
+    #[arg(long)]
+    tenant_id: Option<String>,
+    /// Read the client secret from standard input instead of asking
+    #[arg(long)]
+    client_secret_stdin: bool,
+    /// Vault URI of the Key Vault
+    #[arg(long)]
+    vault_url: Option<String>,
+    /// Name of the key
+    #[arg(long)]
+    vault_key_name: Option<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum StrategyName {
+    Cloud,
+    AzureExternalKeys,
+}
+
+pub async fn run(arguments: Arguments, client: &Client, console: &Console) -> Result<(), Failure> {
+    match arguments {
+        Arguments::List => list(client, console).await,
+        Arguments::Create(create) => self::create(create, client, console).await,
+        Arguments::Check(CheckArguments { vault: Some(vault), .. }) => health(&vault, client, console).await,
+        Arguments::Check(CheckArguments { azure, .. }) => check(azure, client, console).await,
+    }
+}
+
+async fn list(client: &Client, console: &Console) -> Result<(), Failure> {
+    let vaults = client.vaults().await?;
+    if console.format == Format::Json {
+        return console.json(&json!({ "items": vaults }));
+    }
+    let rows = vaults
+        .iter()
+        .map(|vault| {
+            vec![
+                vault.name.clone(),
+                if vault.default { "default".to_owned() } else { String::new() },
+                strategy_name(vault.strategy).to_owned(),
+                key_name(vault),
+                health_word(&vault.health),
+                vault.item_count.to_string(),
+                vault.id.to_string(),
+            ]
+        })
+        .collect();
+    console.table(&["Name", "", "Strategy", "Key", "Status", "Items", "ID"], rows)?;
+    for vault in &vaults {
+        if let Some(failure) = unavailable(vault) {
+            console.note(&format!("\n{}", failure.text().replacen("error", &printable(&vault.name), 1)));
+        }
+    }
+    Ok(())
+}
+
+async fn create(arguments: Create, client: &Client, console: &Console) -> Result<(), Failure> {
+    let (strategy, azure) = match arguments.strategy {
+        StrategyName::Cloud if arguments.azure.is_given() => {
+            return Err(Failure::usage("a Cloud vault takes no Azure key")
+                .fix("leave the Azure options out, or say --strategy azure-external-keys"));
+        }
+        StrategyName::Cloud => (Strategy::Cloud, None),
+        StrategyName::AzureExternalKeys => (Strategy::AzureExternalKeys, Some(arguments.azure.read(console)?)),
+    };
+    let request = CreateVault { name: arguments.name, strategy, default: arguments.default, azure };
+    let vault = client.create_vault(&request).await?;
+    match console.format {
+        Format::Json => console.json(&vault),
+        Format::Table => console.line(&format!("Created vault {} ({}).", printable(&vault.name), vault.id)),
+    }
+}
+
+async fn check(arguments: AzureArguments, client: &Client, console: &Console) -> Result<(), Failure> {
+    let checks = client.check_vault(&CheckVault { azure: arguments.read(console)? }).await?;
+    match console.format {
+        Format::Json => console.json(&checks)?,
+        Format::Table => print_checks(&checks.checks, console)?,
+    }
+    let failed = checks.checks.iter().filter(|check| check.status == CheckStatus::Fail).count();
+    if failed == 0 {
+        return Ok(());
+    }
+    Err(Failure::new(Exit::Other, "vault.check_failed", format!("{failed} of {} checks failed", checks.checks.len()))
+        .fix("mend the first that failed and check again; later ones often follow from it"))
+}
+
+fn print_checks(checks: &[Check], console: &Console) -> Result<(), Failure> {
+    let rows = checks
+        .iter()
+        .map(|check| {
+            let milliseconds = check.ms.map(|ms| format!("{ms} ms")).unwrap_or_default();
+            let cause = check.cause.clone().unwrap_or_default();
+            vec![check.code.clone(), status_word(check.status).to_owned(), milliseconds, cause]
+        })
+        .collect();
+    console.table(&["Check", "Status", "Time", "Cause"], rows)?;
+    for check in checks.iter().filter(|check| check.status != CheckStatus::Pass) {
+        if let Some(fix) = &check.fix {
+            console.line(&format!("\n{}: {}", check.code, fix))?;
+        }
+        if let Some(id) = &check.azure_request_id {
+            console.line(&format!("  Azure request id: {id}"))?;
+        }
+    }
+    Ok(())
+}
+
+async fn health(wanted: &str, client: &Client, console: &Console) -> Result<(), Failure> {
+    let vaults = client.vaults().await?;
+    let vault = lookup::vault(&vaults, wanted)?;
+    if console.format == Format::Json {
+        console.json(vault)?;
+    }
+    match unavailable(vault) {
+        Some(failure) => Err(failure),
+        None if console.format == Format::Json => Ok(()),
+        None => console.line(&format!("{}: {}", printable(&vault.name), health_word(&vault.health))),
+    }
+}
+
+/// Why a vault's items cannot be read, or may soon not be.
+fn unavailable(vault: &Vault) -> Option<Failure> {
+    let health = &vault.health;
+    if matches!(health.status, HealthStatus::Healthy | HealthStatus::Unknown) {
+        return None;
+    }
+    let code = health.code.as_deref().unwrap_or("key.unavailable");
+    let mut failure = Failure::new(Exit::KeyUnavailable, code, health.title.as_deref().unwrap_or(code));
+    failure.detail = health.detail.clone();
+    failure.fix = health.fix.clone();
+    failure.azure_request_id = health.azure_request_id.clone();
+    Some(failure)
+}
+
+impl AzureArguments {
+    fn is_given(&self) -> bool {
+        self.client_secret_stdin
+            || [&self.client_id, &self.tenant_id, &self.vault_url, &self.vault_key_name].iter().any(|one| one.is_some())
+    }
+
+    /// The five values; what is not given is asked for, the client secret always unless it is piped in.
+    fn read(self, console: &Console) -> Result<AzureKey, Failure> {
+        let ask = |value: Option<String>, label: &str, option: &str| match value {
+            Some(value) => Ok(value),
+            None => console.ask(label, &format!("give {option}")),
+        };
+        let client_id = ask(self.client_id, "Client ID", "--client-id")?;
+        let tenant_id = ask(self.tenant_id, "Tenant ID", "--tenant-id")?;
+        let vault_url = ask(self.vault_url, "Vault URL", "--vault-url")?;
+        let vault_key_name = ask(self.vault_key_name, "Vault Key Name", "--vault-key-name")?;
+        let client_secret = if self.client_secret_stdin {
+            secret_from_stdin()?
+        } else {
+            console.ask_secret("Client Secret", "pipe it in and say --client-secret-stdin")?
+        };
+        Ok(AzureKey { client_id, tenant_id, client_secret, vault_url, vault_key_name })
+    }
+}
+
+fn strategy_name(strategy: Strategy) -> &'static str {
+    match strategy {
+        Strategy::Cloud => "Cloud vault",
+        Strategy::AzureExternalKeys => "Azure External Keys",
+    }
+}
+
+/// `contoso.vault.azure.net/strongroom`
+fn key_name(vault: &Vault) -> String {
+    let host = |url: &str| url.trim_start_matches("https://").trim_end_matches('/').to_owned();
+    vault.key.as_ref().map(|key| format!("{}/{}", host(&key.vault_url), key.vault_key_name)).unwrap_or_default()
+}
+
+fn health_word(health: &VaultHealth) -> String {
+    let word = match health.status {
+        HealthStatus::Healthy => "healthy",
+        HealthStatus::Dark => "dark",
+        HealthStatus::Outage => "outage",
+        HealthStatus::Fault => "fault",
+        HealthStatus::Unknown => "unknown",
+    };
+    match &health.code {
+        Some(code) => format!("{word} ({code})"),
+        None => word.to_owned(),
+    }
+}
+
+fn status_word(status: CheckStatus) -> &'static str {
+    match status {
+        CheckStatus::Pass => "pass",
+        CheckStatus::Warn => "warn",
+        CheckStatus::Fail => "FAIL",
+        CheckStatus::Skipped => "skipped",
+    }
+}

@@ -1,0 +1,299 @@
+//! A typed client of the REST API, for the command line.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use reqwest::{Method, RequestBuilder, StatusCode, header, redirect};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use thiserror::Error;
+use url::{Host, Url};
+use uuid::Uuid;
+
+use crate::http::api::types::{
+    AuditEvent, AuditQuery, CheckVault, Checks, CreateItem, CreateVault, EditItem, Item, ItemPage, ItemQuery,
+    LoginAnswer, LoginRequest, Member, Page, PageQuery, Problem, Revealed, SearchItems, Vault, Workspace,
+};
+use crate::secret_text::SecretText;
+
+/// One server, one workspace, one member's token.
+pub struct Client {
+    server: Server,
+    workspace: String,
+    token: SecretText,
+}
+
+/// A server that nobody is signed in to.
+pub struct Server {
+    http: reqwest::Client,
+    url: Url,
+}
+
+#[derive(Debug, Error)]
+pub enum ClientError {
+    /// The server said no, and why.
+    #[error("{}", .0.title)]
+    Problem(Box<Problem>),
+    #[error("no server answers at {url}: {reason}")]
+    Unreachable { url: String, reason: String },
+    #[error("what answers at {url} is not a Strongroom server (status {status})")]
+    NotStrongroom { url: String, status: u16 },
+    #[error("{url} is not a server's address: {reason}")]
+    BadUrl { url: String, reason: &'static str },
+}
+
+impl Server {
+    /// `url` is scheme, host and port. `http:` is taken for this machine only, because a token would cross the network
+    /// in the clear.
+    pub fn new(url: &str) -> Result<Self, ClientError> {
+        let url = server_url(url)?;
+        // An error means that a provider is installed already, and there is only this one in the program.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let http = reqwest::Client::builder()
+            .user_agent(concat!("strongroom/", env!("CARGO_PKG_VERSION")))
+            // A redirect would carry the token to another host.
+            .redirect(redirect::Policy::none())
+            .connect_timeout(Duration::from_secs(5))
+            .timeout(Duration::from_secs(60))
+            .build()
+            .expect("the settings above are sound");
+        Ok(Self { http, url })
+    }
+
+    pub fn url(&self) -> &Url {
+        &self.url
+    }
+
+    pub async fn login(&self, request: &LoginRequest) -> Result<LoginAnswer, ClientError> {
+        self.send(self.request(Method::POST, &["login"]).json(request)).await
+    }
+
+    pub fn sign_in(self, workspace: String, token: SecretText) -> Client {
+        Client { server: self, workspace, token }
+    }
+
+    /// The workspaces that a token opens.
+    pub async fn workspaces(&self, token: &SecretText) -> Result<Page<Workspace>, ClientError> {
+        self.send(self.request(Method::GET, &["workspaces"]).bearer_auth(token.expose())).await
+    }
+
+    fn request(&self, method: Method, path: &[&str]) -> RequestBuilder {
+        let mut url = self.url.clone();
+        url.path_segments_mut().expect("http: and https: URLs have a path").clear().extend(["api", "v1"]).extend(path);
+        self.http.request(method, url)
+    }
+
+    async fn send<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, ClientError> {
+        let unreachable = |error: reqwest::Error| ClientError::Unreachable {
+            url: self.url.to_string(),
+            reason: innermost(&error.without_url()),
+        };
+        let answer = request.send().await.map_err(unreachable)?;
+        let status = answer.status();
+        let body = answer.bytes().await.map_err(unreachable)?;
+        if status.is_success() {
+            // An answer without a body, 204, is `()`.
+            let body = if body.is_empty() { &b"null"[..] } else { &body };
+            return serde_json::from_slice(body).map_err(|_| self.foreign(status));
+        }
+        match serde_json::from_slice::<Problem>(&body) {
+            Ok(problem) => Err(ClientError::Problem(Box::new(problem))),
+            Err(_) => Err(self.foreign(status)),
+        }
+    }
+
+    /// Something other than our API answered: with a gateway's status the server behind it is away.
+    fn foreign(&self, status: StatusCode) -> ClientError {
+        let url = self.url.to_string();
+        match status {
+            StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => {
+                ClientError::Unreachable { url, reason: format!("a proxy in front answers {status}") }
+            }
+            _ => ClientError::NotStrongroom { url, status: status.as_u16() },
+        }
+    }
+}
+
+impl Client {
+    pub async fn vaults(&self) -> Result<Vec<Vault>, ClientError> {
+        self.all(&["vaults"]).await
+    }
+
+    pub async fn create_vault(&self, request: &CreateVault) -> Result<Vault, ClientError> {
+        self.send(self.request(Method::POST, &["vaults"]).json(request)).await
+    }
+
+    pub async fn check_vault(&self, request: &CheckVault) -> Result<Checks, ClientError> {
+        self.send(self.request(Method::POST, &["vaults", "check"]).json(request)).await
+    }
+
+    pub async fn members(&self) -> Result<Vec<Member>, ClientError> {
+        self.all(&["members"]).await
+    }
+
+    pub async fn items(&self, query: &ItemQuery) -> Result<ItemPage, ClientError> {
+        self.send(self.query(&["items"], query)).await
+    }
+
+    pub async fn search(&self, request: &SearchItems) -> Result<ItemPage, ClientError> {
+        self.send(self.request(Method::POST, &["items", "search"]).json(request)).await
+    }
+
+    pub async fn item(&self, id: Uuid) -> Result<Item, ClientError> {
+        self.send(self.request(Method::GET, &["items", &id.to_string()])).await
+    }
+
+    pub async fn create_item(&self, request: &CreateItem) -> Result<Item, ClientError> {
+        self.send(self.request(Method::POST, &["items"]).json(request)).await
+    }
+
+    /// Fails with `412` if the item's revision is not `revision` any more.
+    pub async fn edit_item(&self, id: Uuid, revision: u64, request: &EditItem) -> Result<Item, ClientError> {
+        let patch = self.request(Method::PATCH, &["items", &id.to_string()]);
+        self.send(patch.header(header::IF_MATCH, format!("\"{revision}\"")).json(request)).await
+    }
+
+    /// Moves the item to the trash.
+    pub async fn trash_item(&self, id: Uuid, revision: u64) -> Result<(), ClientError> {
+        let delete = self.request(Method::DELETE, &["items", &id.to_string()]);
+        let _: serde_json::Value = self.send(delete.header(header::IF_MATCH, format!("\"{revision}\""))).await?;
+        Ok(())
+    }
+
+    pub async fn reveal(&self, id: Uuid) -> Result<Revealed, ClientError> {
+        self.send(self.request(Method::POST, &["items", &id.to_string(), "reveal"])).await
+    }
+
+    pub async fn audit(&self, query: &AuditQuery) -> Result<Page<AuditEvent>, ClientError> {
+        self.send(self.query(&["audit"], query)).await
+    }
+
+    /// All pages of a list.
+    async fn all<T: DeserializeOwned>(&self, path: &[&str]) -> Result<Vec<T>, ClientError> {
+        let mut query = PageQuery { cursor: None, limit: Some(200) };
+        let mut all = Vec::new();
+        loop {
+            let page: Page<T> = self.send(self.query(path, &query)).await?;
+            all.extend(page.items);
+            query.cursor = page.next_cursor;
+            if query.cursor.is_none() {
+                return Ok(all);
+            }
+        }
+    }
+
+    fn request(&self, method: Method, path: &[&str]) -> RequestBuilder {
+        let path = [&["workspaces", self.workspace.as_str()], path].concat();
+        self.server.request(method, &path).bearer_auth(self.token.expose())
+    }
+
+    fn query(&self, path: &[&str], query: &impl Serialize) -> RequestBuilder {
+        let mut url = self.server.url.clone();
+        url.path_segments_mut()
+            .expect("http: and https: URLs have a path")
+            .clear()
+            .extend(["api", "v1", "workspaces", &self.workspace])
+            .extend(path);
+        url.query_pairs_mut().extend_pairs(pairs(query));
+        self.server.http.get(url).bearer_auth(self.token.expose())
+    }
+
+    async fn send<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, ClientError> {
+        self.server.send(request).await
+    }
+}
+
+fn server_url(text: &str) -> Result<Url, ClientError> {
+    let bad = |reason| ClientError::BadUrl { url: text.to_owned(), reason };
+    let url = Url::parse(text).map_err(|_| bad("write it as https://strongroom.example.com"))?;
+    let local = match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => IpAddr::from(address).is_loopback(),
+        Some(Host::Ipv6(address)) => IpAddr::from(address).is_loopback(),
+        None => return Err(bad("it names no host")),
+    };
+    match url.scheme() {
+        "https" => {}
+        "http" if local => {}
+        "http" => return Err(bad("http: is for this machine only; a token needs https:")),
+        _ => return Err(bad("write it as https://strongroom.example.com")),
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(bad("leave out name and password; sign in with `strongroom login`"));
+    }
+    if url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
+        return Err(bad("it ends after host and port"));
+    }
+    Ok(url)
+}
+
+/// A query type as name and value; what is `None` is left out by its own serde attributes.
+fn pairs(query: &impl Serialize) -> Vec<(String, String)> {
+    let value = serde_json::to_value(query).expect("query types are flat structs of strings and numbers");
+    let fields = value.as_object().cloned().unwrap_or_default();
+    fields
+        .into_iter()
+        .map(|(name, value)| {
+            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            (name, text)
+        })
+        .collect()
+}
+
+/// reqwest says "error sending request"; the last cause says "connection refused".
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::api::types::{AuditOutcome, ItemType};
+
+    #[test]
+    fn a_token_never_goes_over_plain_http_to_another_machine() {
+        assert!(server_url("http://127.0.0.1:8470").is_ok());
+        assert!(server_url("http://[::1]:8470/").is_ok());
+        assert!(server_url("http://localhost:8470").is_ok());
+        assert!(server_url("https://strongroom.example.com").is_ok());
+        for url in [
+            "http://strongroom.example.com",
+            "http://localhost.example.com",
+            "http://10.0.0.1",
+            "strongroom.example.com",
+            "ftp://127.0.0.1",
+            "https://u:p@strongroom.example.com",
+            "https://strongroom.example.com/app",
+        ] {
+            assert!(server_url(url).is_err(), "{url} was taken");
+        }
+    }
+
+    #[test]
+    fn queries_leave_out_what_is_absent() {
+        let query = ItemQuery { item_type: Some(ItemType::Secret), limit: Some(9), ..ItemQuery::default() };
+        let mut found = pairs(&query);
+        found.sort();
+        assert_eq!(found, [("limit".into(), "9".into()), ("type".into(), "secret".into())]);
+        let query = AuditQuery { outcome: Some(AuditOutcome::Failed), ..AuditQuery::default() };
+        assert_eq!(pairs(&query), [("outcome".into(), "failed".into())]);
+    }
+
+    #[tokio::test]
+    async fn a_closed_port_is_unreachable_with_the_reason() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let url = format!("http://{}", listener.local_addr().expect("its address"));
+        drop(listener);
+        let client = Server::new(&url).expect("a good URL").sign_in("demo".into(), SecretText::from("srm_x"));
+        match client.vaults().await {
+            Err(ClientError::Unreachable { reason, .. }) => {
+                assert!(reason.to_lowercase().contains("connection refused"), "{reason}");
+            }
+            _ => panic!("a closed port answered"),
+        }
+    }
+}
