@@ -123,8 +123,14 @@ impl Client {
         self.send(self.request(Method::POST, &["vaults"]).json(request)).await
     }
 
-    pub async fn check_vault(&self, request: &CheckVault) -> Result<Checks, ClientError> {
+    /// Tries a key that no vault uses yet.
+    pub async fn check_azure(&self, request: &CheckVault) -> Result<Checks, ClientError> {
         self.send(self.request(Method::POST, &["vaults", "check"]).json(request)).await
+    }
+
+    /// Tries an existing vault's key with the stored credentials.
+    pub async fn check_vault(&self, id: Uuid) -> Result<Checks, ClientError> {
+        self.send(self.request(Method::POST, &["vaults", &id.to_string(), "check"])).await
     }
 
     pub async fn members(&self) -> Result<Vec<Member>, ClientError> {
@@ -154,9 +160,8 @@ impl Client {
     }
 
     /// Moves the item to the trash.
-    pub async fn trash_item(&self, id: Uuid, revision: u64) -> Result<(), ClientError> {
-        let delete = self.request(Method::DELETE, &["items", &id.to_string()]);
-        let _: serde_json::Value = self.send(delete.header(header::IF_MATCH, format!("\"{revision}\""))).await?;
+    pub async fn trash_item(&self, id: Uuid) -> Result<(), ClientError> {
+        let _: serde_json::Value = self.send(self.request(Method::DELETE, &["items", &id.to_string()])).await?;
         Ok(())
     }
 

@@ -273,7 +273,7 @@ async fn edit(arguments: Edit, client: &Client, console: &Console) -> Result<(),
 
 async fn rm(which: Which, client: &Client, console: &Console) -> Result<(), Failure> {
     let (item, _) = find(&which, client).await?;
-    client.trash_item(item.id, item.revision).await?;
+    client.trash_item(item.id).await?;
     match console.format {
         Format::Json => console.json(&json!({ "id": item.id, "trashed": true })),
         Format::Table => console.line(&format!("Moved {} ({}) to the trash.", printable(item.title.expose()), item.id)),

@@ -8,7 +8,7 @@ use super::failure::{Exit, Failure};
 use super::lookup;
 use crate::client::Client;
 use crate::http::api::types::{
-    AzureKey, Check, CheckStatus, CheckVault, CreateVault, HealthStatus, Strategy, Vault, VaultHealth,
+    AzureKey, Check, CheckStatus, CheckVault, Checks, CreateVault, HealthStatus, Strategy, Vault, VaultHealth,
 };
 
 /// See, make and check vaults.
@@ -25,9 +25,9 @@ pub enum Arguments {
       --vault-url https://contoso.vault.azure.net --vault-key-name strongroom \\
       --client-secret-stdin < client-secret.txt")]
     Create(Create),
-    /// Try a key in Azure before making a vault, or see how an existing vault's key is
+    /// Check the key of a vault, or a key in Azure before making a vault of it
     ///
-    /// Nothing is saved. Ends with 1 if a check fails, and with 5 if the key of an existing vault is not available.
+    /// Nothing is changed. Ends with 1 if a check fails, and with 5 if the vault's items cannot be read.
     #[command(after_help = "Examples:
   strongroom vault check Azure
   strongroom vault check --client-id 11111111-2222-3333-4444-555555555555 \\
@@ -88,7 +88,7 @@ pub async fn run(arguments: Arguments, client: &Client, console: &Console) -> Re
     match arguments {
         Arguments::List => list(client, console).await,
         Arguments::Create(create) => self::create(create, client, console).await,
-        Arguments::Check(CheckArguments { vault: Some(vault), .. }) => health(&vault, client, console).await,
+        Arguments::Check(CheckArguments { vault: Some(vault), .. }) => check_existing(&vault, client, console).await,
         Arguments::Check(CheckArguments { azure, .. }) => check(azure, client, console).await,
     }
 }
@@ -139,32 +139,34 @@ async fn create(arguments: Create, client: &Client, console: &Console) -> Result
 }
 
 async fn check(arguments: AzureArguments, client: &Client, console: &Console) -> Result<(), Failure> {
-    let checks = client.check_vault(&CheckVault { azure: arguments.read(console)? }).await?;
-    match console.format {
-        Format::Json => console.json(&checks)?,
-        Format::Table => print_checks(&checks.checks, console)?,
-    }
-    let failed = checks.checks.iter().filter(|check| check.status == CheckStatus::Fail).count();
+    let checks = client.check_azure(&CheckVault { azure: arguments.read(console)? }).await?;
+    print_checks(&checks, console)?;
+    verdict(&checks.checks)
+}
+
+/// Fails if a check failed.
+fn verdict(checks: &[Check]) -> Result<(), Failure> {
+    let failed = checks.iter().filter(|check| check.status == CheckStatus::Fail).count();
     if failed == 0 {
         return Ok(());
     }
-    Err(Failure::new(Exit::Other, "vault.check_failed", format!("{failed} of {} checks failed", checks.checks.len()))
+    Err(Failure::new(Exit::Other, "vault.check_failed", format!("{failed} of {} checks failed", checks.len()))
         .fix("mend the first that failed and check again; later ones often follow from it"))
 }
 
-fn print_checks(checks: &[Check], console: &Console) -> Result<(), Failure> {
-    let rows = checks
-        .iter()
-        .map(|check| {
-            let milliseconds = check.ms.map(|ms| format!("{ms} ms")).unwrap_or_default();
-            let cause = check.cause.clone().unwrap_or_default();
-            vec![check.code.clone(), status_word(check.status).to_owned(), milliseconds, cause]
-        })
-        .collect();
-    console.table(&["Check", "Status", "Time", "Cause"], rows)?;
-    for check in checks.iter().filter(|check| check.status != CheckStatus::Pass) {
+fn print_checks(checks: &Checks, console: &Console) -> Result<(), Failure> {
+    if console.format == Format::Json {
+        return console.json(checks);
+    }
+    let row = |check: &Check| {
+        let milliseconds = check.ms.map(|ms| format!("{ms} ms")).unwrap_or_default();
+        let cause = check.cause.clone().unwrap_or_default();
+        vec![check.code.clone(), status_word(check.status).to_owned(), milliseconds, cause]
+    };
+    console.table(&["Check", "Status", "Time", "Cause"], checks.checks.iter().map(row).collect())?;
+    for check in checks.checks.iter().filter(|check| check.status != CheckStatus::Pass) {
         if let Some(fix) = &check.fix {
-            console.line(&format!("\n{}: {}", check.code, fix))?;
+            console.line(&format!("\n{}: {fix}", check.code))?;
         }
         if let Some(id) = &check.azure_request_id {
             console.line(&format!("  Azure request id: {id}"))?;
@@ -173,17 +175,22 @@ fn print_checks(checks: &[Check], console: &Console) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn health(wanted: &str, client: &Client, console: &Console) -> Result<(), Failure> {
+/// Checks a vault that there is. One whose items cannot be read ends with that, rather than with the failed check.
+async fn check_existing(wanted: &str, client: &Client, console: &Console) -> Result<(), Failure> {
     let vaults = client.vaults().await?;
     let vault = lookup::vault(&vaults, wanted)?;
-    if console.format == Format::Json {
-        console.json(vault)?;
+    let checks = match vault.strategy {
+        Strategy::AzureExternalKeys => client.check_vault(vault.id).await?,
+        // The server holds the key itself; there is nobody to ask.
+        Strategy::Cloud => Checks { checks: Vec::new() },
+    };
+    match (vault.strategy, console.format) {
+        (Strategy::Cloud, Format::Table) => {
+            console.line(&format!("{}: {}", printable(&vault.name), health_word(&vault.health)))?;
+        }
+        _ => print_checks(&checks, console)?,
     }
-    match unavailable(vault) {
-        Some(failure) => Err(failure),
-        None if console.format == Format::Json => Ok(()),
-        None => console.line(&format!("{}: {}", printable(&vault.name), health_word(&vault.health))),
-    }
+    unavailable(vault).map_or_else(|| verdict(&checks.checks), Err)
 }
 
 /// Why a vault's items cannot be read, or may soon not be.
