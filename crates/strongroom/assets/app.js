@@ -207,7 +207,7 @@ function openPalette() {
   const dialog = modal("palette");
   dialog.setAttribute("aria-label", "Go to");
   dialog.innerHTML = `<div class="box"><input role="combobox" aria-expanded="true" aria-controls="places" aria-label="Go to, or search" placeholder="Go to, or search for…" autocomplete="off" spellcheck="false"><ul id="places" role="listbox" aria-label="Places"></ul></div>`;
-  const places = [...$$("#nav nav a"), ...$$("#nav .me")].map((link) => [link.innerText.split("\n")[0].trim(), link.getAttribute("href")]);
+  const places = [...$$("#nav .nav a"), ...$$("#nav .me")].map((link) => [link.innerText.split("\n")[0].trim(), link.getAttribute("href")]);
   places.push(["New account", "/items/new?type=account"], ["New secret", "/items/new?type=secret"]);
   const input = $("input", dialog), list = $("ul", dialog);
   let chosen = 0;

@@ -1,6 +1,6 @@
 //! The icons, as the bodies of 24 × 24 outlines.
 //!
-//! Shapes are Lucide's (ISC, see `assets/vendor/lucide/LICENSE`); inlined, because a page then needs no
+//! Shapes are Lucide's (ISC, see `assets/vendor/lucide/LICENSE`), but for `vault`, which is ours; inlined, because a page then needs no
 //! second request and `currentColor` follows the text.
 
 /// The shapes of the icon `name`, or nothing if there is none of that name.
@@ -70,7 +70,7 @@ pub fn shapes(name: &str) -> Option<&'static str> {
             r#"<path d="M20 13c0 5-3.5 7.5-7.66 8.95a1 1 0 0 1-.67-.01C7.5 20.5 4 18 4 13V6a1 1 0 0 1 1-1c2 0 4.5-1.2 6.24-2.72a1.17 1.17 0 0 1 1.52 0C14.51 3.81 17 5 19 5a1 1 0 0 1 1 1z"/><path d="m9 12 2 2 4-4"/>"#
         }
         "vault" => {
-            r#"<rect width="18" height="18" x="3" y="3" rx="2"/><circle cx="7.5" cy="7.5" r=".5" fill="currentColor"/><path d="m7.9 7.9 2.7 2.7"/><circle cx="16.5" cy="7.5" r=".5" fill="currentColor"/><path d="m13.4 10.6 2.7-2.7"/><circle cx="7.5" cy="16.5" r=".5" fill="currentColor"/><path d="m7.9 16.1 2.7-2.7"/><circle cx="16.5" cy="16.5" r=".5" fill="currentColor"/><path d="m13.4 13.4 2.7 2.7"/><circle cx="12" cy="12" r="2"/>"#
+            r#"<circle cx="12" cy="12" r="9"/><circle cx="12" cy="12" r="2.5"/><path d="M12 3v4"/><path d="M12 17v4"/><path d="M3 12h4"/><path d="M17 12h4"/>"#
         }
         "history" => {
             r#"<path d="M3 12a9 9 0 1 0 9-9 9.75 9.75 0 0 0-6.74 2.74L3 8"/><path d="M3 3v5h5"/><path d="M12 7v5l4 2"/>"#
