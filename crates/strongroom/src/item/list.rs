@@ -1,6 +1,6 @@
 //! Lists and search. Overviews are opened in memory, under leases, and go with the request; a dark vault gives a count.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, hash_map::Entry};
 
 use super::{Item, ItemRow, ItemType, open_item, rows};
 use crate::{
@@ -86,10 +86,10 @@ impl App {
             let slot = (row.vault, row.generation);
             if let Some(dark) = dark.iter_mut().find(|dark| dark.why.vault == row.vault) {
                 dark.count += 1;
-            } else if !leases.contains_key(&slot) {
+            } else if let Entry::Vacant(vacant) = leases.entry(slot) {
                 match self.keyring.lease(row.vault, row.generation).await {
                     Ok(lease) => {
-                        leases.insert(slot, lease);
+                        vacant.insert(lease);
                     }
                     Err(Error::KeyUnavailable(why)) => dark.push(Dark { why: *why, count: 1 }),
                     Err(error) => return Err(error),

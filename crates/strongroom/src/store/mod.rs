@@ -131,7 +131,7 @@ impl Store {
         match &self.engine {
             Engine::Sqlite(engine) => engine.read(&work),
             Engine::Postgres(engine) => {
-                let (job, answer) = TypedJob::new(work);
+                let (job, answer) = TypedJob::of(work);
                 engine.read(job)?;
                 answered(answer).await
             }
@@ -143,7 +143,7 @@ impl Store {
         &self,
         work: impl Fn(&mut Tx<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let (job, answer) = TypedJob::new(work);
+        let (job, answer) = TypedJob::of(work);
         match &self.engine {
             Engine::Sqlite(engine) => engine.write(job)?,
             Engine::Postgres(engine) => engine.write(job)?,
@@ -239,7 +239,7 @@ where
     T: Send + 'static,
     F: Fn(&mut Tx<'_>) -> Result<T> + Send + 'static,
 {
-    fn new(work: F) -> (Box<dyn Job>, oneshot::Receiver<Result<T>>) {
+    fn of(work: F) -> (Box<dyn Job>, oneshot::Receiver<Result<T>>) {
         let (reply, answer) = oneshot::channel();
         (Box::new(Self { work, outcome: None, reply }), answer)
     }

@@ -37,7 +37,7 @@ impl Sqlite {
             .map_err(|error| refused(&error))?;
         connection.execute_batch("BEGIN IMMEDIATE").map_err(|error| refused(&error))?;
         let mut tx = Tx { inner: Inner::Sqlite(&connection), chain: None };
-        migrate(&mut tx, |tx, sql| batch(tx, sql), exists)?;
+        migrate(&mut tx, batch, exists)?;
         connection.execute_batch("COMMIT").map_err(|error| refused(&error))?;
         let chain = Chain::start(&writer)?;
         let (jobs, queue) = crossbeam_channel::unbounded();
