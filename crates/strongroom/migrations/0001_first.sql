@@ -35,6 +35,8 @@ CREATE TABLE members (
 -- Sign-in names no workspace, so an e-mail address belongs to one living member of the instance.
 CREATE UNIQUE INDEX members_email ON members (email) WHERE removed_at IS NULL;
 CREATE INDEX members_workspace ON members (workspace_id);
+-- Exactly one Owner.
+CREATE UNIQUE INDEX members_owner ON members (workspace_id) WHERE role = 'owner' AND removed_at IS NULL;
 
 CREATE TABLE recovery_codes (
   member_id UUID NOT NULL REFERENCES members (id),
@@ -70,7 +72,8 @@ CREATE TABLE api_tokens (
 );
 CREATE INDEX api_tokens_member ON api_tokens (member_id);
 
--- One-time links: making the first workspace, joining one, setting a new password.
+-- One-time secrets: links for making the first workspace, joining one and setting a new password; and the tickets
+-- of those whose password was right and whose code is awaited.
 CREATE TABLE links (
   id         UUID PRIMARY KEY,
   token_mac  BYTEA NOT NULL UNIQUE,

@@ -49,11 +49,15 @@ pub struct Settings {
 #[derive(Debug, Clone)]
 pub struct Caller {
     pub workspace: WorkspaceId,
+    /// The workspace's name in addresses.
+    pub workspace_slug: String,
     pub member: MemberId,
     pub role: Role,
     pub through: Through,
     /// When they last proved who they are.
     pub signed_in_at: Timestamp,
+    /// The workspace requires a second factor and this member has none: they may set it up and nothing else.
+    pub must_set_up_code: bool,
 }
 
 /// How a caller came in.
@@ -75,15 +79,35 @@ impl Caller {
         }
     }
 
+    /// The session they came through, unless it was an API token.
+    pub fn session(&self) -> Option<SessionId> {
+        match self.through {
+            Through::Session(session) => Some(session),
+            Through::Token(_) => None,
+        }
+    }
+
     /// Whether `action` is allowed, without asking for it: for pages that show no dead buttons.
     pub fn may(&self, action: Action, aim: Aim) -> bool {
-        access::allowed(self.role, action, aim)
+        !self.is_barred(action) && access::allowed(self.role, action, aim)
+    }
+
+    /// Without a second factor that is required, a member sees the workspace's name and their own profile.
+    fn is_barred(&self, action: Action) -> bool {
+        self.must_set_up_code && !matches!(action, Action::SeeWorkspace | Action::ManageSelf)
     }
 }
 
 impl App {
     /// Leave to do `action`, or the refusal, which is audited.
     pub async fn authorize(&self, caller: &Caller, action: Action, aim: Aim, target: Target) -> Result<()> {
+        if caller.is_barred(action) {
+            return Err(Error::NotSignedIn {
+                code: "signin.setup_code",
+                title: "this workspace requires a second factor, and you have none yet",
+                fix: "Sign in to the web app and set up the second factor.",
+            });
+        }
         if access::allowed(caller.role, action, aim) {
             return Ok(());
         }

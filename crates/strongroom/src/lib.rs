@@ -20,3 +20,4 @@ pub mod secret_text;
 pub mod server;
 pub mod store;
 pub mod vault;
+pub mod workspace;

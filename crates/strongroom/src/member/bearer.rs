@@ -1,0 +1,135 @@
+//! Bearer secrets: sessions, API tokens, one-time links. Whoever holds one is taken for whom it names.
+//!
+//! ```text
+//! secret = prefix ‖ base64url(id of the member it speaks for (16) ‖ random (32))
+//! stored = token_mac(secret), see docs/format.md
+//! ```
+//!
+//! The MAC vouches for the secret's own bytes and for no other column of its row. So what decides is inside: whom it
+//! speaks for, and by its prefix what for. A database writer who points his own session's row at another member, or
+//! makes a join link's row one for a reset, has gained nothing.
+
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use strongroom_envelope::{InstanceKeys, Mac, Random, TokenKind, token_mac, token_macs_all_keys};
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use crate::{
+    error::{Error, Result},
+    id::MemberId,
+    secret_text::SecretText,
+};
+
+/// What a bearer secret is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Bearer {
+    Session,
+    ApiToken,
+    Setup,
+    Join,
+    Reset,
+    /// The password was right, the code is awaited.
+    Ticket,
+}
+
+const BODY: usize = 16 + 32;
+
+impl Bearer {
+    fn prefix(self) -> &'static str {
+        match self {
+            Self::Session => "srs_",
+            Self::ApiToken => "srm_",
+            Self::Setup => "srl_setup_",
+            Self::Join => "srl_join_",
+            Self::Reset => "srl_reset_",
+            Self::Ticket => "srl_code_",
+        }
+    }
+
+    fn kind(self) -> TokenKind {
+        match self {
+            Self::Session => TokenKind::Session,
+            Self::ApiToken => TokenKind::ApiToken,
+            Self::Setup | Self::Join | Self::Reset | Self::Ticket => TokenKind::Link,
+        }
+    }
+
+    /// The word in `links.purpose`.
+    pub(super) fn purpose(self) -> &'static str {
+        match self {
+            Self::Session => "session",
+            Self::ApiToken => "token",
+            Self::Setup => "setup",
+            Self::Join => "join",
+            Self::Reset => "reset",
+            Self::Ticket => "code",
+        }
+    }
+
+    /// A fresh secret for `member` (none: nobody exists yet), and what to store in its place.
+    pub(super) fn mint(
+        self,
+        member: Option<MemberId>,
+        keys: &InstanceKeys,
+        random: &dyn Random,
+    ) -> Result<(SecretText, [u8; Mac::LEN])> {
+        let mut body = Zeroizing::new([0u8; BODY]);
+        body[..16].copy_from_slice(member.map_or(Uuid::nil(), |member| member.0).as_bytes());
+        random.fill(&mut body[16..]).map_err(|_| Error::random())?;
+        let mut text = Zeroizing::new(String::with_capacity(self.prefix().len() + BODY.div_ceil(3) * 4));
+        text.push_str(self.prefix());
+        BASE64_URL_SAFE_NO_PAD.encode_string(body.as_ref(), &mut text);
+        let mac = token_mac(keys, self.kind(), text.as_bytes()).to_bytes();
+        Ok((SecretText::from(text), mac))
+    }
+
+    /// Whom `text` speaks for and what its row may hold, one candidate a loaded instance key. `None` when it is no
+    /// secret of this kind; whether it was ever given out, the row tells.
+    pub(super) fn read(self, text: &str, keys: &InstanceKeys) -> Option<Presented> {
+        let encoded = text.strip_prefix(self.prefix())?;
+        let mut body = Zeroizing::new([0u8; BODY]);
+        let length = BASE64_URL_SAFE_NO_PAD.decode_slice(encoded, body.as_mut()).ok()?;
+        let (member, _) = body.get(..length).filter(|body| body.len() == BODY)?.split_first_chunk::<16>()?;
+        let macs = token_macs_all_keys(keys, self.kind(), text.as_bytes());
+        let macs = macs.iter().map(Mac::to_bytes).collect();
+        Some(Presented { member: MemberId(Uuid::from_bytes(*member)), macs })
+    }
+}
+
+/// A bearer secret that somebody showed.
+pub(super) struct Presented {
+    pub(super) member: MemberId,
+    pub(super) macs: Vec<[u8; Mac::LEN]>,
+}
+
+#[cfg(test)]
+mod tests {
+    use strongroom_envelope::{InstanceKey, SystemRandom};
+
+    use super::*;
+
+    #[test]
+    fn a_secret_reads_back_as_its_own_kind_only() {
+        let random = SystemRandom::new();
+        let keys = InstanceKeys::new(InstanceKey::generate(&random).expect("random"), vec![]);
+        let member = MemberId(Uuid::from_bytes([7; 16]));
+        let (text, mac) = Bearer::Ticket.mint(Some(member), &keys, &random).expect("random");
+        let read = Bearer::Ticket.read(text.expose(), &keys).expect("its own kind");
+        assert_eq!((read.member, read.macs), (member, vec![mac]));
+        for other in [Bearer::Session, Bearer::ApiToken, Bearer::Setup, Bearer::Join, Bearer::Reset] {
+            assert!(other.read(text.expose(), &keys).is_none());
+        }
+    }
+
+    #[test]
+    fn a_secret_that_is_cut_or_lengthened_is_none() {
+        let random = SystemRandom::new();
+        let keys = InstanceKeys::new(InstanceKey::generate(&random).expect("random"), vec![]);
+        let (text, _) = Bearer::Session.mint(None, &keys, &random).expect("random");
+        let text = text.expose();
+        assert!(Bearer::Session.read(&text[..text.len() - 4], &keys).is_none());
+        assert!(Bearer::Session.read(&format!("{text}AAAA"), &keys).is_none());
+        assert!(Bearer::Session.read("srs_", &keys).is_none());
+        assert!(Bearer::Session.read("", &keys).is_none());
+    }
+}
