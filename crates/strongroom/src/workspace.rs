@@ -141,10 +141,10 @@ impl Workspace {
     /// The settings as facts of an event.
     pub(crate) fn facts(&self) -> Vec<(&'static str, Fact)> {
         vec![
+            ("slug", self.slug.as_str().into()),
             ("name_digest", Fact::Bytes(digest(self.name.as_bytes()).to_vec())),
             ("external_keys", self.external_keys.into()),
             ("require_code", self.require_code.into()),
-            ("revision", self.revision.into()),
         ]
     }
 }

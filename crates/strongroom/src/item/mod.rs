@@ -4,7 +4,7 @@
 
 mod content;
 mod list;
-mod rows;
+pub(crate) mod rows;
 mod sharing;
 
 use jiff::Timestamp;

@@ -2,7 +2,6 @@
 //! code is taken once: the step that matched is stored, and none up to it is taken again.
 
 use jiff::Timestamp;
-use qrcode::{QrCode, render::svg};
 use strongroom_envelope::{
     InstanceContext, InstanceKeys, Mac, Random, TokenKind, open, seal, token_mac, token_macs_all_keys,
 };
@@ -13,7 +12,6 @@ use super::{Member, Origin, Record, signin};
 use crate::{
     access::Action,
     app::{App, Caller},
-    audit::Target,
     error::{Error, Result},
     id::MemberId,
     secret_text::SecretText,
@@ -31,10 +29,8 @@ const LETTERS: &[u8; 32] = b"abcdefghjkmnpqrstuvwxyz023456789";
 pub struct CodeSetup {
     /// Base32, for typing it in.
     pub secret: SecretText,
-    /// `otpauth://totp/…`
+    /// `otpauth://totp/…`, for a QR code.
     pub uri: SecretText,
-    /// The same as a QR code: one `<svg>` element.
-    pub qr: SecretText,
 }
 
 impl App {
@@ -53,13 +49,12 @@ impl App {
         let sealed = seal(self.keys.as_ref(), &place(&member), secret.as_ref(), self.random.as_ref());
         let sealed = sealed.map_err(|_| Error::random())?;
         let setup = CodeSetup::of(secret.as_ref(), &member.email)?;
-        let event = self.event(caller, "member.code_begun", Target::Member(member.id), vec![])?;
         self.store
             .write(move |tx| {
                 let sql = "UPDATE members SET sealed_totp = $2 WHERE id = $1 AND totp_confirmed = 0";
                 match tx.execute(sql, &[member.id.0.into(), Param::Bytes(&sealed)])? {
                     0 => Err(already()),
-                    _ => tx.record(&event),
+                    _ => Ok(()),
                 }
             })
             .await?;
@@ -80,7 +75,7 @@ impl App {
         self.guard.give_back_code(&record.member.email, origin.address);
         record.member.has_code = true;
         record.member.revision += 1;
-        let event = self.member_event(caller.actor(), "member.code_enabled", &record)?;
+        let event = self.member_event(caller.actor(), "member.code", &record)?;
         let (codes, macs) = recovery_codes(&self.keys, record.member.id, self.random.as_ref())?;
         self.store
             .write(move |tx| {
@@ -99,15 +94,15 @@ impl App {
         self.authorize_here(caller, Action::ManageSelf).await?;
         signin::in_person(caller)?;
         self.require_fresh(caller)?;
-        let member = self.own_record(caller).await?.member;
-        if !member.has_code {
+        let record = self.own_record(caller).await?;
+        if !record.member.has_code {
             return Err(none_yet());
         }
-        let event = self.event(caller, "member.recovery_codes_renewed", Target::Member(member.id), vec![])?;
-        let (codes, macs) = recovery_codes(&self.keys, member.id, self.random.as_ref())?;
+        let event = self.member_event(caller.actor(), "member.code", &record)?;
+        let (codes, macs) = recovery_codes(&self.keys, record.member.id, self.random.as_ref())?;
         self.store
             .write(move |tx| {
-                replace_recovery_codes(tx, member.id, &macs)?;
+                replace_recovery_codes(tx, record.member.id, &macs)?;
                 tx.record(&event)
             })
             .await?;
@@ -134,7 +129,7 @@ impl App {
         record.member.has_code = false;
         record.sealed_code = None;
         record.member.revision += 1;
-        let event = self.member_event(caller.actor(), "member.code_disabled", &record)?;
+        let event = self.member_event(caller.actor(), "member.code", &record)?;
         let now = self.clock.now();
         self.store
             .write(move |tx| {
@@ -157,11 +152,7 @@ impl CodeSetup {
         let totp = builder(secret).with_account_name(email.replace(':', "")).with_issuer(Some("Strongroom")).build();
         let totp = totp.map_err(|_| unreadable())?;
         let uri = SecretText::from(totp.to_url().map_err(|_| unreadable())?);
-        let qr = QrCode::new(uri.expose().as_bytes()).map_err(|_| unreadable())?;
-        let image = Zeroizing::new(qr.render::<svg::Color<'_>>().min_dimensions(200, 200).build());
-        // Inside a page there is no XML declaration.
-        let start = image.find("<svg").unwrap_or(0);
-        Ok(Self { secret: totp.secret().to_base32().into(), uri, qr: SecretText::from(&image[start..]) })
+        Ok(Self { secret: totp.secret().to_base32().into(), uri })
     }
 }
 
@@ -271,14 +262,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_authenticator_app_gets_the_uri_and_a_picture_of_it() {
+    fn an_authenticator_app_gets_its_uri() {
         let setup = CodeSetup::of(&[7; SECRET], "ada@example.com").expect("a secret of 160 bits");
         let secret = setup.secret.expose();
         assert_eq!(secret.len(), 32);
         let uri = format!("otpauth://totp/Strongroom:ada%40example.com?secret={secret}&issuer=Strongroom");
         assert_eq!(setup.uri.expose(), uri);
-        assert!(setup.qr.expose().starts_with("<svg "));
-        assert!(setup.qr.expose().ends_with("</svg>"));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! One-time links: the first Owner's, a new member's, and the one to a new password.
 
+use std::sync::Arc;
+
 use jiff::{SignedDuration, Timestamp};
 use strongroom_envelope::Mac;
 use uuid::Uuid;
@@ -16,7 +18,8 @@ use crate::{
     id::{LinkId, MemberId, WorkspaceId},
     secret_text::SecretText,
     store::{Param, Tx},
-    workspace::Workspace,
+    vault::{self, NewVault},
+    workspace::{BUILT_IN_VAULT, Workspace},
 };
 
 /// What a link is for.
@@ -80,7 +83,7 @@ impl App {
     /// good no more. `None` once there is a workspace.
     pub async fn setup_link(&self) -> Result<Option<Link>> {
         let made = self.make_link(Bearer::Setup, None)?;
-        let event = self.event_by(Actor::System, None, "setup.link_made", Target::None, vec![])?;
+        let event = self.event_by(Actor::System, None, "setup.link", Target::None, vec![])?;
         let (row, link) = (made.row, made.link);
         let empty = self.store.write(move |tx| {
             if has_workspace(tx)? {
@@ -136,15 +139,16 @@ impl App {
             revision: 1,
         };
         let record = new_record(owner, id, &email, person, Role::Owner, Some(password), now);
+        let vault = self.prepare_cloud_vault(id, BUILT_IN_VAULT, owner).await?;
+        let workspace = Workspace { default_vault: Some(vault.id()), ..workspace };
         let opening = self.open_session(owner, origin)?;
-        self.write_setup(token, workspace, record, opening).await
+        self.write_setup(token, (workspace, vault, record), opening).await
     }
 
     async fn write_setup(
         &self,
         token: &str,
-        workspace: Workspace,
-        owner: Record,
+        (workspace, built_in, owner): (Workspace, NewVault, Record),
         opening: session::Opening,
     ) -> Result<NewSession> {
         let shown = Bearer::Setup.read(token, &self.keys).ok_or_else(gone)?;
@@ -152,8 +156,9 @@ impl App {
         let session::Opening { session, row } = opening;
         let actor = Actor::Session(owner.member.id, row.id);
         let target = Target::Workspace(workspace.id);
-        let created = self.event_by(actor, Some(workspace.id), "workspace.created", target, workspace.facts())?;
-        let joined = self.member_event(actor, "member.created", &owner)?;
+        let created = self.event_by(actor, Some(workspace.id), "workspace.create", target, workspace.facts())?;
+        let added = self.member_event(actor, "member.add", &owner)?;
+        let (began, keys) = (self.session_event(workspace.id, &row)?, Arc::clone(&self.keys));
         self.store
             .write(move |tx| {
                 if has_workspace(tx)? {
@@ -163,9 +168,11 @@ impl App {
                 spend(tx, found.id, now)?;
                 workspace.insert(tx)?;
                 owner.insert(tx)?;
-                row.insert(tx)?;
                 tx.record(&created)?;
-                tx.record(&joined)
+                tx.record(&added)?;
+                vault::insert(tx, &keys, &built_in)?;
+                row.insert(tx)?;
+                tx.record(&began)
             })
             .await?;
         Ok(session)
@@ -184,15 +191,17 @@ impl App {
         record.member.state = State::Active;
         record.member.revision += 1;
         let session::Opening { session, row } = self.open_session(record.member.id, origin)?;
-        let event = self.member_event(Actor::Session(record.member.id, row.id), "member.joined", &record)?;
+        let event = self.member_event(Actor::Session(record.member.id, row.id), "member.join", &record)?;
+        let began = self.session_event(record.member.workspace, &row)?;
         let now = self.clock.now();
         self.store
             .write(move |tx| {
                 let found = find(tx, &shown, now)?.ok_or_else(gone)?;
                 spend(tx, found.id, now)?;
                 record.update(tx, now)?;
+                tx.record(&event)?;
                 row.insert(tx)?;
-                tx.record(&event)
+                tx.record(&began)
             })
             .await?;
         Ok(session)
@@ -212,7 +221,8 @@ impl App {
         }
         let made = self.make_link(Bearer::Reset, Some(member.id))?;
         let target = Target::Member(member.id);
-        let event = self.event_by(Actor::System, Some(member.workspace), "member.reset_link_made", target, vec![])?;
+        let facts = vec![("member", member.id.0.into())];
+        let event = self.event_by(Actor::System, Some(member.workspace), "member.link", target, facts)?;
         let (row, link) = (made.row, made.link);
         self.store
             .write(move |tx| {
@@ -230,7 +240,7 @@ impl App {
         input::only(input::new_password(&password))?;
         record.password_hash = Some(password::hash(&self.guard, self.random.as_ref(), password).await?);
         record.member.revision += 1;
-        let event = self.member_event(Actor::Anonymous, "member.password_reset", &record)?;
+        let event = self.member_event(Actor::Anonymous, "member.password", &record)?;
         let now = self.clock.now();
         self.store
             .write(move |tx| {

@@ -4,17 +4,17 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use strongroom_envelope::Random;
-use uuid::Uuid;
 
 use super::{
     Link, Member, Record, SELECT, State, bearer::Bearer, changed_meanwhile, input, input::Email, link, session, token,
 };
 use crate::{
-    access::{Action, ItemRole, Role, Target as Aim},
+    access::{self, Action, ItemRole, Role, Target as Aim},
     app::{App, Caller},
     audit::{Actor, Event, Fact, Target},
     error::{Error, Result},
     id::{EventId, ItemId, MemberId, WorkspaceId},
+    item::rows,
     store::{StoreError, Tx},
 };
 
@@ -62,7 +62,7 @@ impl App {
         let id = MemberId::generate(now, self.random.as_ref())?;
         let record = link::new_record(id, caller.workspace, &email, name, new.role, None, now);
         let made = self.make_link(Bearer::Join, Some(id))?;
-        let event = self.member_event(caller.actor(), "member.invited", &record)?;
+        let event = self.member_event(caller.actor(), "member.add", &record)?;
         let (row, link, member, caller) = (made.row, made.link, record.member.clone(), caller.clone());
         let written = self.store.write(move |tx| {
             still(tx, &caller)?;
@@ -90,7 +90,7 @@ impl App {
             return Err(Error::conflict("member.joined", title, "There is nothing to do."));
         }
         let made = self.make_link(Bearer::Join, Some(id))?;
-        let event = self.event(caller, "member.invited_again", Target::Member(id), vec![])?;
+        let event = self.event(caller, "member.link", Target::Member(id), vec![("member", id.0.into())])?;
         let (row, link, caller) = (made.row, made.link, caller.clone());
         self.store
             .write(move |tx| {
@@ -114,7 +114,7 @@ impl App {
         }
         record.member.role = role;
         record.member.revision += 1;
-        let event = self.member_event(caller.actor(), "member.role_changed", &record)?;
+        let event = self.member_event(caller.actor(), "member.role", &record)?;
         let (now, caller) = (self.clock.now(), caller.clone());
         self.store
             .write(move |tx| {
@@ -138,20 +138,17 @@ impl App {
         self.require_fresh(caller)?;
         record.member.state = State::Removed;
         record.member.revision += 1;
-        let mut event = self.member_event(caller.actor(), "member.removed", &record)?;
-        event.detail.push(("heir", heir.0.into()));
+        let event = self.member_event(caller.actor(), "member.remove", &record)?;
         let estate = Estate::of(self, caller, id, heir);
         let caller = caller.clone();
         self.store
             .write(move |tx| {
                 still(tx, &caller)?;
-                let items = estate.hand_over(tx)?;
+                estate.hand_over(tx)?;
                 record.update(tx, estate.now)?;
                 session::revoke_all(tx, id, None, estate.now)?;
                 token::revoke_all(tx, id, estate.now)?;
                 link::revoke_all(tx, id)?;
-                let mut event = event.clone();
-                event.detail.push(("items", items.into()));
                 tx.record(&event)
             })
             .await
@@ -170,14 +167,8 @@ impl App {
         (next.member.role, last.member.role) = (Role::Owner, Role::SuperAdmin);
         next.member.revision += 1;
         last.member.revision += 1;
-        let transferred = self.event(
-            caller,
-            "workspace.transferred",
-            Target::Workspace(caller.workspace),
-            vec![("to", id.0.into())],
-        )?;
-        let down = self.member_event(caller.actor(), "member.role_changed", &last)?;
-        let up = self.member_event(caller.actor(), "member.role_changed", &next)?;
+        let down = self.member_event(caller.actor(), "member.role", &last)?;
+        let up = self.member_event(caller.actor(), "member.role", &next)?;
         let (now, caller) = (self.clock.now(), caller.clone());
         self.store
             .write(move |tx| {
@@ -187,7 +178,6 @@ impl App {
                 next.update(tx, now)?;
                 session::revoke_all(tx, caller.member, caller.session(), now)?;
                 session::revoke_all(tx, id, None, now)?;
-                tx.record(&transferred)?;
                 tx.record(&down)?;
                 tx.record(&up)
             })
@@ -224,47 +214,35 @@ impl Estate {
         Self { from, heir, by, actor, workspace, now: app.clock.now(), random: Arc::clone(&app.random) }
     }
 
-    /// Makes the heir owner of every item that nobody else owns, and ends every item role of the removed member.
-    /// Returns how many items the heir received.
-    fn hand_over(&self, tx: &mut Tx<'_>) -> Result<u64> {
-        let heir = Record::living(tx, self.heir).ok().map(|heir| heir.member).filter(|heir| {
-            heir.workspace == self.workspace
-                && heir.id != self.from
-                && heir.state == State::Active
-                && heir.role > Role::Guest
-        });
-        let sql = "SELECT r.item_id FROM item_roles r WHERE r.member_id = $1 AND r.role = 'owner' AND NOT EXISTS \
-                   (SELECT 1 FROM item_roles o WHERE o.item_id = r.item_id AND o.role = 'owner' AND o.member_id <> $1)";
-        let items: Vec<Uuid> = tx.all(sql, &[self.from.0.into()], |row| row.get(0))?;
-        let Some(heir) = heir else {
+    /// Makes the heir owner of every item that nobody else owns, and ends every item role of the removed member, with
+    /// one event for each.
+    fn hand_over(&self, tx: &mut Tx<'_>) -> Result<()> {
+        let fits = |heir: &Member| {
+            let elsewhere = heir.workspace != self.workspace || heir.id == self.from;
+            !elsewhere && heir.state == State::Active && access::allowed(heir.role, Action::OwnItem, Aim::Workspace)
+        };
+        if !Record::living(tx, self.heir).is_ok_and(|heir| fits(&heir.member)) {
             let message = "The items have to go to another member who has joined and is no Guest.";
             return Err(Error::field("heir", message));
-        };
-        for item in &items {
-            let key = [(*item).into(), heir.id.0.into()];
-            tx.execute("DELETE FROM item_roles WHERE item_id = $1 AND member_id = $2", &key)?;
-            tx.execute(
-                "INSERT INTO item_roles (item_id, member_id, role, granted_by, granted_at) VALUES ($1, $2, $3, $4, $5)",
-                &[key[0], key[1], ItemRole::Owner.word().into(), self.by.0.into(), self.now.into()],
-            )?;
-            tx.record(&self.inherited(ItemId(*item))?)?;
         }
-        tx.execute("DELETE FROM item_roles WHERE member_id = $1", &[self.from.0.into()])?;
-        Ok(items.len() as u64)
+        let sql = "SELECT r.item_id FROM item_roles r WHERE r.member_id = $1 AND r.role = 'owner' AND NOT EXISTS \
+                   (SELECT 1 FROM item_roles o WHERE o.item_id = r.item_id AND o.role = 'owner' AND o.member_id <> $1)";
+        for item in tx.all(sql, &[self.from.0.into()], |row| row.get(0).map(ItemId))? {
+            rows::grant(tx, item, self.heir, ItemRole::Owner, self.by, self.now)?;
+            let role = ("role", ItemRole::Owner.word().into());
+            tx.record(&self.event("item.grant", item, vec![("member", self.heir.0.into()), role])?)?;
+        }
+        let sql = "SELECT item_id FROM item_roles WHERE member_id = $1";
+        for item in tx.all(sql, &[self.from.0.into()], |row| row.get(0).map(ItemId))? {
+            rows::ungrant(tx, item, self.from)?;
+            tx.record(&self.event("item.ungrant", item, vec![("member", self.from.0.into())])?)?;
+        }
+        Ok(())
     }
 
-    fn inherited(&self, item: ItemId) -> Result<Event> {
-        let detail: Vec<(&'static str, Fact)> =
-            vec![("member", self.heir.0.into()), ("role", ItemRole::Owner.word().into()), ("from", self.from.0.into())];
-        Ok(Event {
-            id: EventId::generate(self.now, self.random.as_ref())?,
-            at: self.now,
-            workspace: Some(self.workspace),
-            actor: self.actor,
-            action: "item.inherited",
-            target: Target::Item(item),
-            detail,
-        })
+    fn event(&self, action: &'static str, item: ItemId, detail: Vec<(&'static str, Fact)>) -> Result<Event> {
+        let (at, workspace, actor, target) = (self.now, Some(self.workspace), self.actor, Target::Item(item));
+        Ok(Event { id: EventId::generate(at, self.random.as_ref())?, at, workspace, actor, action, target, detail })
     }
 }
 

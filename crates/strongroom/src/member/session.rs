@@ -7,7 +7,7 @@ use super::{Origin, bearer::Bearer, signin};
 use crate::{
     access::Action,
     app::{App, Caller, Through},
-    audit::Target,
+    audit::{Actor, Event, Target},
     error::{Error, Result},
     id::{MemberId, SessionId, WorkspaceId},
     secret_text::SecretText,
@@ -97,7 +97,7 @@ impl App {
     pub async fn revoke_session(&self, caller: &Caller, session: SessionId) -> Result<()> {
         self.authorize_here(caller, Action::ManageSelf).await?;
         let (member, now) = (caller.member, self.clock.now());
-        let event = self.event(caller, "session.revoked", Target::Session(session), vec![])?;
+        let event = self.event(caller, "session.revoke", Target::Session(session), vec![])?;
         self.store
             .write(move |tx| {
                 let sql = "UPDATE sessions SET revoked_at = $3 WHERE id = $1 AND member_id = $2 AND revoked_at IS NULL";
@@ -113,10 +113,12 @@ impl App {
     pub async fn revoke_other_sessions(&self, caller: &Caller) -> Result<u64> {
         self.authorize_here(caller, Action::ManageSelf).await?;
         let (member, keep, now) = (caller.member, caller.session(), self.clock.now());
-        let event = self.event(caller, "session.others_revoked", Target::Member(member), vec![])?;
+        let event = self.event(caller, "session.revoke_others", Target::Member(member), vec![])?;
         self.store
             .write(move |tx| {
                 let ended = revoke_all(tx, member, keep, now)?;
+                let mut event = event.clone();
+                event.detail.push(("count", ended.into()));
                 tx.record(&event)?;
                 Ok(ended)
             })
@@ -139,7 +141,19 @@ impl App {
         }
     }
 
-    /// A session to be written by [`Opening::insert`].
+    /// The event of a session that begins.
+    pub(super) fn session_event(&self, workspace: WorkspaceId, row: &OpeningRow) -> Result<Event> {
+        let expires_at = u64::try_from((row.now + ABSOLUTE).as_millisecond()).unwrap_or(0);
+        let detail = vec![
+            ("member", row.member.0.into()),
+            ("expires_at", expires_at.into()),
+            ("address", row.address.as_str().into()),
+        ];
+        let actor = Actor::Session(row.member, row.id);
+        self.event_by(actor, Some(workspace), "session.create", Target::Session(row.id), detail)
+    }
+
+    /// A session to be written by [`OpeningRow::insert`].
     pub(super) fn open_session(&self, member: MemberId, origin: &Origin) -> Result<Opening> {
         let now = self.clock.now();
         let id = SessionId::generate(now, self.random.as_ref())?;

@@ -60,14 +60,10 @@ impl App {
         let record = self.prove_email(email, password, origin).await?;
         let member = &record.member;
         let made = self.make_token(member.id, name, days, self.clock.now())?;
-        let created = self.token_event(Actor::Token(member.id, made.token.token.id), member.workspace, &made)?;
-        let event = self.sign_in_event(&record, Actor::Token(member.id, made.token.token.id), origin)?;
+        let mut event = self.token_event(Actor::Token(member.id, made.token.token.id), member.workspace, &made)?;
+        event.detail.push(("address", origin.address.to_string().into()));
         let token::TokenOpening { token, row } = made;
-        let entry = move |tx: &mut Tx<'_>| {
-            row.insert(tx)?;
-            tx.record(&created)
-        };
-        self.admit(&record, code, origin, event, entry).await?;
+        self.admit(&record, code, origin, event, move |tx| row.insert(tx)).await?;
         Ok(token)
     }
 
@@ -83,7 +79,7 @@ impl App {
         let session = in_person(caller)?;
         let record = self.prove_caller(caller, password, origin).await?;
         let now = self.clock.now();
-        let event = self.event(caller, "signin.refreshed", Target::Session(session), vec![])?;
+        let event = self.event(caller, "session.refresh", Target::Session(session), vec![])?;
         let entry = move |tx: &mut Tx<'_>| {
             let sql = "UPDATE sessions SET signed_in_at = $2 WHERE id = $1";
             tx.execute(sql, &[session.0.into(), now.into()]).map(drop)
@@ -105,7 +101,7 @@ impl App {
         let mut record = self.prove_caller(caller, old, origin).await?;
         record.password_hash = Some(password::hash(&self.guard, self.random.as_ref(), new).await?);
         record.member.revision += 1;
-        let event = self.member_event(caller.actor(), "member.password_changed", &record)?;
+        let event = self.member_event(caller.actor(), "member.password", &record)?;
         let now = self.clock.now();
         self.store
             .write(move |tx| {
@@ -220,19 +216,13 @@ impl App {
         also: impl Fn(&mut Tx<'_>) -> Result<()> + Send + 'static,
     ) -> Result<NewSession> {
         let session::Opening { session, row } = self.open_session(record.member.id, origin)?;
-        let event = self.sign_in_event(&record, Actor::Session(record.member.id, row.id), origin)?;
+        let event = self.session_event(record.member.workspace, &row)?;
         let entry = move |tx: &mut Tx<'_>| {
             also(tx)?;
             row.insert(tx)
         };
         self.admit(&record, code, origin, event, entry).await?;
         Ok(session)
-    }
-
-    fn sign_in_event(&self, record: &Record, actor: Actor, origin: &Origin) -> Result<Event> {
-        let member = &record.member;
-        let detail = vec![("address", origin.address.to_string().into())];
-        self.event_by(actor, Some(member.workspace), "signin", Target::Member(member.id), detail)
     }
 
     /// Counts a failure, and tells the audit log when it is time: see [`super::guard`].

@@ -105,7 +105,7 @@ impl App {
     pub async fn revoke_token(&self, caller: &Caller, token: TokenId) -> Result<()> {
         self.authorize_here(caller, Action::ManageSelf).await?;
         let (member, now) = (caller.member, self.clock.now());
-        let event = self.event(caller, "token.revoked", Target::Token(token), vec![])?;
+        let event = self.event(caller, "token.revoke", Target::Token(token), vec![])?;
         self.store
             .write(move |tx| {
                 let sql =
@@ -147,7 +147,7 @@ impl App {
     pub(super) fn token_event(&self, actor: Actor, workspace: WorkspaceId, made: &TokenOpening) -> Result<Event> {
         let expires_at = u64::try_from(made.row.token.expires_at.as_millisecond()).unwrap_or(0);
         let detail = vec![("member", made.row.member.0.into()), ("expires_at", expires_at.into())];
-        self.event_by(actor, Some(workspace), "token.created", Target::Token(made.row.token.id), detail)
+        self.event_by(actor, Some(workspace), "token.create", Target::Token(made.row.token.id), detail)
     }
 }
 
