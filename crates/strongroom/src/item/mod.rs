@@ -25,6 +25,7 @@ use crate::{
     error::{Error, Result},
     id::{DataKeyId, ItemId, MemberId, VaultId},
     keyring::Lease,
+    store::Tx,
 };
 
 /// An item as lists show it: its overview and what the caller is to it.
@@ -49,6 +50,19 @@ pub struct Revision {
     pub restored_from: Option<u64>,
 }
 
+/// A sealed item on its way into the database, with the event that tells of it.
+struct NewItem {
+    row: ItemRow,
+    event: Event,
+}
+
+impl NewItem {
+    fn insert(&self, tx: &mut Tx<'_>) -> Result<()> {
+        rows::insert(tx, &self.row)?;
+        tx.record(&self.event)
+    }
+}
+
 impl App {
     /// Seals a new item into `vault`, or the default one, with the caller as its owner.
     pub async fn create_item(&self, caller: &Caller, vault: Option<VaultId>, content: Content) -> Result<Item> {
@@ -56,14 +70,52 @@ impl App {
         content.check()?;
         let (vault, generation) = self.vault_for_new_items(caller, vault).await?;
         let lease = self.keyring.lease(vault, generation).await?;
+        let new = self.seal_new(caller, &lease, &content)?;
+        let row = new.row.clone();
+        self.keyring.still_leased(&lease)?;
+        self.store.write(move |tx| new.insert(tx)).await?;
+        open_item(row, &lease)
+    }
+
+    /// Seals many new items, under one lease and in one transaction. What is wrong with one does not stop the others:
+    /// each has its own outcome, in the order given. Fails as a whole when none could be written.
+    pub async fn create_items(
+        &self,
+        caller: &Caller,
+        vault: Option<VaultId>,
+        contents: Vec<Content>,
+    ) -> Result<Vec<Result<ItemId>>> {
+        self.authorize_here(caller, Action::CreateItem).await?;
+        let (vault, generation) = self.vault_for_new_items(caller, vault).await?;
+        let lease = self.keyring.lease(vault, generation).await?;
+        let (mut news, mut outcomes) = (Vec::new(), Vec::new());
+        for content in &contents {
+            outcomes.push(match content.check() {
+                Ok(()) => {
+                    let new = self.seal_new(caller, &lease, content)?;
+                    let id = new.row.id;
+                    news.push(new);
+                    Ok(id)
+                }
+                Err(error) => Err(error),
+            });
+        }
+        self.keyring.still_leased(&lease)?;
+        self.store.write(move |tx| news.iter().try_for_each(|new| new.insert(tx))).await?;
+        Ok(outcomes)
+    }
+
+    /// A new item under a data key of its own, ready to be written.
+    fn seal_new(&self, caller: &Caller, lease: &Lease, content: &Content) -> Result<NewItem> {
         let now = self.clock.now();
+        let random = self.random.as_ref();
         let mut row = ItemRow {
-            id: ItemId::generate(now, self.random.as_ref())?,
+            id: ItemId::generate(now, random)?,
             workspace: caller.workspace,
-            vault,
+            vault: lease.vault,
             revision: 1,
-            data_key: DataKeyId::generate(now, self.random.as_ref())?,
-            generation,
+            data_key: DataKeyId::generate(now, random)?,
+            generation: lease.generation,
             wrapped_data_key: Vec::new(),
             sealed_overview: Vec::new(),
             sealed_details: Vec::new(),
@@ -73,20 +125,12 @@ impl App {
             trashed_at: None,
             role: Some(ItemRole::Owner),
         };
-        let data_key = DataKey::generate(self.random.as_ref()).map_err(|_| Error::random())?;
-        row.wrapped_data_key = wrap_data_key(lease.vault_key(), &key_place(&row), &data_key, self.random.as_ref())
-            .map_err(|_| Error::random())?;
-        self.seal_into(&mut row, &data_key, &content)?;
-        self.keyring.still_leased(&lease)?;
+        let data_key = DataKey::generate(random).map_err(|_| Error::random())?;
+        row.wrapped_data_key =
+            wrap_data_key(lease.vault_key(), &key_place(&row), &data_key, random).map_err(|_| Error::random())?;
+        self.seal_into(&mut row, &data_key, content)?;
         let event = self.event(caller, "item.create", Target::Item(row.id), written(&row)?)?;
-        let stored = row.clone();
-        self.store
-            .write(move |tx| {
-                rows::insert(tx, &stored)?;
-                tx.record(&event)
-            })
-            .await?;
-        open_item(row, &lease)
+        Ok(NewItem { row, event })
     }
 
     /// One item's overview.
@@ -174,20 +218,22 @@ impl App {
             .await
     }
 
-    /// Into the trash, from where it can be restored; nothing is destroyed.
-    pub async fn trash_item(&self, caller: &Caller, id: ItemId) -> Result<()> {
-        self.set_trashed(caller, id, Some(self.clock.now()), "item.trash").await
+    /// Into the trash, from where it can be restored; nothing is destroyed. `expected` is the revision that was read,
+    /// if one was.
+    pub async fn trash_item(&self, caller: &Caller, id: ItemId, expected: Option<u64>) -> Result<()> {
+        self.set_trashed(caller, id, expected, Some(self.clock.now()), "item.trash").await
     }
 
     /// Out of the trash.
     pub async fn untrash_item(&self, caller: &Caller, id: ItemId) -> Result<()> {
-        self.set_trashed(caller, id, None, "item.untrash").await
+        self.set_trashed(caller, id, None, None, "item.untrash").await
     }
 
     async fn set_trashed(
         &self,
         caller: &Caller,
         id: ItemId,
+        expected: Option<u64>,
         at: Option<Timestamp>,
         action: &'static str,
     ) -> Result<()> {
@@ -197,6 +243,7 @@ impl App {
         let event = self.event(caller, action, Target::Item(id), vec![("revision", row.revision.into())])?;
         self.store
             .write(move |tx| {
+                rows::require_revision(tx, id, expected)?;
                 tx.execute("UPDATE items SET trashed_at = $2 WHERE id = $1", &[id.0.into(), at.into()])?;
                 tx.record(&event)
             })

@@ -132,13 +132,7 @@ pub(crate) fn insert(tx: &mut Tx<'_>, row: &ItemRow) -> Result<()> {
 
 /// Puts the next revision in place of the one before, which becomes history. Refused when another came first.
 pub(crate) fn replace(tx: &mut Tx<'_>, row: &ItemRow, restored_from: Option<u64>) -> Result<()> {
-    let before = row.revision - 1;
-    let current = tx
-        .first_locked("SELECT revision FROM items WHERE id = $1", &[row.id.0.into()], |row| row.get::<u64>(0))?
-        .ok_or(Error::NotFound("item"))?;
-    if current != before {
-        return Err(Error::RevisionStale { current });
-    }
+    require_revision(tx, row.id, Some(row.revision - 1))?;
     tx.execute(
         "INSERT INTO item_revisions (item_id, revision, data_key_id, sealed_overview, sealed_details, created_by, \
                                      created_at, restored_from) \
@@ -160,6 +154,17 @@ pub(crate) fn replace(tx: &mut Tx<'_>, row: &ItemRow, restored_from: Option<u64>
         ],
     )?;
     Ok(())
+}
+
+/// Holds the item's row, and refuses when another revision than `expected` is current.
+pub(crate) fn require_revision(tx: &mut Tx<'_>, id: ItemId, expected: Option<u64>) -> Result<()> {
+    let current = tx
+        .first_locked("SELECT revision FROM items WHERE id = $1", &[id.0.into()], |row| row.get::<u64>(0))?
+        .ok_or(Error::NotFound("item"))?;
+    match expected {
+        Some(expected) if expected != current => Err(Error::RevisionStale { current }),
+        _ => Ok(()),
+    }
 }
 
 /// Gives a member a role to an item, in place of any other.
