@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use jiff::Timestamp;
 use strongroom_envelope::{InstanceKeys, Random};
 use strongroom_keys::azure::AzureKeys;
@@ -43,6 +44,8 @@ pub struct Settings {
     pub max_vaults_per_provider: u32,
     /// Seconds that a new vault's leases last.
     pub lease_seconds: u32,
+    /// Whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
 }
 
 /// A member who asks for something, as their session or token says at this moment.

@@ -102,13 +102,22 @@ impl App {
         Ok(Invitation { member: record.member, link })
     }
 
-    /// Gives a member another role. Their sessions end.
-    pub async fn change_role(&self, caller: &Caller, id: MemberId, role: Role) -> Result<Member> {
+    /// Gives a member another role. Their sessions end. `expected` is the revision that was read, if one was.
+    pub async fn change_role(
+        &self,
+        caller: &Caller,
+        id: MemberId,
+        expected: Option<u64>,
+        role: Role,
+    ) -> Result<Member> {
         let mut record = self.fellow(caller, id).await?;
         for aim in [record.member.role, role] {
             self.authorize(caller, Action::ChangeRole, Aim::Member(aim), Target::Member(id)).await?;
         }
         self.require_fresh(caller)?;
+        if expected.is_some_and(|expected| expected != record.member.revision) {
+            return Err(Error::RevisionStale { current: record.member.revision });
+        }
         if record.member.role == role {
             return Ok(record.member);
         }

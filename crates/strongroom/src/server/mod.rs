@@ -71,6 +71,7 @@ pub async fn open(config: &Config, clock: Arc<dyn Clock>, random: Arc<dyn Random
         public_url: config.public_url().as_str().trim_end_matches('/').to_owned(),
         max_vaults_per_provider: config.vaults.max_per_provider,
         lease_seconds: config.vaults.lease_seconds,
+        trusted_proxies: config.server.trusted_proxies.clone(),
     };
     let guard = Guard::new();
     let app = App { store, keyring, azure, keys, clock, random, node, settings, guard };
