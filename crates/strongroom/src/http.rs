@@ -2,13 +2,36 @@
 
 pub mod api;
 pub mod error;
+mod extract;
+mod frame;
+mod origin;
+pub mod routes;
 pub mod web;
 
 use std::sync::Arc;
 
+use axum::{Router, extract::DefaultBodyLimit, middleware::from_fn_with_state};
+use tower_http::catch_panic::CatchPanicLayer;
+
+use self::{error::Refusal, routes::Routes};
 use crate::app::App;
 
+/// Bytes of a body, where a route does not take more.
+const BODY_LIMIT: usize = 2 << 20;
+
 /// Everything that is served.
-pub fn router(app: Arc<App>) -> axum::Router {
-    axum::Router::new().with_state(app)
+pub fn router(app: Arc<App>) -> Router {
+    routes()
+        .into_router()
+        .fallback(async || Refusal::NoRoute)
+        .method_not_allowed_fallback(async || Refusal::Method)
+        .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .layer(CatchPanicLayer::custom(frame::panicked))
+        .layer(from_fn_with_state(Arc::clone(&app), frame::frame))
+        .with_state(app)
+}
+
+/// The table of all routes.
+pub fn routes() -> Routes {
+    api::routes(Routes::new())
 }

@@ -107,7 +107,7 @@ async fn list(client: &Client, console: &Console) -> Result<(), Failure> {
                 strategy_name(vault.strategy).to_owned(),
                 key_name(vault),
                 health_word(&vault.health),
-                vault.item_count.to_string(),
+                vault.item_count.map_or_else(String::new, |count| count.to_string()),
                 vault.id.to_string(),
             ]
         })
@@ -130,7 +130,8 @@ async fn create(arguments: Create, client: &Client, console: &Console) -> Result
         StrategyName::Cloud => (Strategy::Cloud, None),
         StrategyName::AzureExternalKeys => (Strategy::AzureExternalKeys, Some(arguments.azure.read(console)?)),
     };
-    let request = CreateVault { name: arguments.name, strategy, default: arguments.default, azure };
+    let request =
+        CreateVault { name: arguments.name, strategy, default: arguments.default, azure, accept_warnings: false };
     let vault = client.create_vault(&request).await?;
     match console.format {
         Format::Json => console.json(&vault),

@@ -1,3 +1,195 @@
-//! REST, version 1: `/api/v1`.
+//! REST, version 1: `/api/v1`. Handlers parse, call one use case and render; this file is the table of them.
 
+pub mod document;
+mod health;
+mod items;
+mod members;
+mod paging;
+mod sign_in;
 pub mod types;
+mod vaults;
+
+use axum::{extract::DefaultBodyLimit, handler::Handler, http::Method};
+
+use self::document::Doc;
+use super::routes::{
+    Action as A,
+    Needs::{Nobody, Token},
+    Routes,
+};
+
+const GET: Method = Method::GET;
+const POST: Method = Method::POST;
+const PATCH: Method = Method::PATCH;
+const PUT: Method = Method::PUT;
+const DELETE: Method = Method::DELETE;
+
+macro_rules! here {
+    ($path:literal) => {
+        concat!("/api/v1/workspaces/{workspace}", $path)
+    };
+}
+
+/// Adds the whole API.
+pub fn routes(routes: Routes) -> Routes {
+    let routes = routes
+        .at(GET, "/healthz/live", Nobody, health::live)
+        .at(GET, "/healthz/ready", Nobody, health::ready)
+        .at(GET, "/api/v1/openapi.json", Nobody, document::serve)
+        .doc(Doc::new("This description").gives_json(200));
+    items(vaults(members(sign_in(routes))))
+}
+
+fn sign_in(routes: Routes) -> Routes {
+    use types as t;
+    routes
+        .at(POST, "/api/v1/login", Nobody, sign_in::login)
+        .doc(Doc::new("Exchange a password for an API token").takes::<t::LoginRequest>().gives::<t::LoginAnswer>(200))
+        .at(GET, here!("/tokens"), Token(A::ManageSelf), sign_in::tokens)
+        .doc(Doc::new("Your API tokens").query::<t::PageQuery>().gives_page::<t::Token>())
+        .at(POST, here!("/tokens"), Token(A::ManageSelf), sign_in::create_token)
+        .doc(Doc::new("Make an API token").takes::<t::CreateToken>().gives::<t::CreatedToken>(201))
+        .at(DELETE, here!("/tokens/{token}"), Token(A::ManageSelf), sign_in::revoke_token)
+        .doc(Doc::new("Revoke an API token of yours"))
+        .at(GET, here!("/sessions"), Token(A::ManageSelf), sign_in::sessions)
+        .doc(Doc::new("Your browser sessions").query::<t::PageQuery>().gives_page::<t::Session>())
+        .at(DELETE, here!("/sessions/{session}"), Token(A::ManageSelf), sign_in::revoke_session)
+        .doc(Doc::new("End a browser session of yours"))
+}
+
+fn members(routes: Routes) -> Routes {
+    use types as t;
+    routes
+        .at(GET, "/api/v1/workspaces", Token(A::SeeWorkspace), members::workspaces)
+        .doc(Doc::new("The workspaces that a token opens").query::<t::PageQuery>().gives_page::<t::Workspace>())
+        .at(GET, here!(""), Token(A::SeeWorkspace), members::workspace)
+        .doc(Doc::new("The workspace").gives::<t::Workspace>(200))
+        .at(PATCH, here!(""), Token(A::ManageSettings), members::edit_workspace)
+        .doc(
+            Doc::new("Change the workspace's settings")
+                .if_match()
+                .takes::<t::EditWorkspace>()
+                .gives::<t::Workspace>(200),
+        )
+        .at(GET, here!("/members"), Token(A::SeeMembers), members::list)
+        .doc(Doc::new("The members, by name").query::<t::PageQuery>().gives_page::<t::Member>())
+        .at(POST, here!("/members"), Token(A::InviteMember), members::invite)
+        .doc(Doc::new("Invite a member").takes::<t::InviteMember>().gives::<t::Invitation>(201))
+        .at(GET, here!("/members/{member}"), Token(A::ManageSelf), members::get)
+        .doc(Doc::new("One member; yourself whatever your role").gives::<t::Member>(200))
+        .at(PATCH, here!("/members/{member}"), Token(A::ChangeRole), members::edit)
+        .doc(Doc::new("Change a member's role").if_match().takes::<t::EditMember>().gives::<t::Member>(200))
+        .at(DELETE, here!("/members/{member}"), Token(A::RemoveMember), members::remove)
+        .doc(Doc::new("Remove a member; what they alone owned goes to the heir").query::<t::RemoveMember>())
+        .at(POST, here!("/members/{member}/invitation"), Token(A::InviteMember), members::invite_again)
+        .doc(Doc::new("Make a new link for a member who has not joined").gives::<t::Invitation>(201))
+        .at(POST, here!("/transfer"), Token(A::TransferOwnership), members::transfer)
+        .doc(Doc::new("Make another member the Owner").takes::<t::TransferOwnership>())
+}
+
+fn vaults(routes: Routes) -> Routes {
+    use types as t;
+    routes
+        .at(GET, here!("/vaults"), Token(A::SeeVaults), vaults::list)
+        .doc(Doc::new("All vaults, the default one first").query::<t::PageQuery>().gives_page::<t::Vault>())
+        .at(POST, here!("/vaults"), Token(A::ManageVaults), vaults::create)
+        .doc(Doc::new("Make a vault").takes::<t::CreateVault>().gives::<t::Vault>(201))
+        .at(POST, here!("/vaults/check"), Token(A::ManageVaults), vaults::check_azure)
+        .doc(Doc::new("Check a key in Azure; saves nothing").takes::<t::CheckVault>().gives::<t::Checks>(200))
+        .at(GET, here!("/vaults/{vault}"), Token(A::SeeVaults), vaults::get)
+        .doc(Doc::new("One vault").gives::<t::Vault>(200))
+        .at(PATCH, here!("/vaults/{vault}"), Token(A::ManageVaults), vaults::edit)
+        .doc(Doc::new("Change a vault").if_match().takes::<t::EditVault>().gives::<t::Vault>(200))
+        .at(POST, here!("/vaults/{vault}/check"), Token(A::ManageVaults), vaults::check)
+        .doc(Doc::new("Check a vault's key with the credential it holds").gives::<t::Checks>(200))
+}
+
+fn items(routes: Routes) -> Routes {
+    use types as t;
+    let import = items::import.layer(DefaultBodyLimit::max(items::IMPORT_LIMIT));
+    routes
+        .at(GET, here!("/items"), Token(A::ListItems), items::list)
+        .doc(Doc::new("Items, in the order of their titles").query::<t::ItemQuery>().gives::<t::ItemPage>(200))
+        .at(GET, here!("/trash"), Token(A::ListItems), items::trash)
+        .doc(Doc::new("Items in the trash").query::<t::ItemQuery>().gives::<t::ItemPage>(200))
+        .at(POST, here!("/items/search"), Token(A::ListItems), items::search)
+        .doc(Doc::new("Items that match every word").takes::<t::SearchItems>().gives::<t::ItemPage>(200))
+        .at(POST, here!("/items"), Token(A::CreateItem), items::create)
+        .doc(Doc::new("Make an item").takes::<t::CreateItem>().gives::<t::Item>(201))
+        .at(POST, here!("/items/import"), Token(A::CreateItem), import)
+        .doc(Doc::new("Make up to 500 items").takes::<t::ImportItems>().gives::<t::Imported>(200))
+        .at(GET, here!("/items/{item}"), Token(A::ViewItem), items::get)
+        .doc(Doc::new("One item's overview").gives::<t::Item>(200))
+        .at(PATCH, here!("/items/{item}"), Token(A::EditItem), items::edit)
+        .doc(Doc::new("Make an item's next revision").if_match().takes::<t::EditItem>().gives::<t::Item>(200))
+        .at(DELETE, here!("/items/{item}"), Token(A::ManageItem), items::discard)
+        .doc(Doc::new("Move an item to the trash").may_match())
+        .at(POST, here!("/items/{item}/restore"), Token(A::ManageItem), items::restore)
+        .doc(Doc::new("Take an item out of the trash"))
+        .at(POST, here!("/items/{item}/reveal"), Token(A::RevealItem), items::reveal)
+        .doc(Doc::new("An item's fields in plaintext").gives::<t::Revealed>(200))
+        .at(GET, here!("/items/{item}/history"), Token(A::ViewItem), items::history)
+        .doc(Doc::new("An item's revisions, newest first").query::<t::PageQuery>().gives_page::<t::Revision>())
+        .at(POST, here!("/items/{item}/history/{revision}/reveal"), Token(A::RevealItem), items::reveal_revision)
+        .doc(Doc::new("An older revision's fields in plaintext").gives::<t::Revealed>(200))
+        .at(POST, here!("/items/{item}/history/{revision}/restore"), Token(A::EditItem), items::restore_revision)
+        .doc(Doc::new("Bring an older revision back, as the next one").gives::<t::Item>(200))
+        .at(GET, here!("/items/{item}/roles"), Token(A::ViewItem), items::grants)
+        .doc(Doc::new("Who has a role to an item").query::<t::PageQuery>().gives_page::<t::ItemGrant>())
+        .at(PUT, here!("/items/{item}/roles/{member}"), Token(A::ManageItem), items::share)
+        .doc(Doc::new("Give a member a role to an item").takes::<t::SetItemRole>())
+        .at(DELETE, here!("/items/{item}/roles/{member}"), Token(A::ManageItem), items::unshare)
+        .doc(Doc::new("Take a member's role to an item away"))
+        .at(POST, here!("/items/{item}/take-over"), Token(A::TakeOverItem), items::take_over)
+        .doc(Doc::new("Become an owner of somebody else's item; audited as such"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::{document::document, *};
+
+    #[test]
+    fn the_route_table_is_the_one_in_the_snapshot() {
+        let lines = routes(Routes::new()).list().iter().fold(String::new(), |lines, route| {
+            let needs = match route.needs {
+                Nobody => "nobody",
+                Token(action) => action.name(),
+            };
+            format!("{lines}{needs:<20} {:<7} {}\n", route.method.as_str(), route.path)
+        });
+        insta::assert_snapshot!(lines);
+    }
+
+    #[test]
+    fn every_route_of_the_api_is_in_the_document() {
+        let table = routes(Routes::new());
+        let document = document(table.list());
+        let described: BTreeSet<_> = (document.paths.paths.iter())
+            .flat_map(|(path, item)| {
+                let item = serde_json::to_value(item).expect("a path item serializes");
+                let methods: Vec<_> = item.as_object().expect("an object").keys().cloned().collect();
+                methods.into_iter().map(move |method| (path.clone(), method))
+            })
+            .collect();
+        let routed: BTreeSet<_> = (table.list().iter())
+            .filter(|route| route.path.starts_with("/api/"))
+            .map(|route| (route.path.to_owned(), route.method.as_str().to_lowercase()))
+            .collect();
+        assert_eq!(described, routed);
+        insta::assert_snapshot!(document.to_pretty_json().expect("the document serializes"));
+    }
+
+    #[test]
+    fn the_document_names_no_type_that_it_does_not_hold() {
+        let table = routes(Routes::new());
+        let text = document(table.list()).to_json().expect("the document serializes");
+        let document: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        for reference in text.split("\"$ref\":\"").skip(1) {
+            let name = reference.split('"').next().expect("it ends");
+            let pointer = name.strip_prefix('#').expect("it points into the document");
+            assert!(document.pointer(pointer).is_some(), "{name} is missing");
+        }
+    }
+}

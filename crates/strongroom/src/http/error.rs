@@ -102,6 +102,86 @@ impl IntoResponse for Error {
     }
 }
 
+/// What HTTP itself refuses, before any use case is asked.
+#[derive(Debug)]
+pub enum Refusal {
+    /// No route has this path.
+    NoRoute,
+    /// The route does not take this method.
+    Method,
+    /// A body that does not say that it is JSON.
+    MediaType,
+    TooLarge,
+    /// The connection broke while the body was read.
+    BodyLost,
+    /// `at` is the number of good bytes before the first bad one.
+    NotUtf8 {
+        at: usize,
+    },
+    NotJson {
+        line: usize,
+        column: usize,
+    },
+    /// A handler panicked.
+    Panicked,
+    /// As a use case would have refused it.
+    Refused(Error),
+}
+
+impl Refusal {
+    /// The refusal as the API says it. Never holds anything that was sent.
+    pub fn problem(&self) -> Problem {
+        let place;
+        let (status, code, title, fix) = match self {
+            Self::NoRoute => (404, "route.not_found", "No such address", "GET /api/v1/openapi.json lists all of them."),
+            Self::Method => (
+                405,
+                "route.method",
+                "This address does not take this method",
+                "See the header Allow for those it takes.",
+            ),
+            Self::MediaType => {
+                (415, "body.media_type", "The body must be JSON", "Send the header Content-Type: application/json.")
+            }
+            Self::TooLarge => {
+                (413, "body.too_large", "The body is too large", "Send at most 2 MiB, to an import 64 MiB.")
+            }
+            Self::BodyLost => (400, "body.lost", "The body did not arrive whole", "Send it again."),
+            Self::NotUtf8 { at } => {
+                place = format!("The body is not UTF-8 after {at} bytes");
+                (400, "body.not_utf8", place.as_str(), "Send the body as UTF-8.")
+            }
+            Self::NotJson { line, column } => {
+                place = format!("The body is not JSON at line {line}, column {column}");
+                (400, "body.not_json", place.as_str(), "Send one JSON value.")
+            }
+            Self::Panicked => {
+                (500, "internal", "A defect of Strongroom ended this request", "Report it, with the server's log.")
+            }
+            Self::Refused(error) => return problem(error),
+        };
+        Problem {
+            kind: format!("/problems/{code}"),
+            title: title.to_owned(),
+            status,
+            code: code.to_owned(),
+            detail: None,
+            fix: Some(fix.to_owned()),
+            azure_request_id: None,
+            errors: Vec::new(),
+        }
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Refused(error) => error.into_response(),
+            other => answer(other.problem(), None),
+        }
+    }
+}
+
 fn field_error(error: &crate::error::FieldError) -> FieldError {
     FieldError { field: error.field.clone().into_owned(), message: error.message.clone().into_owned() }
 }

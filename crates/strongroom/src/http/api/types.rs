@@ -135,7 +135,7 @@ pub struct Session {
     pub created_at: Timestamp,
     pub last_seen_at: Timestamp,
     pub expires_at: Timestamp,
-    /// The address that it was last used from.
+    /// The address that it was begun from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -161,10 +161,12 @@ pub struct Workspace {
     /// Whether vaults of the strategy Azure External Keys may be made here.
     pub azure_external_keys: bool,
     pub require_second_factor: bool,
+    /// Also in the `ETag` of an answer with one workspace, quoted.
+    pub revision: u64,
     pub created_at: Timestamp,
 }
 
-/// `PATCH …/` of one workspace; what is absent stays.
+/// `PATCH …/` of one workspace with `If-Match: "revision"`; what is absent stays.
 #[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EditWorkspace {
@@ -195,15 +197,16 @@ pub struct Member {
     pub created_at: Timestamp,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_seen_at: Option<Timestamp>,
+    /// Also in the `ETag` of an answer with one member, quoted.
+    pub revision: u64,
 }
 
-/// `POST …/members`.
+/// `POST …/members`. Answers `Invitation`, as `POST …/members/{id}/invitation` does, which makes a new link.
 #[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct InviteMember {
     pub email: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
+    pub name: String,
     pub role: WorkspaceRole,
 }
 
@@ -215,7 +218,7 @@ pub struct Invitation {
     pub expires_at: Timestamp,
 }
 
-/// `PATCH …/members/{id}`.
+/// `PATCH …/members/{id}` with `If-Match: "revision"`.
 #[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EditMember {
@@ -251,6 +254,9 @@ pub struct CreateVault {
     /// Required for `azure_external_keys`, refused for `cloud`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub azure: Option<AzureKey>,
+    /// Creates it although some checks warn. A check that fails always stops it.
+    #[serde(default)]
+    pub accept_warnings: bool,
 }
 
 /// What step 5 asks for, as typed: ids in any spelling a portal shows, the key's name or its whole identifier.
@@ -264,7 +270,7 @@ pub struct AzureKey {
     pub vault_key_name: String,
 }
 
-/// `PATCH …/vaults/{id}`; what is absent stays.
+/// `PATCH …/vaults/{id}` with `If-Match: "revision"`; what is absent stays.
 #[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EditVault {
@@ -287,21 +293,24 @@ pub struct Vault {
     pub state: VaultState,
     /// Seconds.
     pub lease_seconds: u32,
-    /// Absent for a Cloud vault.
+    /// Absent for a Cloud vault, and for those who do not manage vaults.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<VaultKey>,
     pub health: VaultHealth,
-    /// How many items lie in it, trash left out.
-    pub item_count: u64,
+    /// How many items lie in it, trash left out. Absent for those who do not manage vaults.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub item_count: Option<u64>,
+    /// Also in the `ETag` of an answer with one vault, quoted.
+    pub revision: u64,
     pub created_at: Timestamp,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum VaultState {
-    /// Its first generation is not verified yet.
-    Creating,
     Active,
+    /// It serves the items it has and takes no new ones.
+    Closed,
 }
 
 /// The KEK of a vault of the strategy Azure External Keys.
@@ -432,6 +441,31 @@ impl CreateItem {
     }
 }
 
+/// `POST …/items/import`: up to 500 items at once. A body of up to 64 MiB is taken.
+#[derive(Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ImportItems {
+    pub items: Vec<CreateItem>,
+}
+
+/// What became of each item of an import, in the order in which they were sent. One that was refused does not stop
+/// the others.
+#[derive(Serialize, Deserialize, ToSchema)]
+pub struct Imported {
+    pub outcomes: Vec<ImportOutcome>,
+}
+
+/// Either `id` or `problem`.
+#[derive(Serialize, Deserialize, ToSchema)]
+pub struct ImportOutcome {
+    /// The item that was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<Uuid>,
+    /// Why none was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<Problem>,
+}
+
 /// `PATCH …/items/{id}` with `If-Match: "revision"`; what is absent stays, a list that is present replaces the whole.
 #[derive(Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -479,6 +513,9 @@ pub struct ItemPage {
     pub items: Vec<Item>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dark: Vec<DarkVault>,
+    /// Items whose stored bytes did not open, because somebody changed or moved them behind the server's back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub damaged: Vec<Uuid>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_cursor: Option<String>,
 }

@@ -1,0 +1,191 @@
+//! `…/vaults`: strategies, checks, health.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    extract::State,
+    http::{StatusCode, header},
+    response::IntoResponse,
+};
+use strongroom_keys::check::{AzureInput, CheckLine};
+
+use super::{
+    paging,
+    types::{
+        AzureKey, Check, CheckStatus, CheckVault, Checks, CreateVault, EditVault, HealthStatus, Page, PageQuery,
+        Vault as Shown, VaultHealth, VaultKey, VaultState,
+    },
+};
+use crate::{
+    access::{Action, Target as Aim},
+    app::{App, Caller},
+    error::{Error, KeyUnavailable, Result, Unavailable},
+    http::extract::{Authenticated, Body, IfMatch, ListQuery, PathId, Tagged},
+    id::VaultId,
+    keyring::Strategy,
+    vault::{Health, KeyRequest, Vault, VaultEdit, VaultRequest},
+};
+
+type Server = State<Arc<App>>;
+
+pub async fn list(
+    State(app): Server,
+    Authenticated(caller): Authenticated,
+    ListQuery(query): ListQuery<PageQuery>,
+) -> Result<Json<Page<Shown>>> {
+    let vaults = app.vaults(&caller).await?;
+    paging::page(&query, vaults, |vault| shown(vault, &caller)).map(Json)
+}
+
+pub async fn create(
+    State(app): Server,
+    Authenticated(caller): Authenticated,
+    Body(body): Body<CreateVault>,
+) -> Result<impl IntoResponse> {
+    let key = match (body.strategy, body.azure) {
+        (Strategy::Cloud, None) => KeyRequest::Cloud,
+        (Strategy::AzureExternalKeys, Some(azure)) => {
+            let AzureKey { client_id, tenant_id, client_secret, vault_url, vault_key_name } = azure;
+            KeyRequest::Azure { client_id, tenant_id, client_secret, vault_url, vault_key_name }
+        }
+        (Strategy::Cloud, Some(_)) => return Err(Error::field("azure", "A Cloud vault takes no key in Azure.")),
+        (Strategy::AzureExternalKeys, None) => {
+            return Err(Error::field("azure", "Azure External Keys needs the values of the key in Azure."));
+        }
+    };
+    let CreateVault { name, default: make_default, accept_warnings, .. } = body;
+    let vault = app.create_vault(&caller, VaultRequest { name, make_default, key, accept_warnings }).await?;
+    let place = format!("/api/v1/workspaces/{}/vaults/{}", caller.workspace_slug, vault.id);
+    Ok((StatusCode::CREATED, [(header::LOCATION, place)], tagged(vault, &caller)))
+}
+
+pub async fn get(
+    State(app): Server,
+    Authenticated(caller): Authenticated,
+    PathId(id): PathId<VaultId>,
+) -> Result<Tagged<Json<Shown>>> {
+    Ok(tagged(app.vault(&caller, id).await?, &caller))
+}
+
+pub async fn edit(
+    State(app): Server,
+    Authenticated(caller): Authenticated,
+    PathId(id): PathId<VaultId>,
+    IfMatch(revision): IfMatch,
+    Body(body): Body<EditVault>,
+) -> Result<Tagged<Json<Shown>>> {
+    if body.default == Some(false) {
+        return Err(Error::field("default", "Make another vault the default one instead."));
+    }
+    let edit = VaultEdit { name: body.name, make_default: body.default.is_some(), lease_seconds: body.lease_seconds };
+    Ok(tagged(app.edit_vault(&caller, id, Some(revision), edit).await?, &caller))
+}
+
+pub async fn check_azure(
+    State(app): Server,
+    Authenticated(caller): Authenticated,
+    Body(CheckVault { azure }): Body<CheckVault>,
+) -> Result<Json<Checks>> {
+    let input = AzureInput {
+        client_id: &azure.client_id,
+        tenant_id: &azure.tenant_id,
+        client_secret: azure.client_secret.expose(),
+        vault_url: &azure.vault_url,
+        vault_key_name: &azure.vault_key_name,
+    };
+    Ok(Json(checks(app.check_azure(&caller, &input).await?)))
+}
+
+pub async fn check(
+    State(app): Server,
+    Authenticated(caller): Authenticated,
+    PathId(id): PathId<VaultId>,
+) -> Result<Json<Checks>> {
+    Ok(Json(checks(app.check_vault(&caller, id).await?)))
+}
+
+fn tagged(vault: Vault, caller: &Caller) -> Tagged<Json<Shown>> {
+    Tagged(vault.revision, Json(shown(vault, caller)))
+}
+
+/// Where the key is and how much lies under it is for those who manage vaults.
+fn shown(vault: Vault, caller: &Caller) -> Shown {
+    let manages = caller.may(Action::ManageVaults, Aim::Workspace);
+    let key = vault.azure.filter(|_| manages).map(|azure| VaultKey {
+        key_version: vault.kid.rsplit('/').next().unwrap_or_default().to_owned(),
+        kid: vault.kid,
+        provider: "azure".into(),
+        tenant_id: azure.tenant_id,
+        client_id: azure.client_id,
+        vault_url: azure.vault_url,
+        vault_key_name: azure.key_name,
+    });
+    Shown {
+        id: vault.id.0,
+        name: vault.name,
+        strategy: vault.strategy,
+        default: vault.is_default,
+        state: if vault.state == "active" { VaultState::Active } else { VaultState::Closed },
+        lease_seconds: vault.lease_seconds,
+        key,
+        health: health(vault.health),
+        item_count: manages.then_some(vault.items),
+        revision: vault.revision,
+        created_at: vault.created_at,
+    }
+}
+
+fn health(health: Health) -> VaultHealth {
+    let well = |status| VaultHealth {
+        status,
+        code: None,
+        title: None,
+        detail: None,
+        since: None,
+        fix: None,
+        azure_request_id: None,
+    };
+    match health {
+        Health::Healthy(Some(_)) => well(HealthStatus::Healthy),
+        Health::Healthy(None) => well(HealthStatus::Unknown),
+        Health::Unavailable(why) => unwell(why),
+    }
+}
+
+fn unwell(why: KeyUnavailable) -> VaultHealth {
+    VaultHealth {
+        status: match why.class {
+            Unavailable::Dark => HealthStatus::Dark,
+            Unavailable::Outage => HealthStatus::Outage,
+            Unavailable::Fault => HealthStatus::Fault,
+        },
+        code: Some(why.code),
+        title: Some(why.title),
+        detail: Some(why.detail),
+        since: Some(why.since),
+        fix: Some(why.fix),
+        azure_request_id: why.azure_request_id,
+    }
+}
+
+fn checks(lines: Vec<CheckLine>) -> Checks {
+    Checks { checks: lines.into_iter().map(check_line).collect() }
+}
+
+fn check_line(line: CheckLine) -> Check {
+    use strongroom_keys::check::CheckStatus as Status;
+    Check {
+        code: line.code.into(),
+        status: match line.status {
+            Status::Pass => CheckStatus::Pass,
+            Status::Warn => CheckStatus::Warn,
+            Status::Fail => CheckStatus::Fail,
+            Status::Skipped | Status::CouldNotCheck => CheckStatus::Skipped,
+        },
+        cause: line.cause,
+        fix: line.fix,
+        ms: Some(line.ms),
+        azure_request_id: line.azure_request_id,
+    }
+}
