@@ -1,7 +1,10 @@
 //! The command line: one file a command.
 
+mod admin;
 mod audit;
 mod console;
+#[cfg(feature = "demo")]
+mod demo;
 mod env_file;
 mod failure;
 mod import;
@@ -12,6 +15,7 @@ mod mask;
 mod read;
 mod reference;
 mod run;
+mod serve;
 mod session;
 mod vault;
 
@@ -64,6 +68,11 @@ enum Command {
     Import(import::Arguments),
     #[command(subcommand)]
     Audit(audit::Arguments),
+    Serve(serve::Arguments),
+    #[command(subcommand)]
+    Admin(admin::Arguments),
+    #[cfg(feature = "demo")]
+    Demo(demo::Arguments),
 }
 
 /// Reads the command line, does what it says, and ends with one of the documented exit codes.
@@ -88,6 +97,10 @@ async fn execute(cli: Cli, console: &Console) -> Result<u8, Failure> {
         Command::Login(arguments) => {
             return login::run(arguments, given, console).await.map(|()| Exit::Ok as u8);
         }
+        Command::Serve(arguments) => return serve::run(arguments, console).await.map(|()| Exit::Ok as u8),
+        Command::Admin(arguments) => return admin::run(arguments, console).await.map(|()| Exit::Ok as u8),
+        #[cfg(feature = "demo")]
+        Command::Demo(arguments) => return demo::run(arguments, console).await.map(|()| Exit::Ok as u8),
         command => command,
     };
     let client = connect(given, now).await?;
@@ -104,7 +117,7 @@ async fn with_server(command: Command, client: &Client, console: &Console, now: 
         Command::Read(arguments) => read::run(arguments, client, console, now).await,
         Command::Import(arguments) => import::run(arguments, client, console).await,
         Command::Audit(arguments) => audit::run(arguments, client, console).await,
-        Command::Login(_) | Command::Run(_) => unreachable!("handled before a server was needed"),
+        _ => unreachable!("handled before a server was needed"),
     }
 }
 

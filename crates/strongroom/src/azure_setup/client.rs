@@ -68,6 +68,8 @@ impl Client {
     /// Through `proxy`, trusting `ca_pem` beside the platform's roots. Sends nothing.
     pub fn new(admin: Admin, cloud: Cloud, proxy: Option<&Url>, ca_pem: Option<&[u8]>) -> Result<Self, SetupError> {
         let wrong = |error: reqwest::Error| SetupError::answer(format!("the way to Azure cannot be set up: {error}"));
+        // One provider a process; that it is there already is as good.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let mut builder = reqwest::Client::builder()
             .https_only(true)
             .no_proxy()

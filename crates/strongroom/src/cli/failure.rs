@@ -114,6 +114,12 @@ impl From<Problem> for Failure {
     }
 }
 
+impl From<crate::error::Error> for Failure {
+    fn from(error: crate::error::Error) -> Self {
+        crate::http::error::problem(&error).into()
+    }
+}
+
 impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
         let title = error.to_string();

@@ -1,0 +1,152 @@
+//! A whole product on a temp folder, with a vault whose key is in the stand-in's Key Vault, and a clock that stands
+//! still. Reached as behind a corporate proxy: real host names, the stand-in's proxy and CA.
+
+use std::{net::Ipv4Addr, sync::Arc};
+
+use azure_standin::{Standin, test_keys};
+use strongroom::{
+    app::{App, Caller},
+    azure_setup::{self, Admin, Client, Plan, Values},
+    clock::ManualClock,
+    config::Config,
+    id::{ItemId, VaultId},
+    item::{Content, Field, FieldKind, ItemType},
+    member::{Origin, Setup},
+    server,
+    vault::{KeyRequest, VaultRequest},
+};
+use strongroom_envelope::SystemRandom;
+use strongroom_keys::azure::Cloud;
+use tempfile::TempDir;
+
+/// The product, its Owner and its Azure.
+pub struct AzureWorld {
+    pub app: Arc<App>,
+    pub owner: Caller,
+    pub clock: ManualClock,
+    pub standin: Standin,
+    pub values: Values,
+    pub administrator: Client,
+    /// The vault of the strategy Azure External Keys, the default.
+    pub vault: VaultId,
+    pub kid: String,
+    pub dir: TempDir,
+}
+
+impl AzureWorld {
+    /// Set up by steps 1 to 5, on the database that `url` names; `None` takes SQLite in the temp folder.
+    pub async fn start(url: Option<&str>) -> Self {
+        let dir = tempfile::tempdir().expect("a temp folder");
+        let settings = azure_standin::Settings { service_limits: None, ..azure_standin::Settings::default() };
+        let config = azure_standin::Config { rsa_pool: test_keys(), settings, ..azure_standin::Config::default() };
+        let standin = Standin::start(config).await.expect("the stand-in starts");
+        let administrator = administrator(&standin);
+        let plan = Plan {
+            application: "Strongroom".into(),
+            resource_group: "keys".into(),
+            key_vault: "customer-keys".into(),
+            location: "westeurope".into(),
+            key: "strongroom".into(),
+            retention_days: 90,
+        };
+        let values = azure_setup::set_up(&administrator, &plan, &|_| {}).await.expect("steps 1 to 4");
+        let clock = ManualClock::at(jiff::Timestamp::now());
+        let app = open(&dir, url, &standin, &clock).await;
+        let owner = make_owner(&app).await;
+        let made = app.create_vault(&owner, request("Azure", &values)).await.expect("step 5");
+        Self { app, owner, clock, standin, values, administrator, vault: made.id, kid: made.kid, dir }
+    }
+
+    /// Switches the key on or off, as the customer would.
+    pub async fn enable_key(&self, enabled: bool) {
+        azure_setup::set_enabled(&self.administrator, &self.values.vault_url, &self.values.vault_key_name, enabled)
+            .await
+            .expect("the administrator may");
+    }
+
+    /// Unwraps that reached the vault's key so far.
+    pub fn unwraps(&self) -> u64 {
+        self.standin.stats().operations_on(&self.kid, "unwrapkey")
+    }
+
+    /// An account in the Azure vault, with a password.
+    pub async fn account(&self, title: &str, password: &str) -> ItemId {
+        self.app.create_item(&self.owner, Some(self.vault), account(title, password)).await.expect("created").id
+    }
+
+    /// The password of an account, revealed.
+    pub async fn password(&self, item: ItemId) -> strongroom::error::Result<String> {
+        let (_, fields) = self.app.reveal_item(&self.owner, item, None).await?;
+        Ok(fields[0].value.expose().to_owned())
+    }
+}
+
+/// What the wizard would send.
+pub fn request(name: &str, values: &Values) -> VaultRequest {
+    VaultRequest {
+        name: name.into(),
+        make_default: true,
+        accept_warnings: true,
+        key: KeyRequest::Azure {
+            client_id: values.client_id.clone(),
+            tenant_id: values.tenant_id.clone(),
+            client_secret: values.client_secret.expose().into(),
+            vault_url: values.vault_url.clone(),
+            vault_key_name: values.vault_key_name.clone(),
+        },
+    }
+}
+
+pub fn account(title: &str, password: &str) -> Content {
+    Content {
+        item_type: ItemType::Account,
+        kind: None,
+        title: title.into(),
+        urls: vec!["https://mail.example.com".into()],
+        usernames: vec!["ada@example.com".into()],
+        labels: vec![],
+        fields: vec![Field { name: "Password".into(), kind: FieldKind::Password, value: password.into() }],
+    }
+}
+
+fn administrator(standin: &Standin) -> Client {
+    let proxy = standin.proxy_url().parse().expect("a URL");
+    let admin = standin.admin();
+    let admin = Admin {
+        tenant_id: admin.tenant_id.clone(),
+        client_id: admin.client_id.clone(),
+        client_secret: admin.client_secret.as_str().into(),
+        subscription_id: admin.subscription_id.clone(),
+    };
+    Client::new(admin, Cloud::Public, Some(&proxy), Some(standin.ca_pem().as_bytes())).expect("a client")
+}
+
+async fn open(dir: &TempDir, url: Option<&str>, standin: &Standin, clock: &ManualClock) -> Arc<App> {
+    let ca = dir.path().join("ca.pem");
+    std::fs::write(&ca, standin.ca_pem()).expect("written");
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let url = url.map_or_else(|| format!("sqlite:{}", path("strongroom.db")), str::to_owned);
+    let text = format!(
+        "[database]\nurl = \"{url}\"\n[instance]\nkey_file = \"{}\"\n[azure]\nproxy = \"{}\"\nca_file = \"{}\"\n",
+        path("instance.key"),
+        standin.proxy_url(),
+        ca.display()
+    );
+    let config = Config::parse(&text, "the test", Vec::new()).expect("a configuration");
+    let random = Arc::new(SystemRandom::new());
+    server::open(&config, Arc::new(clock.clone()), random).await.expect("opened").app
+}
+
+async fn make_owner(app: &Arc<App>) -> Caller {
+    let origin = Origin { address: Ipv4Addr::LOCALHOST.into(), agent: "test".into() };
+    let link = app.setup_link().await.expect("made").expect("an empty store");
+    let setup = Setup {
+        workspace: "Demo".into(),
+        slug: "demo".into(),
+        name: "Olivia Berg".into(),
+        email: "olivia@example.com".into(),
+        password: "correct horse battery".into(),
+    };
+    let session = app.open_setup(link.token.expose(), setup, &origin).await.expect("set up");
+    app.caller_by_session(session.token.expose()).await.expect("signed in")
+}

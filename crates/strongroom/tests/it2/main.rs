@@ -1,0 +1,3 @@
+mod azure;
+mod dark;
+mod tamper;
