@@ -3,32 +3,54 @@
 //!
 //! Every writer of the store keeps one chain (node, boot, sequence, previous hash), and each event carries a MAC
 //! under the instance key, so that a database writer can delete events at a chain's end but neither alter nor make one.
+//!
+//! `vocabulary` lists the actions and their facts, `bytes` is the stored form, `chain` writes it, `read` pages through
+//! it. `verify` walks the chains, `replay` rebuilds what the database should say, `state` compares, `report` tells.
 
-use std::sync::Arc;
+mod bytes;
+mod chain;
+mod read;
+mod replay;
+mod report;
+mod state;
+#[cfg(test)]
+mod tests;
+mod verify;
+mod vocabulary;
 
 use jiff::Timestamp;
-use minicbor::Encoder;
-use strongroom_envelope::{InstanceKeys, audit_mac, digest};
 use uuid::Uuid;
 
-use crate::{
-    error::Result,
-    id::{BootId, EventId, ItemId, MemberId, NodeId, SessionId, TokenId, VaultId, WorkspaceId},
-    store::{Param, Tx, Writer},
+pub use self::{
+    bytes::{EVENT_FORMAT, Entry, NotAnEvent, Place},
+    chain::Chain,
+    read::{AuditFilter, AuditPage},
+    report::{ChainFault, ChainHead, Report, StateFault, StateReport, What, Wrong},
+    verify::verify,
+    vocabulary::{FactKind, Outcome, VOCABULARY, Word, word},
 };
+use crate::id::{EventId, ItemId, MemberId, SessionId, TokenId, VaultId, WorkspaceId};
 
-/// One thing that happened. It holds ids and numbers, never what was typed into an item.
-#[derive(Debug, Clone)]
-pub struct Event {
+/// One thing that happened. It holds ids and numbers, never what was typed into an item. Its words are `&'static str`
+/// where an event is made, `String` where one was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event<W = &'static str> {
     pub id: EventId,
     pub at: Timestamp,
     pub workspace: Option<WorkspaceId>,
     pub actor: Actor,
     /// A stable word such as `item.reveal`; the list stands in docs/format.md.
-    pub action: &'static str,
+    pub action: W,
     pub target: Target,
-    /// Named facts in a fixed order for each action.
-    pub detail: Vec<(&'static str, Fact)>,
+    /// Named facts; each action has its own.
+    pub detail: Vec<(W, Fact)>,
+}
+
+impl<W: AsRef<str>> Event<W> {
+    /// The fact of this name.
+    pub fn fact(&self, name: &str) -> Option<&Fact> {
+        self.detail.iter().find(|(known, _)| known.as_ref() == name).map(|(_, fact)| fact)
+    }
 }
 
 /// Who did it.
@@ -56,7 +78,7 @@ pub enum Target {
     Token(TokenId),
 }
 
-/// One fact of an event.
+/// One fact of an event. Bytes are digests and commitments: 16 of them would be read back as an id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fact {
     Text(String),
@@ -85,6 +107,11 @@ impl Actor {
 }
 
 impl Target {
+    /// The id, whatever it is of.
+    pub fn id(&self) -> Option<Uuid> {
+        self.parts().1
+    }
+
     fn parts(&self) -> (&'static str, Option<Uuid>) {
         match self {
             Self::None => ("none", None),
@@ -138,104 +165,4 @@ impl From<&[u8]> for Fact {
     fn from(value: &[u8]) -> Self {
         Self::Bytes(value.to_vec())
     }
-}
-
-/// The layout of an event's bytes; see docs/format.md.
-pub const EVENT_FORMAT: u8 = 1;
-
-/// One writer's chain: where it stands, so that the next event names the one before.
-#[derive(Clone)]
-pub struct Chain {
-    node: NodeId,
-    boot: BootId,
-    sequence: u64,
-    previous: [u8; 32],
-    keys: Arc<InstanceKeys>,
-}
-
-impl Chain {
-    /// An empty chain under a fresh boot id.
-    pub fn start(writer: &Writer) -> Result<Self> {
-        Ok(Self {
-            node: writer.node,
-            boot: (writer.boot)()?,
-            sequence: 0,
-            previous: [0; 32],
-            keys: Arc::clone(&writer.keys),
-        })
-    }
-
-    /// Writes `event` as the next of this chain.
-    pub(crate) fn append(&mut self, tx: &mut Tx<'_>, event: &Event) -> Result<()> {
-        let bytes = self.encode(event);
-        let hash = digest(&bytes);
-        let mac = audit_mac(&self.keys, &hash).to_bytes();
-        tx.execute(
-            "INSERT INTO audit_events (id, node, boot, sequence, workspace_id, actor_id, target_id, action, at, bytes, mac) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
-            &[
-                event.id.0.into(),
-                self.node.0.into(),
-                self.boot.0.into(),
-                self.sequence.into(),
-                event.workspace.map(|id| id.0).into(),
-                event.actor.member().map(|id| id.0).into(),
-                event.target.parts().1.into(),
-                event.action.into(),
-                event.at.into(),
-                Param::Bytes(&bytes),
-                Param::Bytes(&mac),
-            ],
-        )?;
-        self.sequence += 1;
-        self.previous = hash;
-        Ok(())
-    }
-
-    fn encode(&self, event: &Event) -> Vec<u8> {
-        let mut out = Encoder::new(Vec::with_capacity(256));
-        self.encode_into(event, &mut out).expect("writing to memory does not fail");
-        out.into_writer()
-    }
-
-    fn encode_into(
-        &self,
-        event: &Event,
-        out: &mut Encoder<Vec<u8>>,
-    ) -> std::result::Result<(), minicbor::encode::Error<std::convert::Infallible>> {
-        let (actor, member, through) = event.actor.parts();
-        let (target, target_id) = event.target.parts();
-        out.array(14)?.u8(EVENT_FORMAT)?;
-        out.bytes(&self.node.bytes())?.bytes(&self.boot.bytes())?.u64(self.sequence)?.bytes(&self.previous)?;
-        out.bytes(&event.id.bytes())?.i64(event.at.as_millisecond())?;
-        optional_id(out, event.workspace.map(|id| id.0))?;
-        out.str(actor)?;
-        optional_id(out, member)?;
-        optional_id(out, through)?;
-        out.str(event.action)?;
-        out.array(2)?.str(target)?;
-        optional_id(out, target_id)?;
-        out.map(event.detail.len() as u64)?;
-        for (name, fact) in &event.detail {
-            out.str(name)?;
-            match fact {
-                Fact::Text(text) => out.str(text)?,
-                Fact::Number(number) => out.u64(*number)?,
-                Fact::Id(id) => out.bytes(id.as_bytes())?,
-                Fact::Bytes(bytes) => out.bytes(bytes)?,
-            };
-        }
-        Ok(())
-    }
-}
-
-fn optional_id(
-    out: &mut Encoder<Vec<u8>>,
-    id: Option<Uuid>,
-) -> std::result::Result<(), minicbor::encode::Error<std::convert::Infallible>> {
-    match id {
-        Some(id) => out.bytes(id.as_bytes())?,
-        None => out.null()?,
-    };
-    Ok(())
 }

@@ -9,7 +9,7 @@ mod postgres;
 mod sqlite;
 mod value;
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use strongroom_envelope::InstanceKeys;
 use tokio::sync::oneshot;
@@ -113,15 +113,19 @@ enum Inner<'a> {
 impl Store {
     /// Opens `sqlite:PATH` or `postgres://…`, brings the schema forward and starts the writers.
     pub fn open(url: &str, writer: Writer) -> Result<Self> {
-        let engine = if let Some(path) = url.strip_prefix("sqlite:") {
-            Engine::Sqlite(sqlite::Sqlite::open(path.trim_start_matches("//").as_ref(), writer)?)
-        } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-            Engine::Postgres(postgres::Postgres::open(url, writer)?)
-        } else {
-            return Err(Error::Setup {
-                what: "database.url names no engine that Strongroom knows".into(),
-                fix: "Use sqlite:PATH or postgres://USER@HOST/NAME.".into(),
-            });
+        let engine = match engine_of(url)? {
+            EngineUrl::Sqlite(path) => Engine::Sqlite(sqlite::Sqlite::open(path, writer)?),
+            EngineUrl::Postgres => Engine::Postgres(postgres::Postgres::open(url, writer)?),
+        };
+        Ok(Self { engine })
+    }
+
+    /// Opens a database to read it, beside a running server or as a copy: it takes no lock and writes nothing, and
+    /// [`Store::write`] refuses. The schema must be the one that this program writes.
+    pub fn open_read_only(url: &str) -> Result<Self> {
+        let engine = match engine_of(url)? {
+            EngineUrl::Sqlite(path) => Engine::Sqlite(sqlite::Sqlite::open_read_only(path)?),
+            EngineUrl::Postgres => Engine::Postgres(postgres::Postgres::open_read_only(url)?),
         };
         Ok(Self { engine })
     }
@@ -278,17 +282,45 @@ async fn answered<T>(answer: oneshot::Receiver<Result<T>>) -> Result<T> {
     answer.await.unwrap_or_else(|_| Err(StoreError::Unreachable("the store is shutting down".into()).into()))
 }
 
+enum EngineUrl<'a> {
+    Sqlite(&'a Path),
+    Postgres,
+}
+
+fn engine_of(url: &str) -> Result<EngineUrl<'_>> {
+    if let Some(path) = url.strip_prefix("sqlite:") {
+        Ok(EngineUrl::Sqlite(path.trim_start_matches("//").as_ref()))
+    } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+        Ok(EngineUrl::Postgres)
+    } else {
+        Err(Error::Setup {
+            what: "database.url names no engine that Strongroom knows".into(),
+            fix: "Use sqlite:PATH or postgres://USER@HOST/NAME.".into(),
+        })
+    }
+}
+
+/// The schema of a database that has its tables.
+fn schema_of(tx: &mut Tx<'_>) -> Result<i64> {
+    let text = tx.first("SELECT value FROM meta WHERE name = 'schema'", &[], |row| row.get::<String>(0))?;
+    let found = text.and_then(|text| text.parse().ok()).unwrap_or(0);
+    if found > SCHEMA { Err(StoreError::NewerSchema { found }.into()) } else { Ok(found) }
+}
+
+/// Who only reads cannot bring the schema forward.
+fn require_schema(tx: &mut Tx<'_>) -> Result<()> {
+    match schema_of(tx)? {
+        SCHEMA => Ok(()),
+        found => Err(Error::Setup {
+            what: format!("the database has schema {found}, this program reads schema {SCHEMA}").into(),
+            fix: "Start this server on it once; that brings the schema forward.".into(),
+        }),
+    }
+}
+
 /// Brings an open database to [`SCHEMA`]; the same steps on both engines.
 fn migrate(tx: &mut Tx<'_>, batch: impl Fn(&mut Tx<'_>, &str) -> Result<()>, exists: bool) -> Result<()> {
-    let found = if exists {
-        let text = tx.first("SELECT value FROM meta WHERE name = 'schema'", &[], |row| row.get::<String>(0))?;
-        text.and_then(|text| text.parse().ok()).unwrap_or(0)
-    } else {
-        0
-    };
-    if found > SCHEMA {
-        return Err(StoreError::NewerSchema { found }.into());
-    }
+    let found = if exists { schema_of(tx)? } else { 0 };
     for (index, sql) in MIGRATIONS.iter().enumerate().skip(usize::try_from(found).unwrap_or(0)) {
         batch(tx, sql)?;
         let schema = (index + 1).to_string();

@@ -7,7 +7,7 @@ use crossbeam_channel::{Receiver, Sender};
 use postgres::{Client, NoTls, Statement, error::SqlState};
 use postgres_types::{IsNull, ToSql, Type, private::BytesMut, to_sql_checked};
 
-use super::{Inner, Job, LOCK_WAIT, Param, Row, StoreError, Tx, Writer, migrate};
+use super::{Inner, Job, LOCK_WAIT, Param, Row, StoreError, Tx, Writer, migrate, require_schema};
 use crate::{
     audit::Chain,
     error::{Error, Result},
@@ -26,10 +26,7 @@ pub(super) struct Postgres {
 
 impl Postgres {
     pub(super) fn open(url: &str, writer: Writer) -> Result<Self> {
-        let config: postgres::Config = url.parse().map_err(|error: postgres::Error| Error::Setup {
-            what: format!("database.url cannot be read: {error}").into(),
-            fix: "Write it as postgres://USER:PASSWORD@HOST:PORT/NAME.".into(),
-        })?;
+        let config = config_of(url)?;
         let mut session = Session::connect(&config)?;
         session.prepare_schema()?;
         let (writes, write_queue) = crossbeam_channel::unbounded();
@@ -42,6 +39,17 @@ impl Postgres {
             threads.push(spawn(lane, read_queue.clone())?);
         }
         Ok(Self { writes: Some(writes), reads: Some(reads), threads })
+    }
+
+    pub(super) fn open_read_only(url: &str) -> Result<Self> {
+        let config = config_of(url)?;
+        let mut session = Session::connect(&config)?;
+        session.command("BEGIN READ ONLY")?;
+        require_schema(&mut Tx { inner: Inner::Postgres(&mut session), chain: None })?;
+        session.command("COMMIT")?;
+        let (reads, queue) = crossbeam_channel::unbounded();
+        let thread = spawn(Lane { config, session: Some(session), chain: None }, queue)?;
+        Ok(Self { writes: None, reads: Some(reads), threads: vec![thread] })
     }
 
     pub(super) fn read(&self, job: Box<dyn Job>) -> Result<()> {
@@ -219,7 +227,14 @@ fn spawn(lane: Lane, queue: Receiver<Box<dyn Job>>) -> Result<JoinHandle<()>> {
         .map_err(|error| StoreError::Failed(error.to_string()).into())
 }
 
+fn config_of(url: &str) -> Result<postgres::Config> {
+    url.parse().map_err(|error: postgres::Error| Error::Setup {
+        what: format!("database.url cannot be read: {error}").into(),
+        fix: "Write it as postgres://USER:PASSWORD@HOST:PORT/NAME.".into(),
+    })
+}
+
 fn send(jobs: Option<&Sender<Box<dyn Job>>>, job: Box<dyn Job>) -> Result<()> {
-    let jobs = jobs.expect("taken only on drop");
+    let jobs = jobs.ok_or(StoreError::ReadOnly)?;
     jobs.send(job).map_err(|_| StoreError::Unreachable("the store is shutting down".into()).into())
 }

@@ -10,7 +10,7 @@ use std::{
 use crossbeam_channel::{Receiver, Sender};
 use rusqlite::{Connection, ErrorCode, OpenFlags, ToSql, types::ToSqlOutput};
 
-use super::{Inner, Job, LOCK_WAIT, Param, Row, StoreError, Tx, Writer, migrate};
+use super::{Inner, Job, LOCK_WAIT, Param, Row, StoreError, Tx, Writer, migrate, require_schema};
 use crate::{
     audit::Chain,
     error::{Error, Result},
@@ -22,9 +22,10 @@ const GROUP: usize = 256;
 pub(super) struct Sqlite {
     path: PathBuf,
     idle_readers: Mutex<Vec<Connection>>,
+    /// Absent when it only reads, and on drop.
     jobs: Option<Sender<Box<dyn Job>>>,
     writer: Option<JoinHandle<()>>,
-    _lock: File,
+    lock: Option<File>,
 }
 
 impl Sqlite {
@@ -50,14 +51,21 @@ impl Sqlite {
             idle_readers: Mutex::default(),
             jobs: Some(jobs),
             writer: Some(writer),
-            _lock: lock,
+            lock: Some(lock),
         })
+    }
+
+    pub(super) fn open_read_only(path: &Path) -> Result<Self> {
+        let engine = Self { path: path.into(), idle_readers: Mutex::default(), jobs: None, writer: None, lock: None };
+        engine.read(&require_schema)?;
+        Ok(engine)
     }
 
     pub(super) fn read<T>(&self, work: &dyn Fn(&mut Tx<'_>) -> Result<T>) -> Result<T> {
         let idle = self.idle_readers.lock().expect("no holder panics").pop();
         let connection = match idle {
             Some(connection) => connection,
+            None if self.lock.is_none() => connect_read_only(&self.path)?,
             None => connect(&self.path)?,
         };
         connection.execute_batch("BEGIN").map_err(|error| refused(&error))?;
@@ -68,7 +76,7 @@ impl Sqlite {
     }
 
     pub(super) fn write(&self, job: Box<dyn Job>) -> Result<()> {
-        let jobs = self.jobs.as_ref().expect("taken only on drop");
+        let jobs = self.jobs.as_ref().ok_or(StoreError::ReadOnly)?;
         jobs.send(job).map_err(|_| StoreError::Unreachable("the writer has stopped".into()).into())
     }
 }
@@ -200,6 +208,21 @@ fn connect(path: &Path) -> Result<Connection> {
              PRAGMA cache_size = -16384; PRAGMA mmap_size = 1073741824; PRAGMA secure_delete = ON;",
         )
         .map_err(|error| refused(&error))?;
+    Ok(connection)
+}
+
+/// Without a write-ahead log beside it, no server has the file open and it is read as it lies: a reader of WAL files
+/// would make that log anew, and a copy may lie where nothing can be written.
+fn connect_read_only(path: &Path) -> Result<Connection> {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    let still = if Path::new(&log).exists() { "" } else { "&immutable=1" };
+    // In a URI these three would end or escape the path (sqlite.org/uri.html).
+    let name = path.to_string_lossy().replace('%', "%25").replace('?', "%3f").replace('#', "%23");
+    let uri = format!("file:{name}?mode=ro{still}");
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
+    let connection = Connection::open_with_flags(uri, flags).map_err(|error| refused(&error))?;
+    connection.busy_timeout(LOCK_WAIT).map_err(|error| refused(&error))?;
     Ok(connection)
 }
 

@@ -4,6 +4,7 @@
 mod create;
 
 use jiff::Timestamp;
+use strongroom_envelope::digest;
 use strongroom_keys::{
     Code,
     check::{AzureInput, CheckLine, CheckStatus, check},
@@ -14,7 +15,7 @@ pub use crate::keyring::Strategy;
 use crate::{
     access::Action,
     app::{App, Caller},
-    audit::Target,
+    audit::{Fact, Target},
     error::{Error, KeyUnavailable, Result, Unavailable},
     id::{VaultId, WorkspaceId},
     keyring::Policy,
@@ -174,6 +175,9 @@ impl App {
                         lease_seconds,
                         generation: vault.generation,
                     };
+                    let policy_mac = policy.mac(&keys).to_bytes();
+                    let mut changed = changed.clone();
+                    changed.detail.push(("policy_digest", Fact::Bytes(digest(&policy_mac).to_vec())));
                     tx.execute(
                         "UPDATE vaults SET name = $2, name_key = $3, lease_seconds = $4, policy_mac = $5, \
                                            revision = revision + 1 WHERE id = $1",
@@ -182,7 +186,7 @@ impl App {
                             name.into(),
                             (&create::name_key(name)).into(),
                             i64::from(lease_seconds).into(),
-                            policy.mac(&keys).to_bytes().as_slice().into(),
+                            policy_mac.as_slice().into(),
                         ],
                     )
                     .map_err(create::name_taken)?;
