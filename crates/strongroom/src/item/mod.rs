@@ -199,9 +199,11 @@ impl App {
         self.store
             .read(move |tx| {
                 tx.all(
-                    "SELECT revision, updated_by, updated_at, 1, restored_from FROM items WHERE id = $1 \
+                    "SELECT revision, updated_by, updated_at, CAST(1 AS BIGINT), restored_from \
+                     FROM items WHERE id = $1 \
                      UNION ALL \
-                     SELECT revision, created_by, created_at, 0, restored_from FROM item_revisions WHERE item_id = $1 \
+                     SELECT revision, created_by, created_at, CAST(0 AS BIGINT), restored_from \
+                     FROM item_revisions WHERE item_id = $1 \
                      ORDER BY revision DESC",
                     &[id.0.into()],
                     |row| {

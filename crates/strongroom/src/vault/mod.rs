@@ -242,9 +242,9 @@ fn failed(lines: &[CheckLine]) -> bool {
 
 macro_rules! vaults_sql {
     () => {
-        "SELECT v.id, v.name, v.strategy, CASE WHEN w.default_vault_id = v.id THEN 1 ELSE 0 END, v.state, \
-                v.lease_seconds, v.generation, v.created_at, v.revision, g.kid, p.tenant_id, p.client_id, p.vault_url, \
-                p.key_name, k.status, k.code, k.detail, k.azure_request_id, k.since, \
+        "SELECT v.id, v.name, v.strategy, CAST(CASE WHEN w.default_vault_id = v.id THEN 1 ELSE 0 END AS BIGINT), \
+                v.state, v.lease_seconds, v.generation, v.created_at, v.revision, g.kid, p.tenant_id, p.client_id, \
+                p.vault_url, p.key_name, k.status, k.code, k.detail, k.azure_request_id, k.since, \
                 (SELECT COUNT(*) FROM items i WHERE i.vault_id = v.id AND i.trashed_at IS NULL) \
          FROM vaults v JOIN workspaces w ON w.id = v.workspace_id \
          JOIN generations g ON g.vault_id = v.id AND g.generation = v.generation \
