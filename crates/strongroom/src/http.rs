@@ -21,7 +21,12 @@ const BODY_LIMIT: usize = 2 << 20;
 
 /// Everything that is served.
 pub fn router(app: Arc<App>) -> Router {
-    routes()
+    serving(routes(), app)
+}
+
+/// A table of routes with what surrounds every request.
+pub fn serving(routes: Routes, app: Arc<App>) -> Router {
+    routes
         .into_router()
         .fallback(async || Refusal::NoRoute)
         .method_not_allowed_fallback(async || Refusal::Method)
