@@ -141,7 +141,7 @@ const SETTINGS: Facts = &[("slug", Text), ("name_digest", Digest), ("external_ke
 const REVISION: Facts = &[("revision", Number)];
 const COUNT: Facts = &[("count", Number)];
 const MEMBER: Facts = &[("member", Id)];
-const TOKEN: Facts = &[("member", Id), ("expires_at", Number)];
+const TOKEN: Facts = &[("member", Id), ("expires_at", Number), ("address", MaybeText), ("with", MaybeText)];
 
 const fn to(action: &'static str, target: &'static str, outcome: Outcome, facts: Facts) -> Word {
     Word { action, outcome, target, facts }
@@ -170,8 +170,13 @@ pub static VOCABULARY: &[Word] = &[
     to("member.link", "member", Done, MEMBER),
     to("setup.link", "none", Done, &[]),
     to("signin.failed", "none member", Refused, &[("count", Number), ("address", MaybeText), ("with", MaybeText)]),
-    to("session.create", "session", Done, &[("member", Id), ("expires_at", Number), ("address", Text)]),
-    to("session.refresh", "session", Done, &[]),
+    to(
+        "session.create",
+        "session",
+        Done,
+        &[("member", Id), ("expires_at", Number), ("address", Text), ("with", MaybeText)],
+    ),
+    to("session.refresh", "session", Done, &[("with", MaybeText)]),
     to("session.revoke", "session", Done, &[]),
     to("session.revoke_others", "member", Done, COUNT),
     to("token.create", "token", Done, TOKEN),

@@ -112,7 +112,8 @@ impl DemoFile {
             "\nWhat to try, in another terminal\n\
              \n  Read a password on the command line:\
              \n    export STRONGROOM_URL={url} STRONGROOM_TOKEN={token}\
-             \n    {program} item list --limit 5\
+             \n    {program} item list --search mail\
+             \n    {program} read strongroom://Azure/Mail/Password\
              \n\
              \n  Switch the key off in Azure, and watch the page go dark within seconds:\
              \n    {program} demo key disable{dir_flag}\

@@ -13,7 +13,7 @@ use super::{
     key::failed,
 };
 use crate::{
-    access::Role,
+    access::{ItemRole, Role},
     app::{App, Caller},
     azure_setup::{self, Admin, Client as Administrator, Plan, Values},
     client::{Client, ClientError, Server},
@@ -21,6 +21,7 @@ use crate::{
     http::api::types::{
         AzureKey, CreateItem, CreateVault, Field, FieldKind, ItemType, LoginRequest, SecretKind, Strategy, Vault,
     },
+    id::ItemId,
     import,
     member::{Join, NewMember, Origin, Setup},
     secret_text::SecretText,
@@ -57,13 +58,16 @@ pub(super) async fn fill(
     }
     let values = set_up_azure(standin, say).await?;
     say("A workspace with one member of each role, and its built-in Cloud vault");
-    let members = make_members(app, &url).await?;
+    let (members, caller) = make_members(app, &url).await?;
     let owner = client(&url, &members[0].token)?;
     for item in samples_for_contrast() {
-        owner.create_item(&item).await.map_err(refused)?;
+        let made = owner.create_item(&item).await.map_err(refused)?;
+        share_with_all(app, &caller, ItemId(made.id)).await?;
     }
     say("5. The vault \"Azure\" with the strategy Azure External Keys, made the default");
     let vault = owner.create_vault(&step_five(&values)).await.map_err(refused)?;
+    let mail = owner.create_item(&mail(&vault)).await.map_err(refused)?;
+    share_with_all(app, &caller, ItemId(mail.id)).await?;
     import_sample(&owner, &vault, say).await?;
     let vaults = owner.vaults().await.map_err(refused)?;
     let file = DemoFile {
@@ -108,7 +112,7 @@ async fn set_up_azure(standin: &Standin, say: &(dyn Fn(&str) + Sync)) -> Result<
 }
 
 /// The Owner by the one-time link, the others by invitation, as people would.
-async fn make_members(app: &Arc<App>, url: &str) -> Result<Vec<DemoMember>> {
+async fn make_members(app: &Arc<App>, url: &str) -> Result<(Vec<DemoMember>, Caller)> {
     let origin = Origin { address: Ipv4Addr::LOCALHOST.into(), agent: "strongroom demo".into() };
     let link = app.setup_link().await?.ok_or_else(|| unexpected("there is a workspace already"))?;
     let mut members = Vec::new();
@@ -138,7 +142,17 @@ async fn make_members(app: &Arc<App>, url: &str) -> Result<Vec<DemoMember>> {
         let token = sign_in(url, email, again()).await?;
         members.push(DemoMember { role: role.word().into(), email: email.into(), password, token });
     }
-    Ok(members)
+    let owner = owner.ok_or_else(|| unexpected("the demo made no Owner"))?;
+    Ok((members, owner))
+}
+
+/// So that every role has something to see: the User may edit it, the others reveal it.
+async fn share_with_all(app: &Arc<App>, owner: &Caller, item: ItemId) -> Result<()> {
+    for member in app.members(owner).await?.into_iter().filter(|member| member.id != owner.member) {
+        let role = if member.role == Role::User { ItemRole::Editor } else { ItemRole::Viewer };
+        app.share_item(owner, item, member.id, role).await?;
+    }
+    Ok(())
 }
 
 async fn sign_in(url: &str, email: &str, password: SecretText) -> Result<SecretText> {
@@ -174,9 +188,25 @@ fn step_five(values: &Values) -> CreateVault {
     }
 }
 
+/// The item that the demo's commands read.
+fn mail(vault: &Vault) -> CreateItem {
+    let mut mail = CreateItem::new(ItemType::Account, "Mail".into());
+    mail.vault_id = Some(vault.id);
+    mail.urls = vec!["https://mail.example.com".into()];
+    mail.usernames = vec!["olivia@example.com".into()];
+    mail.fields = vec![
+        field("Password", FieldKind::Password, "tide-and-lamp-8813"),
+        field("One-time code", FieldKind::Totp, "otpauth://totp/Mail:olivia?secret=JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"),
+    ];
+    mail
+}
+
+fn field(name: &str, kind: FieldKind, value: &str) -> Field {
+    Field { name: name.into(), kind, value: value.into() }
+}
+
 /// Three items of the Cloud vault, which stay readable while the other vault is dark.
 fn samples_for_contrast() -> Vec<CreateItem> {
-    let field = |name: &str, kind, value: &str| Field { name: name.into(), kind, value: value.into() };
     let mut wifi = CreateItem::new(ItemType::Secret, "Office Wi-Fi".into());
     wifi.kind = Some(SecretKind::Text);
     wifi.fields = vec![

@@ -5,7 +5,7 @@ use std::{str::FromStr, sync::Arc};
 
 use strongroom_envelope::{
     CloudKekPlace, Field, InstanceContext, InstanceKeys, Mac, ProviderRow as ProviderMacRow, Random, VaultKeyPlace,
-    VaultPolicyRow, WrapRow, mac_provider_row, mac_vault_policy, mac_wrap_row, open, unwrap_cloud_kek,
+    VaultPolicyRow, WrapRow, digest, mac_provider_row, mac_vault_policy, mac_wrap_row, open, unwrap_cloud_kek,
     verify_provider_row, verify_vault_policy, verify_wrap_row,
 };
 use strongroom_keys::{
@@ -15,6 +15,7 @@ use strongroom_keys::{
 };
 
 use crate::{
+    audit::Fact,
     error::{Error, Result},
     id::{ProviderId, VaultId, WorkspaceId},
     store::{Row, Tx},
@@ -154,6 +155,11 @@ impl Policy<'_> {
     /// The policy's MAC, as docs/format.md registers its fields.
     pub fn mac(&self, keys: &InstanceKeys) -> Mac {
         self.with_fields(|row| mac_vault_policy(keys, row))
+    }
+
+    /// What an event says of the policy: the digest of its MAC.
+    pub fn digest(&self, keys: &InstanceKeys) -> Fact {
+        Fact::Bytes(digest(&self.mac(keys).to_bytes()).to_vec())
     }
 
     /// Refuses a policy that this instance did not write.

@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use strongroom_envelope::{
-    CloudKek, VaultKey, VaultKeyPlace, digest, read_wrap_record, seal, wrap_cloud_kek, wrap_record,
-};
+use strongroom_envelope::{CloudKek, VaultKey, VaultKeyPlace, read_wrap_record, seal, wrap_cloud_kek, wrap_record};
 use strongroom_keys::{
     ClientId, Code, INTERACTIVE, KeyFailure, KeyProvider, TenantId, TokenUse,
     check::{AzureInput, CheckLine, CheckStatus},
@@ -16,7 +14,7 @@ use super::{Strategy, Vault};
 use crate::{
     access::Action,
     app::{App, Caller},
-    audit::{Event, Fact, Target},
+    audit::{Event, Target},
     error::{Error, KeyUnavailable, Result, Unavailable},
     id::{MemberId, ProviderId, VaultId, WorkspaceId},
     keyring::{KeyRecord, Policy, ProviderRow, connect, wrap_mac},
@@ -181,12 +179,11 @@ impl App {
 
     fn creation_events(&self, record: &KeyRecord, by: MemberId, request: Option<String>) -> Result<Vec<Event>> {
         let target = Target::Vault(record.vault);
-        let policy = digest(&policy(record).mac(&self.keys).to_bytes());
         let created = vec![
             ("strategy", record.provider.strategy.word().into()),
             ("provider", record.provider.id.0.into()),
             ("generation", record.generation.into()),
-            ("policy_digest", Fact::Bytes(policy.to_vec())),
+            ("policy_digest", policy(record).digest(&self.keys)),
             ("by", by.0.into()),
         ];
         let mut key = record.facts();

@@ -190,6 +190,8 @@ impl App {
                         ],
                     )
                     .map_err(create::name_taken)?;
+                    let mut changed = changed.clone();
+                    changed.detail.push(("policy_digest", policy.digest(&keys)));
                     tx.record(&changed)?;
                 }
                 if edit.make_default && !vault.is_default {
