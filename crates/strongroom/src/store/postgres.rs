@@ -27,8 +27,11 @@ pub(super) struct Postgres {
 impl Postgres {
     pub(super) fn open(url: &str, writer: Writer) -> Result<Self> {
         let config = config_of(url)?;
-        let mut session = Session::connect(&config)?;
-        session.prepare_schema()?;
+        // On a thread of its own: the client blocks, which a thread of an async runtime must not.
+        std::thread::scope(|scope| {
+            let prepared = scope.spawn(|| Session::connect(&config)?.prepare_schema());
+            prepared.join().unwrap_or_else(|_| Err(StoreError::Failed("opening panicked".into()).into()))
+        })?;
         let (writes, write_queue) = crossbeam_channel::unbounded();
         let (reads, read_queue) = crossbeam_channel::unbounded();
         let mut threads = Vec::new();

@@ -32,6 +32,11 @@ impl Sqlite {
     pub(super) fn open(path: &Path, writer: Writer) -> Result<Self> {
         let lock = lock_file(path)?;
         let connection = connect(path)?;
+        // SQLite opens what it may not write for reading, and would say so at the first write.
+        if connection.is_readonly("main").map_err(|error| refused(&error))? {
+            let what = format!("the database file {} is read-only", path.display());
+            return Err(Error::Setup { what: what.into(), fix: StoreError::ReadOnly.fix().into() });
+        }
         let exists = connection
             .prepare("SELECT 1 FROM sqlite_master WHERE name = 'meta'")
             .and_then(|mut statement| statement.exists([]))

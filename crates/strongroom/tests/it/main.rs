@@ -1,0 +1,10 @@
+//! What the product does, against real databases. A file is a noun or a concern; each test says one thing of it.
+
+// A skip is told where the run is read.
+#![allow(clippy::print_stderr)]
+
+mod members;
+mod sessions;
+mod signin;
+mod store;
+mod world;
