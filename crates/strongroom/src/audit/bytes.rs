@@ -4,6 +4,7 @@ use std::convert::Infallible;
 
 use jiff::Timestamp;
 use minicbor::{Decoder, Encoder, data::Type};
+use strongroom_envelope::digest;
 use uuid::Uuid;
 
 use super::{Actor, Event, Fact, Target};
@@ -50,6 +51,11 @@ impl Entry {
         let entry = decode_from(&mut input)?;
         let same = encode(&entry.place, &entry.event) == bytes;
         same.then_some(entry).ok_or(NotAnEvent)
+    }
+
+    /// SHA-256 of its canonical bytes, which the next event of its chain names.
+    pub fn hash(&self) -> [u8; 32] {
+        digest(&encode(&self.place, &self.event))
     }
 }
 

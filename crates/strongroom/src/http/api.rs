@@ -1,5 +1,6 @@
 //! REST, version 1: `/api/v1`. Handlers parse, call one use case and render; this file is the table of them.
 
+mod audit;
 pub mod document;
 mod health;
 mod items;
@@ -85,6 +86,8 @@ fn members(routes: Routes) -> Routes {
         .doc(Doc::new("Make a new link for a member who has not joined").gives::<t::Invitation>(201))
         .at(POST, here!("/transfer"), Token(A::TransferOwnership), members::transfer)
         .doc(Doc::new("Make another member the Owner").takes::<t::TransferOwnership>())
+        .at(GET, here!("/audit"), Token(A::ReadAudit), audit::list)
+        .doc(Doc::new("The audit log, newest first").query::<t::AuditQuery>().gives::<t::AuditPage>(200))
 }
 
 fn vaults(routes: Routes) -> Routes {

@@ -643,6 +643,25 @@ pub enum AuditOutcome {
     Failed,
 }
 
+/// One page of the log.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct AuditPage {
+    pub items: Vec<AuditEvent>,
+    /// Events that did not prove genuine: `strongroom audit verify` on the server says what is wrong with them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub broken: Vec<Uuid>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_cursor: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AuditTarget {
+    /// `workspace`, `member`, `vault`, `item`, `session` or `token`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub id: Uuid,
+}
+
 /// One event. Ids only; whoever shows it resolves names and titles by the rights of the one who looks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AuditEvent {
@@ -657,6 +676,9 @@ pub struct AuditEvent {
     pub vault_id: Option<Uuid>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub item_id: Option<Uuid>,
+    /// What it was done to, whatever that is; absent for the server itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<AuditTarget>,
     /// How many items a view answered with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<u64>,
@@ -666,8 +688,8 @@ pub struct AuditEvent {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
     /// Where it stands in the chain: node, boot and sequence.
-    pub node: String,
-    pub boot: u64,
+    pub node: Uuid,
+    pub boot: Uuid,
     pub sequence: u64,
     /// SHA-256 of its canonical bytes, in hexadecimal; the next event names it.
     pub hash: String,
