@@ -117,8 +117,9 @@ impl Action {
 pub fn allowed(role: Role, action: Action, target: Target) -> bool {
     use Action as A;
     match (action, target) {
-        (A::SeeWorkspace | A::ManageSelf | A::ListItems, Target::Workspace) => true,
-        (A::SeeVaults | A::SeeMembers | A::CreateItem | A::OwnItem, Target::Workspace) => role >= Role::User,
+        // A Guest sees those vaults only that hold something shared with them.
+        (A::SeeWorkspace | A::ManageSelf | A::ListItems | A::SeeVaults, Target::Workspace) => true,
+        (A::SeeMembers | A::CreateItem | A::OwnItem, Target::Workspace) => role >= Role::User,
         (A::ManageSettings | A::ManageVaults | A::ReadAudit, Target::Workspace) => role.manages(),
         (A::TransferOwnership, Target::Workspace) => role == Role::Owner,
         // An Admin does not reach up to Super Admins, and nobody makes, changes or removes the Owner.

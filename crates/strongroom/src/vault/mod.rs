@@ -13,11 +13,11 @@ use strongroom_keys::{
 pub use self::create::{KeyRequest, NewVault, VaultRequest, insert};
 pub use crate::keyring::Strategy;
 use crate::{
-    access::Action,
+    access::{Action, Role, Target as Aim},
     app::{App, Caller},
     audit::{Fact, Target},
     error::{Error, KeyUnavailable, Result, Unavailable},
-    id::{VaultId, WorkspaceId},
+    id::{MemberId, VaultId, WorkspaceId},
     keyring::Policy,
     store::{Row, Tx},
 };
@@ -42,8 +42,9 @@ pub struct Vault {
     pub kid: String,
     pub azure: Option<AzureKey>,
     pub health: Health,
-    /// Items in it, those in the trash left out.
+    /// Items in it, those in the trash left out; to whom manages no vaults, those shared with them.
     pub items: u64,
+    shared: u64,
 }
 
 /// Where the key of an Azure vault is.
@@ -72,34 +73,29 @@ pub struct VaultEdit {
 }
 
 impl App {
-    /// The workspace's vaults in the order of their names, the default one first.
+    /// The vaults that the caller may know of, in the order of their names, the default one first: all of the
+    /// workspace, and for a Guest those that hold something shared with them.
     pub async fn vaults(&self, caller: &Caller) -> Result<Vec<Vault>> {
         self.authorize_here(caller, Action::SeeVaults).await?;
-        let workspace = caller.workspace;
+        let (workspace, member) = (caller.workspace, caller.member);
         let mut vaults = self
             .store
             .read(move |tx| {
-                tx.all(
-                    concat!(vaults_sql!(), " WHERE v.workspace_id = $1 ORDER BY v.name_key"),
-                    &[workspace.0.into()],
-                    read,
-                )
+                let sql = concat!(vaults_sql!(), " WHERE v.workspace_id = $1 ORDER BY v.name_key");
+                tx.all(sql, &[workspace.0.into(), member.0.into()], read)
             })
             .await?;
+        vaults.retain(|vault| caller.role > Role::Guest || vault.shared > 0);
         for vault in &mut vaults {
-            self.look_at(vault);
+            self.look_at(caller, vault);
         }
         vaults.sort_by_key(|vault| !vault.is_default);
         Ok(vaults)
     }
 
-    /// One vault of the caller's workspace.
+    /// One of them.
     pub async fn vault(&self, caller: &Caller, id: VaultId) -> Result<Vault> {
-        self.authorize_here(caller, Action::SeeVaults).await?;
-        let workspace = caller.workspace;
-        let mut vault = self.store.read(move |tx| find(tx, workspace, id)).await?;
-        self.look_at(&mut vault);
-        Ok(vault)
+        self.vaults(caller).await?.into_iter().find(|vault| vault.id == id).ok_or(Error::NotFound("vault"))
     }
 
     /// The checks of step 5 on values that nobody has saved.
@@ -157,10 +153,10 @@ impl App {
         facts.extend(edit.lease_seconds.map(|seconds| ("lease_seconds", seconds.into())));
         let changed = self.event(caller, "vault.edit", Target::Vault(id), facts)?;
         let chosen = self.event(caller, "vault.default", Target::Vault(id), Vec::new())?;
-        let (workspace, keys) = (caller.workspace, self.keys.clone());
+        let (workspace, member, keys) = (caller.workspace, caller.member, self.keys.clone());
         self.store
             .write(move |tx| {
-                let vault = find(tx, workspace, id)?;
+                let vault = find(tx, workspace, member, id)?;
                 if expected.is_some_and(|expected| expected != vault.revision) {
                     return Err(Error::RevisionStale { current: vault.revision });
                 }
@@ -228,12 +224,17 @@ impl App {
             .await
     }
 
-    /// Adds what this process knows of the vault's key.
-    fn look_at(&self, vault: &mut Vault) {
+    /// Adds what this process knows of the vault's key, and leaves out what only managers see.
+    fn look_at(&self, caller: &Caller, vault: &mut Vault) {
         if let Some(why) = self.keyring.dark(vault.id) {
             vault.health = Health::Unavailable(why);
         } else if let Health::Healthy(answered) = &mut vault.health {
             *answered = self.keyring.last_answer(vault.id);
+        }
+        if !caller.may(Action::ManageVaults, Aim::Workspace) {
+            vault.azure = None;
+            vault.kid.clear();
+            vault.items = vault.shared;
         }
     }
 }
@@ -247,7 +248,9 @@ macro_rules! vaults_sql {
         "SELECT v.id, v.name, v.strategy, CAST(CASE WHEN w.default_vault_id = v.id THEN 1 ELSE 0 END AS BIGINT), \
                 v.state, v.lease_seconds, v.generation, v.created_at, v.revision, g.kid, p.tenant_id, p.client_id, \
                 p.vault_url, p.key_name, k.status, k.code, k.detail, k.azure_request_id, k.since, \
-                (SELECT COUNT(*) FROM items i WHERE i.vault_id = v.id AND i.trashed_at IS NULL) \
+                (SELECT COUNT(*) FROM items i WHERE i.vault_id = v.id AND i.trashed_at IS NULL), \
+                (SELECT COUNT(*) FROM items i JOIN item_roles r ON r.item_id = i.id AND r.member_id = $2 \
+                 WHERE i.vault_id = v.id AND i.trashed_at IS NULL) \
          FROM vaults v JOIN workspaces w ON w.id = v.workspace_id \
          JOIN generations g ON g.vault_id = v.id AND g.generation = v.generation \
          JOIN providers p ON p.vault_id = v.id LEFT JOIN key_states k ON k.vault_id = v.id"
@@ -255,10 +258,10 @@ macro_rules! vaults_sql {
 }
 use vaults_sql;
 
-fn find(tx: &mut Tx<'_>, workspace: WorkspaceId, id: VaultId) -> Result<Vault> {
+fn find(tx: &mut Tx<'_>, workspace: WorkspaceId, member: MemberId, id: VaultId) -> Result<Vault> {
     tx.first(
-        concat!(vaults_sql!(), " WHERE v.id = $1 AND v.workspace_id = $2"),
-        &[id.0.into(), workspace.0.into()],
+        concat!(vaults_sql!(), " WHERE v.id = $3 AND v.workspace_id = $1"),
+        &[workspace.0.into(), member.0.into(), id.0.into()],
         read,
     )?
     .ok_or(Error::NotFound("vault"))
@@ -298,6 +301,7 @@ fn read(row: &Row<'_>) -> Result<Vault> {
         azure,
         health: read_health(row, id, name)?,
         items: row.get(19)?,
+        shared: row.get(20)?,
     })
 }
 
