@@ -39,10 +39,6 @@ pub async fn run(arguments: Arguments, console: &Console) -> Result<(), Failure>
     }
     start_logging("warn,strongroom=info");
     let config = load(arguments.config)?;
-    if config.server.tls_cert.is_some() {
-        return Err(Failure::new(Exit::Usage, "setup", "TLS in the server itself is not built yet")
-            .fix("Let a reverse proxy end TLS, and set server.tls_terminated = true."));
-    }
     let listener = server::listen(config.server.listen).await?;
     let opened = server::open(&config, Arc::new(SystemClock), Arc::new(SystemRandom::new())).await?;
     for notice in &opened.notices {
@@ -57,8 +53,7 @@ pub async fn run(arguments: Arguments, console: &Console) -> Result<(), Failure>
         opened.app.settings.public_url,
         opened.app.store.engine_name()
     ));
-    server::serve(opened.app, listener, stopped()).await?;
-    Ok(())
+    Ok(server::serve(opened.app, listener, server::Tls::of(&config), stopped()).await?)
 }
 
 /// The configuration that `serve` and `admin` share.

@@ -69,7 +69,7 @@ async fn serve(
     let config = config(&options.dir, options.port, standin)?;
     let opened = server::open(&config, Arc::new(SystemClock), Arc::new(SystemRandom::new())).await?;
     let (ask, asked) = oneshot::channel::<()>();
-    let running = tokio::spawn(server::serve(Arc::clone(&opened.app), listener, async {
+    let running = tokio::spawn(server::serve(Arc::clone(&opened.app), listener, None, async {
         // A dropped sender means the same as a message: stop.
         let _ = asked.await;
     }));

@@ -2,8 +2,9 @@
 
 mod instance;
 
-use std::{fs, future::Future, net::SocketAddr, sync::Arc};
+use std::{fs, future::Future, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
+use axum_server::{Handle, tls_rustls::RustlsConfig};
 use strongroom_envelope::Random;
 use strongroom_keys::azure::{self, AzureKeys, Cloud};
 use tokio::net::TcpListener;
@@ -80,23 +81,70 @@ pub async fn open(config: &Config, clock: Arc<dyn Clock>, random: Arc<dyn Random
     Ok(Opened { app: Arc::new(app), notices })
 }
 
+/// Certificate chain and private key, as PEM files.
+pub struct Tls {
+    pub cert: PathBuf,
+    pub key: PathBuf,
+}
+
+impl Tls {
+    /// The files that the configuration names, if it names some.
+    pub fn of(config: &Config) -> Option<Self> {
+        let (cert, key) = (config.server.tls_cert.clone()?, config.server.tls_key.clone()?);
+        Some(Self { cert, key })
+    }
+}
+
+/// How long requests in progress, open event streams among them, may take to finish at the end.
+const FAREWELL: Duration = Duration::from_secs(5);
+
 /// Serves until `stop` ends, then lets requests in progress finish.
 pub async fn serve(
     app: Arc<App>,
     listener: TcpListener,
+    tls: Option<Tls>,
     stop: impl Future<Output = ()> + Send + 'static,
-) -> std::io::Result<()> {
+) -> Result<()> {
     let watch = tokio::spawn(Arc::clone(&app.keyring).keep_watch());
-    let router = http::router(Arc::clone(&app));
-    let service = router.into_make_service_with_connect_info::<SocketAddr>();
-    let served = axum::serve(listener, service).with_graceful_shutdown(stop).await;
+    let handle = Handle::new();
+    let stopper = handle.clone();
+    let stopping = tokio::spawn(async move {
+        stop.await;
+        stopper.graceful_shutdown(Some(FAREWELL));
+    });
+    let service = http::router(Arc::clone(&app)).into_make_service_with_connect_info::<SocketAddr>();
+    let broken = |error: std::io::Error| Error::Setup {
+        what: format!("the server stopped: {error}").into(),
+        fix: "See the server's log.".into(),
+    };
+    let listener = listener.into_std().map_err(broken)?;
+    match tls {
+        None => axum_server::from_tcp(listener).map_err(broken)?.handle(handle).serve(service).await.map_err(broken)?,
+        Some(tls) => {
+            let config = certificate(&tls).await?;
+            let server = axum_server::from_tcp_rustls(listener, config).map_err(broken)?;
+            server.handle(handle).serve(service).await.map_err(broken)?;
+        }
+    }
+    stopping.abort();
     watch.abort();
     app.keyring.purge_all();
-    if let Ok(event) = app.event_by(Actor::System, None, "server.stop", Target::None, Vec::new()) {
-        // The log may be what failed; the server ends all the same.
-        let _ = app.record(event).await;
-    }
-    served
+    let event = app.event_by(Actor::System, None, "server.stop", Target::None, Vec::new())?;
+    app.record(event).await
+}
+
+async fn certificate(tls: &Tls) -> Result<RustlsConfig> {
+    // One provider a process; that it is there already is as good.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    RustlsConfig::from_pem_file(&tls.cert, &tls.key).await.map_err(|error| Error::Setup {
+        what: format!(
+            "server.tls_cert {} and server.tls_key {} cannot be used: {error}",
+            tls.cert.display(),
+            tls.key.display()
+        )
+        .into(),
+        fix: "Name PEM files that belong together and that the server's user may read.".into(),
+    })
 }
 
 /// A listener on the configured address; an occupied port is named.

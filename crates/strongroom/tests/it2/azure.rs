@@ -30,7 +30,7 @@ pub struct AzureWorld {
     /// The vault of the strategy Azure External Keys, the default.
     pub vault: VaultId,
     pub kid: String,
-    pub dir: TempDir,
+    _dir: TempDir,
 }
 
 impl AzureWorld {
@@ -54,7 +54,7 @@ impl AzureWorld {
         let app = open(&dir, url, &standin, &clock).await;
         let owner = make_owner(&app).await;
         let made = app.create_vault(&owner, request("Azure", &values)).await.expect("step 5");
-        Self { app, owner, clock, standin, values, administrator, vault: made.id, kid: made.kid, dir }
+        Self { app, owner, clock, standin, values, administrator, vault: made.id, kid: made.kid, _dir: dir }
     }
 
     /// Switches the key on or off, as the customer would.
