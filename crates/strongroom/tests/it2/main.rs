@@ -1,3 +1,4 @@
 mod azure;
 mod dark;
+mod start;
 mod tamper;
