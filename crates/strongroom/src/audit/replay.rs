@@ -22,6 +22,8 @@ const RACE: i64 = 10_000;
 /// A value that the last event decides. Where two chains wrote it at the same time, either may have been the last.
 #[derive(Debug)]
 pub(super) struct Register<T> {
+    /// From the event that made what this is a value of: any other came later.
+    first: Option<T>,
     candidates: Vec<(Rank, T)>,
 }
 
@@ -104,7 +106,7 @@ pub(super) struct Bearer {
 
 impl<T> Default for Register<T> {
     fn default() -> Self {
-        Self { candidates: Vec::new() }
+        Self { first: None, candidates: Vec::new() }
     }
 }
 
@@ -120,12 +122,15 @@ impl<T> Register<T> {
 
     /// The value, if an event set one.
     pub(super) fn latest(&self) -> Option<&T> {
-        self.candidates.last().map(|(_, value)| value)
+        self.candidates.last().map(|(_, value)| value).or(self.first.as_ref())
     }
 
     /// Whether the value may be one that `is` so.
     pub(super) fn may(&self, is: impl Fn(&T) -> bool) -> bool {
-        self.candidates.iter().any(|(_, value)| is(value))
+        match (&self.first, self.candidates.is_empty()) {
+            (Some(first), true) => is(first),
+            _ => self.candidates.iter().any(|(_, value)| is(value)),
+        }
     }
 }
 
@@ -203,9 +208,9 @@ impl Replay {
                 let (revision, written) = (number(event, "revision"), Written::of(event));
                 item.workspace = event.workspace.map(|id| id.0);
                 if action == "item.create" {
-                    item.trashed.set(rank, false);
+                    item.trashed.first = Some(false);
                     if let Some(creator) = event.actor.member() {
-                        item.roles.entry(creator.0).or_default().set(rank, role);
+                        item.roles.entry(creator.0).or_default().first = Some(role);
                     }
                 }
                 self.data_keys.insert(written.data_key, (id, written.vault));

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     error::Result,
+    member::row_digest,
     store::{Param, Row, Tx},
 };
 
@@ -82,7 +83,7 @@ const VAULTS: Table = Table {
     name: "vaults",
     key: ID,
     columns: "workspace_id, strategy, generation, policy_mac, \
-              (SELECT p.id FROM providers p WHERE p.vault_id = vaults.id)",
+              (SELECT p.id FROM providers p WHERE p.vault_id = vaults.id) AS provider_id",
 };
 const GENERATIONS: Table =
     Table { name: "generations", key: &[("vault_id", KeyKind::Id), ("generation", KeyKind::Number)], columns: "kid" };
@@ -547,18 +548,13 @@ fn member(row: &Row<'_>) -> Result<(Uuid, Member)> {
         (false, None) => "invited",
         (false, Some(_)) => "active",
     };
-    let mut parts = Vec::new();
-    for part in [Some(name.as_bytes()), password.as_deref().map(str::as_bytes), code.as_deref()] {
-        parts.extend_from_slice(&part.map_or(u64::MAX, |part| part.len() as u64).to_be_bytes());
-        parts.extend_from_slice(part.unwrap_or_default());
-    }
     let member = Member {
         workspace: row.get(1)?,
         role: row.get(2)?,
         state: state.to_owned(),
         revision: row.get(9)?,
         email: digest(row.get::<String>(3)?.as_bytes()).to_vec(),
-        row: digest(&parts).to_vec(),
+        row: row_digest(&name, password.as_deref(), code.as_deref()).to_vec(),
     };
     Ok((row.get(0)?, member))
 }

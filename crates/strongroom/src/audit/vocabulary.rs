@@ -55,6 +55,9 @@ pub(super) fn check<W: AsRef<str>>(event: &Event<W>) -> Result<(), String> {
         return Err(format!("{action} has the target {target} instead of {}", word.target));
     }
     for (name, kind) in word.facts {
+        if event.detail.iter().filter(|(known, _)| known.as_ref() == *name).count() > 1 {
+            return Err(format!("{action} has {name} twice"));
+        }
         match event.fact(name) {
             Some(fact) if !kind.takes(fact) => return Err(format!("{action}: {name} is not {}", kind.word())),
             None if !kind.may_be_absent() => return Err(format!("{action} lacks {name}")),

@@ -158,6 +158,8 @@ impl App {
         let target = Target::Workspace(workspace.id);
         let created = self.event_by(actor, Some(workspace.id), "workspace.create", target, workspace.facts())?;
         let added = self.member_event(actor, "member.add", &owner)?;
+        let chosen = Target::Vault(built_in.id());
+        let chosen = self.event_by(actor, Some(workspace.id), "vault.default", chosen, Vec::new())?;
         let (began, keys) = (self.session_event(workspace.id, &row)?, Arc::clone(&self.keys));
         self.store
             .write(move |tx| {
@@ -171,6 +173,7 @@ impl App {
                 tx.record(&created)?;
                 tx.record(&added)?;
                 vault::insert(tx, &keys, &built_in)?;
+                tx.record(&chosen)?;
                 row.insert(tx)?;
                 tx.record(&began)
             })

@@ -111,6 +111,17 @@ impl Grant {
     }
 }
 
+/// The digest of what else of a member's row is worth changing; `code` is the sealed second factor once it is confirmed.
+pub(crate) fn row_digest(name: &str, password_hash: Option<&str>, code: Option<&[u8]>) -> [u8; 32] {
+    let mut row = Vec::new();
+    for part in [Some(name.as_bytes()), password_hash.map(str::as_bytes), code] {
+        // Absent is not empty, and no part runs into the next.
+        row.extend_from_slice(&part.map_or(u64::MAX, |part| part.len() as u64).to_be_bytes());
+        row.extend_from_slice(part.unwrap_or_default());
+    }
+    digest(&row)
+}
+
 /// A member's whole row.
 pub(super) struct Record {
     pub(super) member: Member,
@@ -162,20 +173,14 @@ impl Record {
     /// The grant that this row spells.
     pub(super) fn grant(&self) -> Grant {
         let member = &self.member;
-        let mut row = Vec::new();
         let code = self.sealed_code.as_deref().filter(|_| member.has_code);
-        for part in [Some(member.name.as_bytes()), self.password_hash.as_deref().map(str::as_bytes), code] {
-            // Absent is not empty, and no part runs into the next.
-            row.extend_from_slice(&part.map_or(u64::MAX, |part| part.len() as u64).to_be_bytes());
-            row.extend_from_slice(part.unwrap_or_default());
-        }
         Grant {
             member: member.id,
             role: member.role,
             state: member.state,
             revision: member.revision,
             email_digest: digest(member.email.as_bytes()),
-            row_digest: digest(&row),
+            row_digest: row_digest(&member.name, self.password_hash.as_deref(), code),
         }
     }
 

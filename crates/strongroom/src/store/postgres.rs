@@ -27,11 +27,7 @@ pub(super) struct Postgres {
 impl Postgres {
     pub(super) fn open(url: &str, writer: Writer) -> Result<Self> {
         let config = config_of(url)?;
-        // On a thread of its own: the client blocks, which a thread of an async runtime must not.
-        std::thread::scope(|scope| {
-            let prepared = scope.spawn(|| Session::connect(&config)?.prepare_schema());
-            prepared.join().unwrap_or_else(|_| Err(StoreError::Failed("opening panicked".into()).into()))
-        })?;
+        at_the_start(&config, Session::prepare_schema)?;
         let (writes, write_queue) = crossbeam_channel::unbounded();
         let (reads, read_queue) = crossbeam_channel::unbounded();
         let mut threads = Vec::new();
@@ -46,12 +42,12 @@ impl Postgres {
 
     pub(super) fn open_read_only(url: &str) -> Result<Self> {
         let config = config_of(url)?;
-        let mut session = Session::connect(&config)?;
-        session.command("BEGIN READ ONLY")?;
-        require_schema(&mut Tx { inner: Inner::Postgres(&mut session), chain: None })?;
-        session.command("COMMIT")?;
+        at_the_start(&config, |session| {
+            session.command("BEGIN READ ONLY")?;
+            require_schema(&mut Tx { inner: Inner::Postgres(session), chain: None })
+        })?;
         let (reads, queue) = crossbeam_channel::unbounded();
-        let thread = spawn(Lane { config, session: Some(session), chain: None }, queue)?;
+        let thread = spawn(Lane { config, session: None, chain: None }, queue)?;
         Ok(Self { writes: None, reads: Some(reads), threads: vec![thread] })
     }
 
@@ -228,6 +224,15 @@ fn spawn(lane: Lane, queue: Receiver<Box<dyn Job>>) -> Result<JoinHandle<()>> {
         .name("store-lane".into())
         .spawn(move || lane.serve(&queue))
         .map_err(|error| StoreError::Failed(error.to_string()).into())
+}
+
+/// Runs `work` on a connection of its own before there are lanes. On a thread: the client blocks on a runtime that it
+/// makes, which it must not do within the runtime that its caller may run in.
+fn at_the_start(config: &postgres::Config, work: impl FnOnce(&mut Session) -> Result<()> + Send) -> Result<()> {
+    std::thread::scope(|scope| {
+        let done = scope.spawn(|| work(&mut Session::connect(config)?)).join();
+        done.unwrap_or_else(|_| Err(StoreError::Failed("opening the database panicked".into()).into()))
+    })
 }
 
 fn config_of(url: &str) -> Result<postgres::Config> {

@@ -15,7 +15,7 @@ pub use crate::keyring::Strategy;
 use crate::{
     access::{Action, Role, Target as Aim},
     app::{App, Caller},
-    audit::{Fact, Target},
+    audit::Target,
     error::{Error, KeyUnavailable, Result, Unavailable},
     id::{MemberId, VaultId, WorkspaceId},
     keyring::Policy,
@@ -171,9 +171,6 @@ impl App {
                         lease_seconds,
                         generation: vault.generation,
                     };
-                    let policy_mac = policy.mac(&keys).to_bytes();
-                    let mut changed = changed.clone();
-                    changed.detail.push(("policy_digest", Fact::Bytes(digest(&policy_mac).to_vec())));
                     tx.execute(
                         "UPDATE vaults SET name = $2, name_key = $3, lease_seconds = $4, policy_mac = $5, \
                                            revision = revision + 1 WHERE id = $1",
@@ -182,7 +179,7 @@ impl App {
                             name.into(),
                             (&create::name_key(name)).into(),
                             i64::from(lease_seconds).into(),
-                            policy_mac.as_slice().into(),
+                            policy.mac(&keys).to_bytes().as_slice().into(),
                         ],
                     )
                     .map_err(create::name_taken)?;
