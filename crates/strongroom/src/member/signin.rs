@@ -1,6 +1,8 @@
 //! Signing in: a password, then a code where one is set up. Nothing that is answered tells an unknown e-mail address
 //! from a wrong password: not the words, not the time, not the limits.
 
+use std::{sync::Arc, time::Duration};
+
 use super::{
     NewSession, NewToken, Origin, Record, bearer::Bearer, code, input, input::Email, link, password, session, token,
 };
@@ -113,7 +115,17 @@ impl App {
             .await
     }
 
-    /// Writes an event for failed sign-ins that none has told of yet. To be called once a minute and at the end.
+    /// Calls [`App::record_failed_sign_ins`] once a minute, for as long as the server runs.
+    pub async fn tell_of_failed_sign_ins(self: Arc<Self>) {
+        loop {
+            self.clock.sleep(Duration::from_secs(60)).await;
+            if let Err(error) = self.record_failed_sign_ins().await {
+                tracing::warn!(code = error.code(), "failed sign-ins were not recorded");
+            }
+        }
+    }
+
+    /// Writes an event for failed sign-ins that none has told of yet, and whose minute is over.
     pub async fn record_failed_sign_ins(&self) -> Result<()> {
         let count = self.guard.untold(self.clock.since_boot());
         if count == 0 {

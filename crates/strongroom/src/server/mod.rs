@@ -106,6 +106,7 @@ pub async fn serve(
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<()> {
     let watch = tokio::spawn(Arc::clone(&app.keyring).keep_watch());
+    let failures = tokio::spawn(Arc::clone(&app).tell_of_failed_sign_ins());
     let handle = Handle::new();
     let stopper = handle.clone();
     let stopping = tokio::spawn(async move {
@@ -128,7 +129,9 @@ pub async fn serve(
     }
     stopping.abort();
     watch.abort();
+    failures.abort();
     app.keyring.purge_all();
+    app.record_failed_sign_ins().await?;
     let event = app.event_by(Actor::System, None, "server.stop", Target::None, Vec::new())?;
     app.record(event).await
 }
