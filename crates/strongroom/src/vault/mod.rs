@@ -4,7 +4,6 @@
 mod create;
 
 use jiff::Timestamp;
-use strongroom_envelope::digest;
 use strongroom_keys::{
     Code,
     check::{AzureInput, CheckLine, CheckStatus, check},
