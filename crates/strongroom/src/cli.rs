@@ -98,6 +98,7 @@ async fn execute(cli: Cli, console: &Console) -> Result<u8, Failure> {
             return login::run(arguments, given, console).await.map(|()| Exit::Ok as u8);
         }
         Command::Serve(arguments) => return serve::run(arguments, console).await.map(|()| Exit::Ok as u8),
+        Command::Audit(audit::Arguments::Verify(arguments)) => return audit::verify(arguments, console).await,
         Command::Admin(arguments) => return admin::run(arguments, console).await.map(|()| Exit::Ok as u8),
         #[cfg(feature = "demo")]
         Command::Demo(arguments) => return demo::run(arguments, console).await.map(|()| Exit::Ok as u8),

@@ -5,9 +5,10 @@ mod instance;
 use std::{fs, future::Future, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use axum_server::{Handle, tls_rustls::RustlsConfig};
-use strongroom_envelope::Random;
+use strongroom_envelope::{InstanceKeys, Random, SystemRandom};
 use strongroom_keys::azure::{self, AzureKeys, Cloud};
 use tokio::net::TcpListener;
+use zeroize::Zeroizing;
 
 use crate::{
     app::{App, Settings},
@@ -38,11 +39,7 @@ pub async fn open(config: &Config, clock: Arc<dyn Clock>, random: Arc<dyn Random
         let (clock, random) = (Arc::clone(&clock), Arc::clone(&random));
         Arc::new(move || BootId::generate(clock.now(), random.as_ref()))
     };
-    let url = match &config.database.url {
-        DatabaseUrl::Sqlite(path) => format!("sqlite:{}", path.display()),
-        DatabaseUrl::Postgres(url) => url.to_string(),
-    };
-    let store = Arc::new(Store::open(&url, Writer { node, keys: Arc::clone(&keys), boot })?);
+    let store = Arc::new(Store::open(&database_url(config), Writer { node, keys: Arc::clone(&keys), boot })?);
     let mut notices = Vec::new();
     match recorded_key(&store).await? {
         Some(recorded) => require_key(&recorded, &keys, loaded.unsaved.is_some(), &loaded.origin)?,
@@ -150,12 +147,32 @@ async fn certificate(tls: &Tls) -> Result<RustlsConfig> {
     })
 }
 
+/// The database that a configuration names, to be read beside a running server, and the keys that prove its rows.
+pub fn open_to_verify(config: &Config) -> Result<(Store, Arc<InstanceKeys>)> {
+    let environment = |name: &str| std::env::var(name).ok();
+    let loaded = instance::load(&config.instance.key_file, &environment, &SystemRandom::new())?;
+    if loaded.unsaved.is_some() {
+        return Err(Error::Setup {
+            what: format!("there is no instance key in {}", loaded.origin).into(),
+            fix: "Name the server's configuration with --config, and run this as the server's user.".into(),
+        });
+    }
+    Ok((Store::open_read_only(&database_url(config))?, Arc::new(loaded.keys)))
+}
+
 /// A listener on the configured address; an occupied port is named.
 pub async fn listen(address: SocketAddr) -> Result<TcpListener> {
     TcpListener::bind(address).await.map_err(|error| Error::Setup {
         what: format!("cannot listen on {address}: {error}").into(),
         fix: "Stop what uses that port (ss -ltnp shows it), or choose another.".into(),
     })
+}
+
+fn database_url(config: &Config) -> Zeroizing<String> {
+    match &config.database.url {
+        DatabaseUrl::Sqlite(path) => Zeroizing::new(format!("sqlite:{}", path.display())),
+        DatabaseUrl::Postgres(url) => url.clone(),
+    }
 }
 
 fn reach_azure(config: &Config) -> Result<AzureKeys> {
@@ -196,7 +213,7 @@ async fn record_key(store: &Store, id: String) -> Result<()> {
         .await
 }
 
-fn require_key(recorded: &str, keys: &strongroom_envelope::InstanceKeys, missing: bool, origin: &str) -> Result<()> {
+fn require_key(recorded: &str, keys: &InstanceKeys, missing: bool, origin: &str) -> Result<()> {
     if keys.iter().any(|key| key.id().to_string() == recorded) {
         return Ok(());
     }

@@ -1,10 +1,13 @@
 //! What the product does, against real databases. A file is a noun or a concern; each test says one thing of it.
-
 // A skip is told where the run is read.
 #![allow(clippy::print_stderr)]
 
+mod azure;
+mod dark;
 mod members;
 mod sessions;
 mod signin;
+mod start;
 mod store;
+mod tamper;
 mod world;

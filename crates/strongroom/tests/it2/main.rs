@@ -1,4 +1,0 @@
-mod azure;
-mod dark;
-mod start;
-mod tamper;
