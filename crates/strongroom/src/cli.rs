@@ -156,16 +156,12 @@ mod tests {
     #[test]
     fn the_definition_is_sound_and_every_command_has_examples() {
         Cli::command().debug_assert();
-        for command in Cli::command().get_subcommands() {
-            let leaves: Vec<&clap::Command> = match command.has_subcommands() {
-                true => command.get_subcommands().collect(),
-                false => vec![command],
-            };
-            for leaf in leaves {
-                let help = leaf.get_after_help().map(ToString::to_string).unwrap_or_default();
-                assert!(help.contains("strongroom "), "{} has no example", leaf.get_name());
-                assert!(leaf.get_about().is_some(), "{} says nothing about itself", leaf.get_name());
-            }
+        let mut commands: Vec<clap::Command> = Cli::command().get_subcommands().cloned().collect();
+        while let Some(command) = commands.pop() {
+            assert!(command.get_about().is_some(), "{} says nothing about itself", command.get_name());
+            commands.extend(command.get_subcommands().cloned());
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(command.has_subcommands() || help.contains("strongroom "), "{} has no example", command.get_name());
         }
     }
 

@@ -32,9 +32,9 @@ impl Postgres {
         let (reads, read_queue) = crossbeam_channel::unbounded();
         let mut threads = Vec::new();
         for _ in 0..LANES {
-            let lane = Lane { config: config.clone(), session: None, chain: Some(Chain::start(&writer)?) };
+            let lane = Lane { config: config.clone(), session: None, writer: Some(writer.clone()), chain: None };
             threads.push(spawn(lane, write_queue.clone())?);
-            let lane = Lane { config: config.clone(), session: None, chain: None };
+            let lane = Lane { config: config.clone(), session: None, writer: None, chain: None };
             threads.push(spawn(lane, read_queue.clone())?);
         }
         Ok(Self { writes: Some(writes), reads: Some(reads), threads })
@@ -47,7 +47,7 @@ impl Postgres {
             require_schema(&mut Tx { inner: Inner::Postgres(session), chain: None })
         })?;
         let (reads, queue) = crossbeam_channel::unbounded();
-        let thread = spawn(Lane { config, session: None, chain: None }, queue)?;
+        let thread = spawn(Lane { config, session: None, writer: None, chain: None }, queue)?;
         Ok(Self { writes: None, reads: Some(reads), threads: vec![thread] })
     }
 
@@ -75,6 +75,9 @@ impl Drop for Postgres {
 struct Lane {
     config: postgres::Config,
     session: Option<Session>,
+    writer: Option<Writer>,
+    /// Where this lane's chain stands; `None` before its first event, and after a commit of which nobody knows whether
+    /// it happened: a new chain begins then.
     chain: Option<Chain>,
 }
 
@@ -97,18 +100,38 @@ impl Lane {
             Some(session) => session,
             None => Session::connect(&self.config)?,
         };
-        let mut chain = self.chain.clone();
+        let mut chain = match (self.chain.take(), &self.writer) {
+            (Some(chain), _) => Some(chain),
+            (None, Some(writer)) => Some(Chain::start(writer).map_err(|error| StoreError::Failed(error.to_string()))?),
+            (None, None) => None,
+        };
+        let before = chain.clone();
         let begin = if chain.is_some() {
             "BEGIN ISOLATION LEVEL SERIALIZABLE"
         } else {
             "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
         };
-        session.command(begin)?;
+        if let Err(error) = session.command(begin) {
+            self.chain = before;
+            return Err(error);
+        }
         let keep = job.run(&mut Tx { inner: Inner::Postgres(&mut session), chain: chain.as_mut() });
         let done = match keep {
-            Ok(true) => session.command("COMMIT").inspect(|()| self.chain = chain),
-            Ok(false) => session.command("ROLLBACK"),
-            Err(error) => Err(error),
+            Ok(true) => match session.command("COMMIT") {
+                Ok(()) => {
+                    self.chain = chain;
+                    Ok(())
+                }
+                Err(error) => {
+                    // A retry says that nothing was committed; a lost connection says nothing.
+                    self.chain = before.filter(|_| matches!(error, StoreError::Retry));
+                    Err(error)
+                }
+            },
+            other => {
+                self.chain = before;
+                other.and_then(|_| session.command("ROLLBACK"))
+            }
         };
         if done.is_err() {
             // The first error is the one to report.
