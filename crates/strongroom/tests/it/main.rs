@@ -2,6 +2,7 @@
 // A skip is told where the run is read.
 #![allow(clippy::print_stderr)]
 
+mod api;
 mod azure;
 mod dark;
 mod members;

@@ -4,11 +4,14 @@
 //! Everything that a person typed into an item, its title and the names of its fields included, is `SecretText`.
 //! Times are RFC 3339 in UTC. Path: `/api/v1/workspaces/{workspace}/…`, where the workspace is a slug.
 
+mod audit;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
+pub use self::audit::{AuditEvent, AuditOutcome, AuditPage, AuditQuery, AuditTarget};
 use crate::secret_text::SecretText;
 pub use crate::{
     access::{ItemRole, Role as WorkspaceRole},
@@ -599,100 +602,6 @@ pub struct ItemGrant {
 #[serde(deny_unknown_fields)]
 pub struct SetItemRole {
     pub role: ItemRole,
-}
-
-// ------------------------------------------------------------------------------------------------------------ audit
-
-/// The query of `GET …/audit`; newest first.
-#[derive(Default, Serialize, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub struct AuditQuery {
-    /// `item.reveal`, or a whole family: `item.`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub action: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub member_id: Option<Uuid>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub item_id: Option<Uuid>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub vault_id: Option<Uuid>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[param(inline)]
-    pub outcome: Option<AuditOutcome>,
-    /// Events at or after this time.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub after: Option<Timestamp>,
-    /// Events before this time.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub before: Option<Timestamp>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cursor: Option<String>,
-    /// 1 to 200; 50 when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub limit: Option<u16>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum AuditOutcome {
-    Allowed,
-    /// The permission table said no.
-    Refused,
-    /// It was allowed and went wrong.
-    Failed,
-}
-
-/// One page of the log.
-#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
-pub struct AuditPage {
-    pub items: Vec<AuditEvent>,
-    /// Events that did not prove genuine: `strongroom audit verify` on the server says what is wrong with them.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub broken: Vec<Uuid>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub next_cursor: Option<String>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct AuditTarget {
-    /// `workspace`, `member`, `vault`, `item`, `session` or `token`.
-    #[serde(rename = "type")]
-    pub kind: String,
-    pub id: Uuid,
-}
-
-/// One event. Ids only; whoever shows it resolves names and titles by the rights of the one who looks.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct AuditEvent {
-    pub id: Uuid,
-    pub at: Timestamp,
-    pub action: String,
-    pub outcome: AuditOutcome,
-    /// Absent for the server's own acts.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub member_id: Option<Uuid>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub vault_id: Option<Uuid>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub item_id: Option<Uuid>,
-    /// What it was done to, whatever that is; absent for the server itself.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub target: Option<AuditTarget>,
-    /// How many items a view answered with.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub count: Option<u64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub azure_request_id: Option<String>,
-    /// The problem code of an event that failed or was refused.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub code: Option<String>,
-    /// Where it stands in the chain: node, boot and sequence.
-    pub node: Uuid,
-    pub boot: Uuid,
-    pub sequence: u64,
-    /// SHA-256 of its canonical bytes, in hexadecimal; the next event names it.
-    pub hash: String,
 }
 
 #[cfg(test)]
