@@ -1,23 +1,26 @@
 //! A whole product on a temp folder, with a vault whose key is in the stand-in's Key Vault, and a clock that stands
 //! still. Reached as behind a corporate proxy: real host names, the stand-in's proxy and CA.
 
-use std::{net::Ipv4Addr, sync::Arc};
+use std::sync::Arc;
 
 use azure_standin::{Standin, test_keys};
 use strongroom::{
+    access::Role,
     app::{App, Caller},
     azure_setup::{self, Admin, Client, Plan, Values},
     clock::ManualClock,
     config::Config,
     id::{ItemId, VaultId},
     item::{Content, Field, FieldKind, ItemType},
-    member::{Origin, Setup},
+    member::{Join, NewMember, Setup},
     server,
     vault::{KeyRequest, VaultRequest},
 };
 use strongroom_envelope::SystemRandom;
 use strongroom_keys::azure::Cloud;
 use tempfile::TempDir;
+
+use crate::world::origin;
 
 /// The product, its Owner and its Azure.
 pub struct AzureWorld {
@@ -72,6 +75,16 @@ impl AzureWorld {
     /// An account in the Azure vault, with a password.
     pub async fn account(&self, title: &str, password: &str) -> ItemId {
         self.app.create_item(&self.owner, Some(self.vault), account(title, password)).await.expect("created").id
+    }
+
+    /// A member who has joined with `role`.
+    pub async fn member(&self, name: &str, role: Role) -> Caller {
+        let email = format!("{}@example.com", name.to_lowercase());
+        let new = NewMember { email, name: name.into(), role };
+        let invitation = self.app.invite(&self.owner, new).await.expect("invited");
+        let join = Join { name: name.into(), password: "correct horse battery".into() };
+        let session = self.app.join(invitation.link.token.expose(), join, &origin()).await.expect("joined");
+        self.app.caller_by_session(session.token.expose()).await.expect("signed in")
     }
 
     /// The password of an account, revealed.
@@ -138,7 +151,6 @@ async fn open(dir: &TempDir, url: Option<&str>, standin: &Standin, clock: &Manua
 }
 
 async fn make_owner(app: &Arc<App>) -> Caller {
-    let origin = Origin { address: Ipv4Addr::LOCALHOST.into(), agent: "test".into() };
     let link = app.setup_link().await.expect("made").expect("an empty store");
     let setup = Setup {
         workspace: "Demo".into(),
@@ -147,6 +159,6 @@ async fn make_owner(app: &Arc<App>) -> Caller {
         email: "olivia@example.com".into(),
         password: "correct horse battery".into(),
     };
-    let session = app.open_setup(link.token.expose(), setup, &origin).await.expect("set up");
+    let session = app.open_setup(link.token.expose(), setup, &origin()).await.expect("set up");
     app.caller_by_session(session.token.expose()).await.expect("signed in")
 }

@@ -4,6 +4,7 @@
 
 mod api;
 mod azure;
+mod command_line;
 mod dark;
 mod members;
 mod sessions;

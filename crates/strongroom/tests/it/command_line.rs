@@ -1,0 +1,181 @@
+//! The command line as a script meets it: the real binary, the real server, the documented exit codes.
+
+use std::{io::Write, process::Stdio, sync::Arc, time::Duration};
+
+use strongroom::{access::Role, server};
+use strongroom_keys::TokenUse;
+use tokio::{net::TcpListener, process::Command, sync::oneshot};
+
+use crate::azure::AzureWorld;
+
+const SAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/samples");
+
+/// A served world and a token of its Owner.
+struct Desk {
+    world: AzureWorld,
+    url: String,
+    token: String,
+    _stop: oneshot::Sender<()>,
+}
+
+/// How a command ended.
+struct Ended {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_field_is_read_by_its_reference_and_nothing_else_is_printed() {
+    let desk = Desk::open().await;
+    desk.world.account("Mail", "tide-and-lamp").await;
+    let read = desk.run(&["read", "strongroom://Azure/Mail/Password"]).await;
+    assert_eq!((read.code, read.out.trim_end(), read.err.as_str()), (0, "tide-and-lamp", ""));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_way_to_fail_has_its_exit_code_and_says_what_to_do() {
+    let desk = Desk::open().await;
+    desk.world.account("Mail", "tide-and-lamp").await;
+    for (arguments, code) in [
+        (&["read", "mail"][..], 2),
+        (&["no-such-command"], 2),
+        (&["read", "strongroom://Azure/Nothing/Password"], 3),
+        (&["read", "strongroom://Azure/Mail/Nothing"], 3),
+        (&["item", "get", "Nothing"], 3),
+    ] {
+        let ended = desk.run(arguments).await;
+        assert_eq!(ended.code, code, "{arguments:?}: {}", ended.err);
+        assert!(!ended.err.is_empty() && !ended.err.contains("tide-and-lamp"), "{arguments:?}: {}", ended.err);
+    }
+    let stranger = desk.run_as("srm_nobody", &["vault", "list"]).await;
+    assert_eq!(stranger.code, 4, "{}", stranger.err);
+    let nowhere = desk.run_at("http://127.0.0.1:9", &["vault", "list"]).await;
+    assert_eq!(nowhere.code, 6, "{}", nowhere.err);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dark_vault_ends_with_5_and_names_the_command_that_mends_it() {
+    let desk = Desk::open().await;
+    desk.world.account("Mail", "tide-and-lamp").await;
+    desk.world.enable_key(false).await;
+    desk.world.app.keyring.canary_round(TokenUse::Cached).await.expect("a round");
+    let read = desk.run(&["read", "strongroom://Azure/Mail/Password"]).await;
+    assert_eq!(read.code, 5, "{}", read.err);
+    assert!(read.err.contains("az keyvault key set-attributes --vault-name customer-keys"), "{}", read.err);
+    assert!(!read.out.contains("tide-and-lamp"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn run_puts_values_into_the_environment_masks_them_and_passes_the_exit_code() {
+    let desk = Desk::open().await;
+    desk.world.account("Mail", "tide-and-lamp").await;
+    let mut command = desk.command(&desk.url, &desk.token);
+    command.env("MAIL", "strongroom://Azure/Mail/Password");
+    command.args(["run", "--", "sh", "-c", "test \"$MAIL\" = tide-and-lamp && echo \"it is $MAIL\"; exit 7"]);
+    let ended = finish(command).await;
+    assert_eq!(ended.code, 7, "{}", ended.err);
+    assert!(ended.out.starts_with("it is ") && !ended.out.contains("tide-and-lamp"), "{}", ended.out);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_import_says_what_became_of_each_row_and_can_be_repeated() {
+    let desk = Desk::open().await;
+    let file = format!("{SAMPLES}/chrome.csv");
+    let dry = desk.run(&["--format", "json", "import", &file, "--dry-run"]).await;
+    assert_eq!((dry.code, desk.items().await), (0, 0), "{}", dry.err);
+    let first: serde_json::Value = desk.json(&["import", &file]).await;
+    let (imported, skipped) = (first["imported"].as_u64(), first["skipped"].as_array().map(Vec::len));
+    assert_eq!((imported, skipped), (Some(488), Some(12)));
+    assert_eq!(desk.items().await, 488);
+    let again: serde_json::Value = desk.json(&["import", &file]).await;
+    assert_eq!(again["imported"].as_u64(), Some(0));
+    assert_eq!(desk.items().await, 488);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_file_is_refused_with_the_place_of_the_trouble() {
+    let desk = Desk::open().await;
+    for (name, text, wanted) in [
+        ("column.csv", &b"name,url,username,note\na,b,c,d\n"[..], "password"),
+        ("bytes.csv", b"name,url,username,password,note\na,b,c,\xff\xfe,d\n", "UTF-8"),
+        ("empty.csv", b"", "empty"),
+    ] {
+        let mut file = tempfile::Builder::new().suffix(name).tempfile().expect("a file");
+        file.write_all(text).expect("written");
+        let ended = desk.run(&["import", &file.path().display().to_string()]).await;
+        assert_ne!(ended.code, 0);
+        assert!(ended.err.contains(wanted), "{name}: {}", ended.err);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_sees_what_was_shared_and_no_more() {
+    let desk = Desk::open().await;
+    let (mail, _bank) = (desk.world.account("Mail", "tide-and-lamp").await, desk.world.account("Bank", "oar").await);
+    let guest = desk.world.member("Grace", Role::Guest).await;
+    let app = &desk.world.app;
+    app.share_item(&desk.world.owner, mail, guest.member, strongroom::access::ItemRole::Viewer).await.expect("shared");
+    let token = app.create_token(&guest, "test", 1).await.expect("a token");
+    let list = desk.run_as(token.secret.expose(), &["item", "list"]).await;
+    assert_eq!(list.code, 0, "{}", list.err);
+    assert!(list.out.contains("Mail") && !list.out.contains("Bank"), "{}", list.out);
+}
+
+impl Desk {
+    async fn open() -> Self {
+        let world = AzureWorld::start(None).await;
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let url = format!("http://{}", listener.local_addr().expect("bound"));
+        let (stop, stopped) = oneshot::channel::<()>();
+        tokio::spawn(server::serve(Arc::clone(&world.app), listener, None, async {
+            let _ = stopped.await;
+        }));
+        let token = world.app.create_token(&world.owner, "test", 1).await.expect("a token");
+        Self { url, token: token.secret.expose().to_owned(), world, _stop: stop }
+    }
+
+    async fn run(&self, arguments: &[&str]) -> Ended {
+        self.run_as(&self.token, arguments).await
+    }
+
+    async fn run_as(&self, token: &str, arguments: &[&str]) -> Ended {
+        let mut command = self.command(&self.url, token);
+        command.args(arguments);
+        finish(command).await
+    }
+
+    async fn run_at(&self, url: &str, arguments: &[&str]) -> Ended {
+        let mut command = self.command(url, &self.token);
+        command.args(arguments);
+        finish(command).await
+    }
+
+    async fn json(&self, arguments: &[&str]) -> serde_json::Value {
+        let ended = self.run(&[&["--format", "json"], arguments].concat()).await;
+        serde_json::from_str(&ended.out).unwrap_or_else(|error| panic!("{error}: {} {}", ended.out, ended.err))
+    }
+
+    async fn items(&self) -> usize {
+        let filter = strongroom::item::Filter { limit: usize::MAX, ..Default::default() };
+        self.world.app.find_items(&self.world.owner, filter).await.expect("a list").total
+    }
+
+    fn command(&self, url: &str, token: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_strongroom"));
+        command.env("STRONGROOM_URL", url).env("STRONGROOM_TOKEN", token).env_remove("STRONGROOM_FORMAT");
+        command.env_remove("STRONGROOM_WORKSPACE").kill_on_drop(true);
+        command
+    }
+}
+
+async fn finish(mut command: Command) -> Ended {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let output = tokio::time::timeout(Duration::from_secs(20), command.output()).await;
+    let output = output.expect("within 20 s").expect("it starts");
+    Ended {
+        code: output.status.code().unwrap_or(-1),
+        out: String::from_utf8_lossy(&output.stdout).into_owned(),
+        err: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
