@@ -12,4 +12,5 @@ mod signin;
 mod start;
 mod store;
 mod tamper;
+mod vaults;
 mod world;
