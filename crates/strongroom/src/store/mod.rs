@@ -196,7 +196,8 @@ impl Tx<'_> {
         Ok(self.all(sql, params, map)?.into_iter().next())
     }
 
-    /// As [`Tx::first`], and nobody else changes that row before this transaction ends.
+    /// As [`Tx::first`], and nobody else changes that row before this transaction ends. One that only reads has a
+    /// snapshot instead, and no leave to lock.
     pub fn first_locked<T>(
         &mut self,
         sql: &str,
@@ -206,6 +207,7 @@ impl Tx<'_> {
         match self.inner {
             // SQLite has one writer: a write transaction holds every row.
             Inner::Sqlite(_) => self.first(sql, params, map),
+            Inner::Postgres(_) if self.chain.is_none() => self.first(sql, params, map),
             Inner::Postgres(_) => self.first(&format!("{sql} FOR UPDATE"), params, map),
         }
     }
