@@ -1,16 +1,20 @@
 //! What the product does, against real databases. A file is a noun or a concern; each test says one thing of it.
+
 // A skip is told where the run is read.
 #![allow(clippy::print_stderr)]
 
 mod api;
 mod azure;
+mod child;
 mod command_line;
 mod dark;
+mod kills;
+mod leaks;
 mod members;
 mod sessions;
 mod signin;
+mod site;
 mod start;
 mod store;
 mod tamper;
-mod vaults;
 mod world;
