@@ -1,4 +1,4 @@
-//! The programs that the tests need: which are missing, and how to install them.
+//! The programs that the tests and the benchmarks need: which are missing, and how to install them.
 
 use std::fs;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::process::{self, Interrupt};
 use crate::{Result, Workspace, postgres};
 
-/// A program that some stage of the tests needs.
+/// A program that the tests or the benchmarks need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tool {
     Rustfmt,
@@ -16,9 +16,12 @@ pub enum Tool {
     Node,
     Chromium,
     NodePackages,
+    Wrk,
+    Taskset,
 }
 
 impl Tool {
+    /// What the tests need.
     pub const ALL: [Tool; 7] =
         [Tool::Rustfmt, Tool::Clippy, Tool::Nextest, Tool::Postgres, Tool::Node, Tool::Chromium, Tool::NodePackages];
 
@@ -31,6 +34,8 @@ impl Tool {
             Tool::Node => "Node.js with npm",
             Tool::Chromium => "Chromium",
             Tool::NodePackages => "the browser tests' Node packages",
+            Tool::Wrk => "wrk",
+            Tool::Taskset => "taskset",
         }
     }
 
@@ -38,7 +43,7 @@ impl Tool {
     /// nothing would be checked, and that is no success.
     pub fn is_optional(self) -> bool {
         match self {
-            Tool::Rustfmt | Tool::Clippy | Tool::Nextest => false,
+            Tool::Rustfmt | Tool::Clippy | Tool::Nextest | Tool::Wrk | Tool::Taskset => false,
             Tool::Postgres | Tool::Node | Tool::Chromium | Tool::NodePackages => true,
         }
     }
@@ -51,6 +56,8 @@ impl Tool {
             Tool::Postgres => postgres::find_programs().is_none(),
             Tool::Node => process::find(&["node"]).is_none() || process::find(&["npm"]).is_none(),
             Tool::Chromium => process::find(CHROMIUM).is_none(),
+            Tool::Wrk => process::find(&["wrk"]).is_none(),
+            Tool::Taskset => process::find(&["taskset"]).is_none(),
             Tool::NodePackages => !node_packages_are_current(&workspace.browser_tests()),
         }
     }
@@ -64,6 +71,8 @@ impl Tool {
             Tool::Postgres => apt(&["postgresql"]),
             Tool::Node => apt(&["nodejs", "npm"]),
             Tool::Chromium => apt(&["chromium", "fonts-liberation"]),
+            Tool::Wrk => apt(&["wrk"]),
+            Tool::Taskset => apt(&["util-linux"]),
             Tool::NodePackages => vec![vec![
                 "npm",
                 "--prefix",

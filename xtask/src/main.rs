@@ -1,8 +1,10 @@
-//! The developer commands: `cargo xtask test`, `cargo xtask lines`. One file a command.
+//! The developer commands: `cargo xtask test`, `chaos`, `bench`, `lines`. One file a command.
 //!
 //! What a command starts, it ends: on success, on failure and on Ctrl-C.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a terminal program; what it prints is what it is for")]
 
+mod bench;
+mod chaos;
 mod install;
 mod lines;
 mod postgres;
@@ -30,6 +32,10 @@ struct Cli {
 enum Task {
     /// Run every check: formatting, clippy, tests on both database engines, doc tests, browser tests
     Test(test::Options),
+    /// Measure how fast it is, beside what the machine does without it
+    Bench(bench::Options),
+    /// Kill the server at random moments, on both database engines, and check that nothing acknowledged is lost
+    Chaos(chaos::Options),
     /// Count lines of Rust code per crate, without blank lines and comments
     Lines,
 }
@@ -38,6 +44,8 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = Workspace::locate().and_then(|workspace| match cli.command {
         Task::Test(options) => test::run(&workspace, &options),
+        Task::Bench(options) => bench::run(&workspace, &options),
+        Task::Chaos(options) => chaos::run(&workspace, &options),
         Task::Lines => lines::run(&workspace).map(|()| ExitCode::SUCCESS),
     });
     outcome.unwrap_or_else(|error| {
