@@ -140,7 +140,8 @@ fn push<T>(list: &mut Vec<T>, more: &mut u64, fault: T) {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{} events in {} chains", self.events, self.chains.len())?;
+        let chains = if self.chains.len() == 1 { "chain" } else { "chains" };
+        writeln!(f, "{} events in {} {chains}", self.events, self.chains.len())?;
         for fault in &self.faults {
             writeln!(f, "  {fault}")?;
         }
