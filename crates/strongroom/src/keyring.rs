@@ -175,6 +175,11 @@ impl Keyring {
         Ok(SecretText::from(text))
     }
 
+    /// How many leases run now.
+    pub fn leases(&self) -> usize {
+        self.state().leases.values().filter(|lease| lease.live(self.clock.as_ref())).count()
+    }
+
     /// Tells of vaults that went dark or came back.
     pub fn watch(&self) -> broadcast::Receiver<VaultId> {
         self.changes.subscribe()

@@ -53,6 +53,14 @@ pub async fn run(arguments: Arguments, console: &Console) -> Result<(), Failure>
         opened.app.settings.public_url,
         opened.app.store.engine_name()
     ));
+    if let Some(address) = config.server.metrics_listen {
+        let app = Arc::clone(&opened.app);
+        tokio::spawn(async move {
+            if let Err(error) = server::metrics::serve(app, address).await {
+                tracing::error!(%error, "/metrics is not served");
+            }
+        });
+    }
     Ok(server::serve(opened.app, listener, server::Tls::of(&config), stopped()).await?)
 }
 

@@ -1,6 +1,7 @@
 //! From configuration to a running server: instance key, database, Azure, keyring, listener, and a clean end.
 
 mod instance;
+pub mod metrics;
 
 use std::{fs, future::Future, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -111,10 +112,6 @@ pub async fn serve(
         stopper.graceful_shutdown(Some(FAREWELL));
     });
     let service = http::router(Arc::clone(&app)).into_make_service_with_connect_info::<SocketAddr>();
-    let broken = |error: std::io::Error| Error::Setup {
-        what: format!("the server stopped: {error}").into(),
-        fix: "See the server's log.".into(),
-    };
     let listener = listener.into_std().map_err(broken)?;
     match tls {
         None => axum_server::from_tcp(listener).map_err(broken)?.handle(handle).serve(service).await.map_err(broken)?,
@@ -131,6 +128,10 @@ pub async fn serve(
     app.record_failed_sign_ins().await?;
     let event = app.event_by(Actor::System, None, "server.stop", Target::None, Vec::new())?;
     app.record(event).await
+}
+
+fn broken(error: std::io::Error) -> Error {
+    Error::Setup { what: format!("the server stopped: {error}").into(), fix: "See the server's log.".into() }
 }
 
 async fn certificate(tls: &Tls) -> Result<RustlsConfig> {

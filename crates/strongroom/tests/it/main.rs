@@ -17,4 +17,5 @@ mod site;
 mod start;
 mod store;
 mod tamper;
+mod vaults;
 mod world;

@@ -1,0 +1,48 @@
+//! `GET /metrics` on a listener of its own, in Prometheus' text format. Ids and numbers, no names.
+
+use std::{fmt::Write, net::SocketAddr, sync::Arc};
+
+use axum::{Router, extract::State, http::header, response::IntoResponse, routing::get};
+
+use crate::{app::App, error::Result, id::VaultId, keyring::Strategy};
+
+/// Serves until the task is dropped.
+pub async fn serve(app: Arc<App>, address: SocketAddr) -> Result<()> {
+    let listener = super::listen(address).await?;
+    let router = Router::new().route("/metrics", get(metrics)).with_state(app);
+    axum::serve(listener, router).await.map_err(super::broken)
+}
+
+async fn metrics(State(app): State<Arc<App>>) -> Result<impl IntoResponse> {
+    let vaults = app
+        .store
+        .read(|tx| {
+            tx.all(
+                "SELECT v.id, v.strategy, k.status FROM vaults v LEFT JOIN key_states k ON k.vault_id = v.id",
+                &[],
+                |row| Ok((VaultId(row.get(0)?), row.parse::<Strategy>(1)?, row.get::<Option<String>>(2)?)),
+            )
+        })
+        .await?;
+    let mut out = String::from(
+        "# HELP strongroom_vault_key Whether a vault's key answers: 1 for its present status.\n\
+         # TYPE strongroom_vault_key gauge\n",
+    );
+    for (id, strategy, status) in &vaults {
+        let status = status.as_deref().unwrap_or("healthy");
+        let strategy = strategy.word();
+        let line = format!("strongroom_vault_key{{vault=\"{id}\",strategy=\"{strategy}\",status=\"{status}\"}} 1\n");
+        out += &line;
+    }
+    out += "# HELP strongroom_vault_key_answered_seconds When a vault's key last answered this node.\n\
+            # TYPE strongroom_vault_key_answered_seconds gauge\n";
+    for (id, ..) in &vaults {
+        if let Some(at) = app.keyring.last_answer(*id) {
+            let line = format!("strongroom_vault_key_answered_seconds{{vault=\"{id}\"}} {}\n", at.as_second());
+            out += &line;
+        }
+    }
+    out += "# HELP strongroom_leases Vault keys in this node's memory.\n# TYPE strongroom_leases gauge\n";
+    writeln!(out, "strongroom_leases {}", app.keyring.leases()).expect("writing to memory does not fail");
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], out))
+}

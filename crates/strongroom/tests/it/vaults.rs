@@ -1,0 +1,109 @@
+//! The rules of vaults: one of a provider, one default, unique names, checks before anything is saved.
+
+use strongroom::{
+    access::Role,
+    error::{Error, Result},
+    vault::{KeyRequest, Vault, VaultEdit, VaultRequest},
+    workspace::Edit,
+};
+
+use crate::azure::{AzureWorld, request};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_azure_vault_is_refused_and_the_operator_named_who_may_raise_the_limit() {
+    let world = AzureWorld::start(None).await;
+    let error = refused(world.app.create_vault(&world.owner, request("Another", &world.values)).await);
+    assert_eq!(error.code(), "vault.limit");
+    assert!(error.fix().contains("vaults.max_per_provider"), "{}", error.fix());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_vaults_cannot_share_a_name_whatever_its_letter_case() {
+    let world = AzureWorld::start(None).await;
+    assert_eq!(refused(world.app.create_vault(&world.owner, cloud("aZURE", false)).await).code(), "vault.name_taken");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn empty_and_endless_names_are_refused_by_name() {
+    let world = AzureWorld::start(None).await;
+    for name in ["", "   ", "a\nb", &"x".repeat(10 << 20)] {
+        let error = refused(world.app.create_vault(&world.owner, cloud(name, false)).await);
+        assert!(matches!(&error, Error::Invalid(fields) if fields[0].field == "name"), "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn there_is_always_exactly_one_default_vault() {
+    let world = AzureWorld::start(None).await;
+    assert_eq!(default_of(&world).await, "Azure");
+    let made = world.app.create_vault(&world.owner, cloud("Second", true)).await.expect("made");
+    assert!(made.is_default);
+    assert_eq!(default_of(&world).await, "Second");
+    let edit = VaultEdit { make_default: true, ..VaultEdit::default() };
+    world.app.edit_vault(&world.owner, world.vault, None, edit).await.expect("chosen");
+    assert_eq!(default_of(&world).await, "Azure");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_workspace_without_the_feature_says_so() {
+    let world = AzureWorld::start(None).await;
+    let workspace = world.app.workspace(&world.owner).await.expect("seen");
+    let off = Edit { external_keys: Some(false), ..Edit::default() };
+    world.app.edit_workspace(&world.owner, off, workspace.revision).await.expect("switched off");
+    let error = refused(world.app.create_vault(&world.owner, request("Another", &world.values)).await);
+    assert_eq!(error.code(), "vault.external_keys_off");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_secret_is_named_and_nothing_is_saved() {
+    let world = AzureWorld::start(None).await;
+    let before = world.app.vaults(&world.owner).await.expect("listed").len();
+    world.app.edit_vault(&world.owner, world.vault, None, VaultEdit::default()).await.expect("it is there");
+    let mut wrong = request("Another", &world.values);
+    let KeyRequest::Azure { client_secret, .. } = &mut wrong.key else { panic!("an Azure request") };
+    *client_secret = "not-the-secret-of-this-application".into();
+    let lines = world.app.check_azure(&world.owner, &input(&wrong)).await.expect("checked");
+    let first = lines.iter().find(|line| line.status == strongroom_keys::check::CheckStatus::Fail).expect("a failure");
+    assert_eq!(first.reason, Some("credential.refused"), "{first:?}");
+    assert!(first.fix.as_deref().is_some_and(|fix| fix.contains("Value")), "{first:?}");
+    assert_eq!(world.app.vaults(&world.owner).await.expect("listed").len(), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_three_managing_roles_make_vaults() {
+    let world = AzureWorld::start(None).await;
+    for (name, role, may) in [
+        ("Samir", Role::SuperAdmin, true),
+        ("Ada", Role::Admin, true),
+        ("Ugo", Role::User, false),
+        ("Grace", Role::Guest, false),
+    ] {
+        let member = world.member(name, role).await;
+        let made = world.app.create_vault(&member, cloud(name, false)).await;
+        assert_eq!(made.is_ok(), may, "{role}");
+    }
+}
+
+fn cloud(name: &str, make_default: bool) -> VaultRequest {
+    VaultRequest { name: name.into(), make_default, accept_warnings: true, key: KeyRequest::Cloud }
+}
+
+fn input(request: &VaultRequest) -> strongroom_keys::check::AzureInput<'_> {
+    let KeyRequest::Azure { client_id, tenant_id, client_secret, vault_url, vault_key_name } = &request.key else {
+        panic!("an Azure request")
+    };
+    let client_secret = client_secret.expose();
+    strongroom_keys::check::AzureInput { client_id, tenant_id, client_secret, vault_url, vault_key_name }
+}
+
+async fn default_of(world: &AzureWorld) -> String {
+    let vaults = world.app.vaults(&world.owner).await.expect("listed");
+    let mut defaults = vaults.into_iter().filter(|vault| vault.is_default);
+    let one = defaults.next().expect("a default vault");
+    assert!(defaults.next().is_none(), "one default vault");
+    one.name
+}
+
+fn refused(result: Result<Vault>) -> Error {
+    result.err().expect("refused")
+}
