@@ -10,6 +10,7 @@ mod record;
 
 use std::{
     collections::{HashMap, HashSet},
+    panic::AssertUnwindSafe,
     sync::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, Ordering},
@@ -69,7 +70,9 @@ struct State {
     /// Vaults whose last answer was an outage or a fault.
     troubled: HashSet<VaultId>,
     marks: HashMap<VaultId, Mark>,
-    /// When (since boot) Entra first refused a vault's credential.
+    /// The rows that last passed their proof.
+    proven: HashMap<Slot, Arc<KeyRecord>>,
+    /// When (since boot) Entra first refused a vault's credential; only a fresh sign-in takes it back.
     refused_since: HashMap<VaultId, Duration>,
     /// The last time each vault's key answered.
     answered: HashMap<VaultId, Timestamp>,
@@ -167,7 +170,8 @@ impl Keyring {
 
     /// The client secret that an Azure vault holds, to check it with.
     pub async fn client_secret(&self, vault: VaultId, generation: u32) -> Result<SecretText> {
-        let row = self.record(vault, generation).await?.provider;
+        let record = self.record(vault, generation).await?;
+        let row = &record.provider;
         let secret = open(self.keys.as_ref(), &row.credential_place(), &row.sealed_credential)
             .map_err(|_| Error::integrity("integrity.row", "the stored credential did not open"))?;
         let text = std::str::from_utf8(&secret)
@@ -183,6 +187,12 @@ impl Keyring {
     /// Tells of vaults that went dark or came back.
     pub fn watch(&self) -> broadcast::Receiver<VaultId> {
         self.changes.subscribe()
+    }
+
+    /// Forgets the keys whose leases have ended.
+    fn drop_lapsed(&self) {
+        let clock = self.clock.as_ref();
+        self.state().leases.retain(|_, lease| lease.live(clock));
     }
 
     /// Forgets every key, as at shutdown.
@@ -212,7 +222,9 @@ impl Keyring {
     fn depart(self: &Arc<Self>, state: &mut State, slot: Slot) -> Flight {
         let keyring = Arc::clone(self);
         let task = tokio::spawn(async move {
-            let landed = keyring.unwrap(slot, TokenUse::Cached, INTERACTIVE).await.map_err(Arc::new);
+            let unwrap = AssertUnwindSafe(keyring.unwrap(slot, TokenUse::Cached, INTERACTIVE)).catch_unwind().await;
+            let landed = unwrap.unwrap_or_else(|_| Err(Error::integrity("key.task", "an unwrap ended in a panic")));
+            let landed = landed.map_err(Arc::new);
             let mut state = keyring.state();
             state.flights.remove(&slot);
             if let Err(error) = &landed {
@@ -248,12 +260,14 @@ impl Keyring {
         let lease = self.lease_of(&record, key, started)?;
         let event = self.unwrap_event(&record, &lease, &answer)?;
         self.store.write(move |tx| tx.record(&event)).await?;
-        self.install(&record, lease, started.1).await
+        self.install(&record, lease, started.1, token).await
     }
 
-    async fn record(&self, vault: VaultId, generation: u32) -> Result<KeyRecord> {
+    async fn record(&self, vault: VaultId, generation: u32) -> Result<Arc<KeyRecord>> {
         let keys = Arc::clone(&self.keys);
-        self.store.read(move |tx| load(tx, &keys, vault, generation)).await
+        let record = self.store.read(move |tx| load(tx, &keys, vault, generation)).await.map(Arc::new)?;
+        self.state().proven.insert((vault, generation), Arc::clone(&record));
+        Ok(record)
     }
 
     /// The provider of a record; kept while its row stays as it is, because it holds a token worth keeping.
@@ -284,8 +298,14 @@ impl Keyring {
     }
 
     /// Installs a lease unless a denial is newer than the start of its unwrap.
-    async fn install(&self, record: &KeyRecord, lease: Lease, started: Duration) -> Result<Arc<Lease>> {
-        self.succeeded(record, started).await?;
+    async fn install(
+        &self,
+        record: &KeyRecord,
+        lease: Lease,
+        started: Duration,
+        token: TokenUse,
+    ) -> Result<Arc<Lease>> {
+        self.succeeded(record, started, token).await?;
         let mut state = self.state();
         if let Some(mark) = state.marks.get(&record.vault) {
             return Err(Error::KeyUnavailable(Box::new(mark.explained())));

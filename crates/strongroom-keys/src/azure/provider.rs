@@ -312,7 +312,8 @@ fn pause(failure: &KeyFailure, tried: u32) -> Option<Duration> {
     };
     let backoff = first * 2u32.pow(tried - 1);
     let spread = 1.0 + f64::from(Uuid::new_v4().as_bytes()[0]) / 512.0;
-    Some(failure.retry_after.unwrap_or(backoff).mul_f64(spread))
+    // No deadline is as long as an hour; what a broken gateway asks for may be any number.
+    Some(failure.retry_after.unwrap_or(backoff).min(Duration::from_secs(3600)).mul_f64(spread))
 }
 
 fn bit_length(modulus: &[u8]) -> u32 {

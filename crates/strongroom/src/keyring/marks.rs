@@ -3,16 +3,19 @@
 //! A denial marks the vault dark at once: its leases end, nobody asks Azure for readers any more, and only canaries go
 //! on. Two successes that began after the denial clear it. An outage or a fault ends no lease.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use strongroom_envelope::RecordError;
-use strongroom_keys::{Class, Code, KeyFailure, KeyProvider};
+use strongroom_keys::{Class, Code, KeyFailure, KeyProvider, TokenUse};
 
-use super::{KeyRecord, Keyring, unavailable};
+use super::{KeyRecord, Keyring, Strategy, unavailable};
 use crate::{
     error::{Error, KeyUnavailable, Result, Unavailable},
-    id::VaultId,
+    id::{NodeId, VaultId},
     store::Tx,
 };
 
@@ -28,6 +31,10 @@ pub(super) struct Mark {
     denied_at: Duration,
     /// The same on the wall clock, to compare with what other nodes write.
     denied_on: Timestamp,
+    /// Whether Entra refused the credential: then only a fresh sign-in can clear it.
+    sign_in: bool,
+    /// Whether the other nodes can read of it.
+    noted: bool,
     successes: u8,
 }
 
@@ -50,7 +57,7 @@ impl Keyring {
         if failure.class == Class::Denial && failure.is_sign_in() && !self.refused_long_enough(record.vault, started) {
             why.class = Unavailable::Outage;
         }
-        self.note(record, why).await
+        self.note(record, why, failure.is_sign_in()).await
     }
 
     /// An unwrap that answered something else than this vault's key.
@@ -67,42 +74,79 @@ impl Keyring {
             since: self.clock.now(),
             azure_request_id: None,
         };
-        self.note(record, why).await
+        self.note(record, why, false).await
     }
 
     /// A verified unwrap: clears what it can clear. True when the vault is not dark (any more).
-    pub(super) async fn succeeded(&self, record: &KeyRecord, started: Duration) -> Result<bool> {
-        let cleared = {
+    pub(super) async fn succeeded(&self, record: &KeyRecord, started: Duration, token: TokenUse) -> Result<bool> {
+        let vault = record.vault;
+        let denied_at = {
             let mut state = self.state();
-            state.answered.insert(record.vault, self.clock.now());
-            state.refused_since.remove(&record.vault);
-            match state.marks.get_mut(&record.vault) {
-                None => state.troubled.remove(&record.vault),
-                Some(mark) if started < mark.denied_at => return Ok(false),
+            state.answered.insert(vault, self.clock.now());
+            if token == TokenUse::Fresh {
+                state.refused_since.remove(&vault);
+            }
+            let troubled = state.troubled.remove(&vault);
+            match state.marks.get_mut(&vault) {
+                None if !troubled => return Ok(true),
+                None => None,
+                Some(mark) if started < mark.denied_at || (mark.sign_in && token != TokenUse::Fresh) => {
+                    return Ok(false);
+                }
                 Some(mark) => {
                     mark.successes += 1;
                     if mark.successes < CLEARING {
                         return Ok(false);
                     }
-                    state.marks.remove(&record.vault);
-                    state.failures.retain(|(vault, _), _| *vault != record.vault);
-                    true
+                    Some(mark.denied_at)
                 }
             }
         };
-        if cleared {
-            let now = self.clock.now();
-            let event = self.event(record, "key.restored", record.facts())?;
-            let (vault, node) = (record.vault, self.node);
-            self.store
-                .write(move |tx| {
-                    set_state(tx, vault, "healthy", "", "", None, node.0, now)?;
-                    tx.record(&event)
-                })
-                .await?;
-            self.tell(record.vault);
+        let event = self.event(record, "key.restored", record.facts())?;
+        let row = StateRow { vault, status: "healthy", why: None, node: self.node, now: self.clock.now() };
+        self.store
+            .write(move |tx| {
+                row.put(tx)?;
+                tx.record(&event)
+            })
+            .await?;
+        if let Some(denied_at) = denied_at {
+            let mut state = self.state();
+            // A denial that came meanwhile stands.
+            if state.marks.get(&vault).is_some_and(|mark| mark.denied_at != denied_at) {
+                return Ok(false);
+            }
+            state.marks.remove(&vault);
+            state.failures.retain(|(failed, _), _| *failed != vault);
         }
+        self.tell(vault);
         Ok(true)
+    }
+
+    /// Whether Entra refused the vault's credential and no fresh sign-in has succeeded since.
+    pub(super) fn credential_in_doubt(&self, vault: VaultId) -> bool {
+        let state = self.state();
+        state.refused_since.contains_key(&vault) || state.marks.get(&vault).is_some_and(|mark| mark.sign_in)
+    }
+
+    /// The rows that a canary goes on with when those in the database fail their proof, which is a fault of its own.
+    pub(super) async fn last_proven(&self, vault: VaultId, generation: u32, error: Error) -> Result<Arc<KeyRecord>> {
+        let last = self.state().proven.get(&(vault, generation)).cloned();
+        let (Some(record), Error::Integrity { code, what }) = (last, &error) else { return Err(error) };
+        let why = KeyUnavailable {
+            vault,
+            vault_name: record.vault_name.clone(),
+            class: Unavailable::Fault,
+            code: (*code).into(),
+            title: "The vault's rows were changed behind the server's back".into(),
+            detail: what.clone().into_owned(),
+            fix: error.fix().into_owned(),
+            since: self.clock.now(),
+            azure_request_id: None,
+        };
+        // Noted; what it says to a reader is of no use here.
+        let _ = self.note(&record, why, false).await;
+        Ok(record)
     }
 
     /// Takes over the denial marks that other nodes have set, and drops those that they have cleared.
@@ -112,8 +156,8 @@ impl Keyring {
             .read(|tx| {
                 tx.all(
                     "SELECT k.vault_id, v.name, k.code, k.detail, k.azure_request_id, k.since, k.changed_at, k.status \
-                     FROM key_states k JOIN vaults v ON v.id = k.vault_id",
-                    &[],
+                     FROM key_states k JOIN vaults v ON v.id = k.vault_id WHERE v.strategy = $1",
+                    &[Strategy::AzureExternalKeys.word().into()],
                     |row| {
                         let code: String = row.get(2)?;
                         let known = Code::ALL.iter().find(|known| known.as_str() == code);
@@ -136,25 +180,33 @@ impl Keyring {
         for (why, changed_at, status) in rows {
             let vault = why.vault;
             let denied_on = self.state().marks.get(&vault).map(|mark| mark.denied_on);
-            if status == "dark" && denied_on.is_none() {
-                self.darken(why);
-            } else if status != "dark" && denied_on.is_some_and(|denied_on| denied_on < changed_at) {
-                self.state().marks.remove(&vault);
-                self.tell(vault);
+            match (status == "dark", denied_on) {
+                (true, None) => {
+                    let sign_in = why.code.starts_with("credential.") || why.code.starts_with("tenant.");
+                    self.darken(why, sign_in);
+                    self.noted(vault, true);
+                }
+                (false, Some(denied_on)) if denied_on < changed_at => {
+                    self.state().marks.remove(&vault);
+                    self.tell(vault);
+                }
+                // Ours is newer: the next canary writes it again.
+                (false, Some(_)) => self.noted(vault, false),
+                _ => {}
             }
         }
         Ok(())
     }
 
     /// Records what is wrong with a vault's key, where that is new, and ends its leases if it is denied.
-    async fn note(&self, record: &KeyRecord, mut why: KeyUnavailable) -> Error {
+    async fn note(&self, record: &KeyRecord, mut why: KeyUnavailable, sign_in: bool) -> Error {
         let status = match why.class {
             Unavailable::Dark => "dark",
             Unavailable::Outage => "outage",
             Unavailable::Fault => "fault",
         };
         let news = if why.class == Unavailable::Dark {
-            self.darken(why.clone())
+            self.darken(why.clone(), sign_in)
         } else {
             let mut state = self.state();
             match state.marks.get_mut(&record.vault) {
@@ -168,8 +220,11 @@ impl Keyring {
         if let Some(mark) = self.dark(record.vault) {
             why.since = mark.since;
         }
-        if news && let Err(error) = self.write_note(record, &why, status).await {
-            return error;
+        if news {
+            match self.write_note(record, &why, status).await {
+                Ok(()) => self.noted(record.vault, true),
+                Err(error) => return error,
+            }
         }
         Error::KeyUnavailable(Box::new(why))
     }
@@ -187,28 +242,27 @@ impl Keyring {
         }
         let event = self.event(record, action, facts)?;
         tracing::warn!(vault = %record.vault, code = why.code, "{action}");
-        let (why, node, now) = (why.clone(), self.node, self.clock.now());
+        let row = StateRow { vault: why.vault, status, why: Some(why.clone()), node: self.node, now: self.clock.now() };
         self.store
             .write(move |tx| {
-                let request = why.azure_request_id.as_deref();
-                set_state(tx, why.vault, status, &why.code, &why.detail, request, node.0, now)?;
+                row.put(tx)?;
                 tx.record(&event)
             })
             .await
     }
 
-    /// Marks a vault dark and ends its leases. True when it was not dark before, or for another reason.
-    fn darken(&self, why: KeyUnavailable) -> bool {
+    /// Marks a vault dark and ends its leases. True when the database does not know of it yet.
+    fn darken(&self, why: KeyUnavailable, sign_in: bool) -> bool {
         let vault = why.vault;
         let (denied_at, denied_on) = (self.clock.since_boot(), self.clock.now());
         let news = {
             let mut state = self.state();
             let before = state.marks.remove(&vault);
-            let news = before.as_ref().is_none_or(|before| before.why.code != why.code);
+            let same = before.as_ref().is_some_and(|before| before.why.code == why.code);
+            let noted = same && before.as_ref().is_some_and(|before| before.noted);
             let since = before.map_or(why.since, |before| before.why.since);
-            state
-                .marks
-                .insert(vault, Mark { why: KeyUnavailable { since, ..why }, denied_at, denied_on, successes: 0 });
+            let why = KeyUnavailable { since, ..why };
+            state.marks.insert(vault, Mark { why, denied_at, denied_on, sign_in, noted, successes: 0 });
             state.troubled.remove(&vault);
             state.leases.retain(|(leased, _), lease| {
                 let keep = *leased != vault;
@@ -217,12 +271,18 @@ impl Keyring {
                 }
                 keep
             });
-            news
+            (!same, !noted)
         };
-        if news {
+        if news.0 {
             self.tell(vault);
         }
-        news
+        news.1
+    }
+
+    fn noted(&self, vault: VaultId, noted: bool) {
+        if let Some(mark) = self.state().marks.get_mut(&vault) {
+            mark.noted = noted;
+        }
     }
 
     fn refused_long_enough(&self, vault: VaultId, started: Duration) -> bool {
@@ -252,31 +312,43 @@ fn explain(record: &KeyRecord, provider: &dyn KeyProvider, failure: &KeyFailure,
     }
 }
 
-#[allow(clippy::too_many_arguments)]
-fn set_state(
-    tx: &mut Tx<'_>,
+/// What the nodes tell each other of a vault's key.
+struct StateRow {
     vault: VaultId,
-    status: &str,
-    code: &str,
-    detail: &str,
-    request: Option<&str>,
-    node: uuid::Uuid,
+    status: &'static str,
+    why: Option<KeyUnavailable>,
+    node: NodeId,
     now: Timestamp,
-) -> Result<()> {
-    tx.execute("DELETE FROM key_states WHERE vault_id = $1", &[vault.0.into()])?;
-    tx.execute(
-        "INSERT INTO key_states (vault_id, status, code, detail, azure_request_id, node, since, changed_at) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-        &[
-            vault.0.into(),
-            status.into(),
-            code.into(),
-            detail.into(),
-            request.into(),
-            node.into(),
-            now.into(),
-            now.into(),
-        ],
-    )?;
-    Ok(())
+}
+
+impl StateRow {
+    /// In place of the row before. An outage or a fault that one node meets does not lift a denial that another wrote.
+    fn put(&self, tx: &mut Tx<'_>) -> Result<()> {
+        let before =
+            tx.first_locked("SELECT status FROM key_states WHERE vault_id = $1", &[self.vault.0.into()], |row| {
+                row.get::<String>(0)
+            })?;
+        if before.as_deref() == Some("dark") && matches!(self.status, "outage" | "fault") {
+            return Ok(());
+        }
+        let (code, detail) = self.why.as_ref().map_or(("", ""), |why| (&why.code, &why.detail));
+        let request = self.why.as_ref().and_then(|why| why.azure_request_id.as_deref());
+        let since = self.why.as_ref().map_or(self.now, |why| why.since);
+        tx.execute("DELETE FROM key_states WHERE vault_id = $1", &[self.vault.0.into()])?;
+        tx.execute(
+            "INSERT INTO key_states (vault_id, status, code, detail, azure_request_id, node, since, changed_at) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+            &[
+                self.vault.0.into(),
+                self.status.into(),
+                code.into(),
+                detail.into(),
+                request.into(),
+                self.node.0.into(),
+                since.into(),
+                self.now.into(),
+            ],
+        )?;
+        Ok(())
+    }
 }

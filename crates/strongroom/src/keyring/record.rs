@@ -241,6 +241,9 @@ fn proven(row: &Row<'_>, keys: &InstanceKeys, vault: VaultId, generation: u32) -
         revision: row.get(20)?,
     };
     provider.verify(keys, &row.get::<Vec<u8>>(21)?)?;
+    if provider.strategy != policy.strategy {
+        return Err(planted("provider"));
+    }
     let kid: String = row.get(7)?;
     let record = KeyRecord {
         workspace,

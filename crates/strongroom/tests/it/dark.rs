@@ -95,19 +95,59 @@ async fn a_wall_clock_that_jumps_back_ends_every_lease() {
 async fn a_credential_refused_once_is_no_denial_but_twice_five_seconds_apart_is() {
     let world = AzureWorld::start(None).await;
     let item = world.account("Mail", "tide-and-lamp").await;
-    let body = serde_json::json!({"error": "invalid_client", "error_codes": [7000215],
-        "error_description": "AADSTS7000215: Invalid client secret provided."});
-    world.standin.set_fault(Fault {
-        matching: Match { operation: Some("token".into()), ..Match::default() },
-        effect: Effect { status: Some(401), body: Some(body), ..Effect::default() },
-        ..Fault::default()
-    });
+    refuse_credential(&world);
     world.app.keyring.canary_round(TokenUse::Fresh).await.expect("a round");
     assert!(world.password(item).await.is_ok(), "one refusal may be a passing fault of the directory");
     world.clock.advance(Duration::from_secs(5));
     world.app.keyring.canary_round(TokenUse::Fresh).await.expect("a round");
     let why = unavailable(world.password(item).await);
     assert_eq!((why.code.as_str(), why.class), ("credential.refused", Unavailable::Dark));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_credential_is_noticed_although_the_last_token_still_works() {
+    let world = AzureWorld::start(None).await;
+    let item = world.account("Mail", "tide-and-lamp").await;
+    refuse_credential(&world);
+    // One canary signs in anew; those after it would find the old token good.
+    world.app.keyring.canary_round(TokenUse::Fresh).await.expect("a round");
+    round(&world).await;
+    assert_eq!(unavailable(world.password(item).await).code, "credential.refused");
+    round(&world).await;
+    assert_eq!(unavailable(world.password(item).await).code, "credential.refused", "a cached token clears nothing");
+    world.standin.clear_faults();
+    round(&world).await;
+    assert!(world.password(item).await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_fail_their_proof_do_not_blind_the_canary() {
+    let world = AzureWorld::start(None).await;
+    let item = world.account("Mail", "tide-and-lamp").await;
+    let vault = world.vault;
+    let spoil = move |tx: &mut strongroom::store::Tx<'_>| {
+        tx.execute("UPDATE wraps SET algorithm = 'none' WHERE vault_id = $1", &[vault.0.into()])
+    };
+    world.app.store.write(spoil).await.expect("the database writer has their way");
+    world.enable_key(false).await;
+    round(&world).await;
+    assert_eq!(unavailable(world.password(item).await).code, "key.disabled");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_node_s_outage_does_not_lift_another_node_s_denial() {
+    let world = AzureWorld::start(None).await;
+    world.enable_key(false).await;
+    round(&world).await;
+    world.standin.set_fault(fault("unwrapkey", 503));
+    round(&world).await;
+    let vault = world.vault;
+    let status = world.app.store.read(move |tx| {
+        let sql = "SELECT status FROM key_states WHERE vault_id = $1";
+        tx.first(sql, &[vault.0.into()], |row| row.get::<String>(0))
+    });
+    assert_eq!(status.await.expect("read").as_deref(), Some("dark"));
+    assert!(world.app.keyring.dark(vault).is_some());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -136,6 +176,17 @@ async fn a_denial_that_another_node_wrote_turns_this_one_dark_too() {
 async fn round(world: &AzureWorld) {
     world.clock.advance(Duration::from_secs(5));
     world.app.keyring.canary_round(TokenUse::Cached).await.expect("a round of canaries");
+}
+
+/// Entra refuses the client secret from now on; tokens that it gave before go on.
+fn refuse_credential(world: &AzureWorld) {
+    let body = serde_json::json!({"error": "invalid_client", "error_codes": [7000215],
+        "error_description": "AADSTS7000215: Invalid client secret provided."});
+    world.standin.set_fault(Fault {
+        matching: Match { operation: Some("token".into()), ..Match::default() },
+        effect: Effect { status: Some(401), body: Some(body), ..Effect::default() },
+        ..Fault::default()
+    });
 }
 
 fn unavailable<T>(result: strongroom::error::Result<T>) -> KeyUnavailable {
