@@ -32,11 +32,12 @@ pub fn serving(routes: Routes, app: Arc<App>) -> Router {
         .method_not_allowed_fallback(async || Refusal::Method)
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .layer(CatchPanicLayer::custom(frame::panicked))
+        .layer(from_fn_with_state(Arc::clone(&app), web::frame::frame))
         .layer(from_fn_with_state(Arc::clone(&app), frame::frame))
         .with_state(app)
 }
 
 /// The table of all routes.
 pub fn routes() -> Routes {
-    api::routes(Routes::new())
+    web::routes(api::routes(Routes::new()))
 }

@@ -152,13 +152,14 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::{document::document, *};
+    use crate::http::routes::Needs::Session;
 
     #[test]
     fn the_route_table_is_the_one_in_the_snapshot() {
-        let lines = routes(Routes::new()).list().iter().fold(String::new(), |lines, route| {
+        let lines = crate::http::routes().list().iter().fold(String::new(), |lines, route| {
             let needs = match route.needs {
                 Nobody => "nobody",
-                Token(action) => action.name(),
+                Token(action) | Session(action) => action.name(),
             };
             format!("{lines}{needs:<20} {:<7} {}\n", route.method.as_str(), route.path)
         });

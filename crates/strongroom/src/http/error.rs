@@ -1,5 +1,7 @@
 //! The one map from a use case's error to HTTP: status, headers, and RFC 9457 problem details for the API.
 
+use std::sync::Arc;
+
 use axum::{
     Json,
     http::{HeaderValue, StatusCode, header},
@@ -90,15 +92,7 @@ pub fn answer(problem: Problem, retry_after: Option<u64>) -> Response {
 
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
-        let problem = problem(&self);
-        if problem.status >= 500 {
-            tracing::error!(code = problem.code, error = %self, "a request failed");
-        }
-        let retry_after = match self {
-            Self::TooMany(seconds) => Some(seconds),
-            _ => None,
-        };
-        answer(problem, retry_after)
+        Refusal::Refused(self).into_response()
     }
 }
 
@@ -122,6 +116,8 @@ pub enum Refusal {
         line: usize,
         column: usize,
     },
+    /// A form that no page of this server sent.
+    ForeignPage,
     /// A handler panicked.
     Panicked,
     /// As a use case would have refused it.
@@ -139,6 +135,12 @@ impl Refusal {
                 "route.method",
                 "This address does not take this method",
                 "See the header Allow for those it takes.",
+            ),
+            Self::ForeignPage => (
+                403,
+                "request.foreign",
+                "This did not come from a page of Strongroom",
+                "Open the page here and send its form again.",
             ),
             Self::MediaType => {
                 (415, "body.media_type", "The body must be JSON", "Send the header Content-Type: application/json.")
@@ -173,12 +175,22 @@ impl Refusal {
     }
 }
 
+/// The answer for a program. What it was made of goes with it, so that `web::frame` can say it as a page.
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        match self {
-            Self::Refused(error) => error.into_response(),
-            other => answer(other.problem(), None),
+        let problem = self.problem();
+        let mut retry_after = None;
+        if let Self::Refused(error) = &self {
+            if problem.status >= 500 {
+                tracing::error!(code = problem.code, error = %error, "a request failed");
+            }
+            if let Error::TooMany(seconds) = error {
+                retry_after = Some(*seconds);
+            }
         }
+        let mut response = answer(problem, retry_after);
+        response.extensions_mut().insert(Arc::new(self));
+        response
     }
 }
 
@@ -186,7 +198,7 @@ fn field_error(error: &crate::error::FieldError) -> FieldError {
     FieldError { field: error.field.clone().into_owned(), message: error.message.clone().into_owned() }
 }
 
-fn capital(text: &str) -> String {
+pub(super) fn capital(text: &str) -> String {
     let mut letters = text.chars();
     letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
 }

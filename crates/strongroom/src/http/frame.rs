@@ -15,10 +15,15 @@ use crate::app::App;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// What the log calls a request; pages show it when something went wrong.
+#[derive(Clone)]
+pub struct RequestId(pub String);
+
 /// Serves one request and says so.
-pub async fn frame(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+pub async fn frame(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
     let started = app.clock.since_boot();
     let id = request_id(&app);
+    request.extensions_mut().insert(RequestId(id.clone()));
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
     let mut response = next.run(request).await;

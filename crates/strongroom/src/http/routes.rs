@@ -13,7 +13,7 @@ use axum::{
     routing::{MethodFilter, on},
 };
 
-use super::{api::document::Doc, extract::Authenticated};
+use super::{api::document::Doc, extract::Authenticated, web::cookies};
 use crate::{
     access::{ItemRole, Role, Target as Aim, allowed},
     app::{App, Caller},
@@ -29,6 +29,8 @@ pub enum Needs {
     Nobody,
     /// An API token of a member whose role may do this to something. To what, the use case decides.
     Token(Action),
+    /// The session of such a member, by the browser's cookie.
+    Session(Action),
 }
 
 /// Routes, and what is known of them.
@@ -89,6 +91,12 @@ impl Needs {
             Self::Token(action) => {
                 let caller = app.caller_by_token(bearer(request)).await?;
                 require_own_workspace(request, &caller).await?;
+                require_role(app, &caller, action).await?;
+                request.extensions_mut().insert(Authenticated(caller));
+                Ok(())
+            }
+            Self::Session(action) => {
+                let caller = app.caller_by_session(cookies::session(app, request.headers())).await?;
                 require_role(app, &caller, action).await?;
                 request.extensions_mut().insert(Authenticated(caller));
                 Ok(())

@@ -21,12 +21,14 @@ pub struct Filter {
     pub item_type: Option<ItemType>,
     pub vault: Option<VaultId>,
     pub trashed: bool,
-    /// How many matches to leave out, in the order of titles.
+    /// The last changed ones first, instead of the order of titles.
+    pub newest_first: bool,
+    /// How many matches to leave out.
     pub skip: usize,
     pub limit: usize,
 }
 
-/// A page of matches in the order of titles.
+/// A page of matches.
 pub struct Found {
     pub items: Vec<Item>,
     /// Matches in all, without those in dark vaults.
@@ -122,7 +124,11 @@ fn opened(rows: Vec<ItemRow>, leases: &Leases, filter: &Filter) -> Found {
         }
     }
     let total = items.len();
-    items.sort_by_cached_key(|item| (item.overview.title.expose().to_lowercase(), item.id));
+    if filter.newest_first {
+        items.sort_by_key(|item| std::cmp::Reverse((item.updated_at, item.id)));
+    } else {
+        items.sort_by_cached_key(|item| (item.overview.title.expose().to_lowercase(), item.id));
+    }
     let items = items.into_iter().skip(filter.skip).take(filter.limit).collect();
     Found { items, total, dark: Vec::new(), damaged }
 }

@@ -1,6 +1,6 @@
 //! What members do to members: list, invite, change roles, remove, hand the workspace over.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use jiff::Timestamp;
 use strongroom_envelope::Random;
@@ -15,7 +15,7 @@ use crate::{
     error::{Error, Result},
     id::{EventId, ItemId, MemberId, WorkspaceId},
     item::rows,
-    store::{StoreError, Tx},
+    store::{Row, StoreError, Tx},
 };
 
 /// Whom to invite.
@@ -47,6 +47,17 @@ impl App {
         let action = if id == caller.member { Action::ManageSelf } else { Action::SeeMembers };
         self.authorize_here(caller, action).await?;
         Ok(self.fellow(caller, id).await?.member)
+    }
+
+    /// How many items of each member nobody else owns; whoever owns none is left out.
+    pub async fn owned_alone(&self, caller: &Caller) -> Result<HashMap<MemberId, u64>> {
+        self.authorize_here(caller, Action::SeeMembers).await?;
+        let workspace = caller.workspace;
+        let sql = "SELECT r.member_id, COUNT(*) FROM item_roles r JOIN items i ON i.id = r.item_id \
+                   WHERE i.workspace_id = $1 AND r.role = 'owner' AND NOT EXISTS (SELECT 1 FROM item_roles o \
+                   WHERE o.item_id = r.item_id AND o.role = 'owner' AND o.member_id <> r.member_id) GROUP BY r.member_id";
+        let read = |row: &Row<'_>| Ok((MemberId(row.get(0)?), row.get(1)?));
+        self.store.read(move |tx| Ok(tx.all(sql, &[workspace.0.into()], read)?.into_iter().collect())).await
     }
 
     /// Makes a member and a link to join, good for 72 hours.

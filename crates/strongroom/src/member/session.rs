@@ -71,6 +71,17 @@ impl App {
         Ok(found.caller(Through::Session(id)))
     }
 
+    /// Whether the caller's session still stands, with the role it had. Looking does not count as using it.
+    pub async fn still_signed_in(&self, caller: &Caller) -> Result<bool> {
+        let Some(session) = caller.session() else { return Ok(false) };
+        let (now, role) = (self.clock.now(), caller.role);
+        let sql = "SELECT COUNT(*) FROM sessions s JOIN members m ON m.id = s.member_id \
+                   WHERE s.id = $1 AND s.revoked_at IS NULL AND s.expires_at > $2 AND s.last_seen_at > $3 \
+                   AND m.removed_at IS NULL AND m.role = $4";
+        let params = move || [session.0.into(), now.into(), (now - IDLE).into(), role.word().into()];
+        self.store.read(move |tx| Ok(tx.count(sql, &params())? == 1)).await
+    }
+
     /// The caller's live sessions, the newest first.
     pub async fn sessions(&self, caller: &Caller) -> Result<Vec<Session>> {
         self.authorize_here(caller, Action::ManageSelf).await?;

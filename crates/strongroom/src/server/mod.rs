@@ -5,6 +5,7 @@ pub mod metrics;
 
 use std::{fs, future::Future, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
+use axum::Extension;
 use axum_server::{Handle, tls_rustls::RustlsConfig};
 use strongroom_envelope::{InstanceKeys, Random, SystemRandom};
 use strongroom_keys::azure::{self, AzureKeys, Cloud};
@@ -107,11 +108,15 @@ pub async fn serve(
     let failures = tokio::spawn(Arc::clone(&app).tell_of_failed_sign_ins());
     let handle = Handle::new();
     let stopper = handle.clone();
+    // Event streams stay open for as long as their pages: they end first.
+    let streams = http::web::Stopping::default();
+    let router = http::router(Arc::clone(&app)).layer(Extension(streams.clone()));
     let stopping = tokio::spawn(async move {
         stop.await;
+        streams.0.cancel();
         stopper.graceful_shutdown(Some(FAREWELL));
     });
-    let service = http::router(Arc::clone(&app)).into_make_service_with_connect_info::<SocketAddr>();
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
     let listener = listener.into_std().map_err(broken)?;
     match tls {
         None => axum_server::from_tcp(listener).map_err(broken)?.handle(handle).serve(service).await.map_err(broken)?,

@@ -86,6 +86,24 @@ impl App {
         self.vault(caller, id).await
     }
 
+    /// Whether a vault of this name and strategy could be made now, before anybody types the values of its key.
+    pub async fn may_create_vault(&self, caller: &Caller, name: &str, strategy: Strategy) -> Result<()> {
+        self.authorize_here(caller, Action::ManageVaults).await?;
+        self.require_fresh(caller)?;
+        let key = name_key(&checked_name(name)?);
+        let (workspace, limit) = (caller.workspace, self.settings.max_vaults_per_provider);
+        self.store
+            .read(move |tx| {
+                require_room(tx, workspace, strategy, limit)?;
+                let sql = "SELECT COUNT(*) FROM vaults WHERE workspace_id = $1 AND name_key = $2";
+                match tx.count(sql, &[workspace.0.into(), (&key).into()])? {
+                    0 => Ok(()),
+                    _ => Err(name_taken(Error::Store(StoreError::Taken))),
+                }
+            })
+            .await
+    }
+
     /// A vault whose KEK lies with the server, sealed under the instance key.
     pub async fn prepare_cloud_vault(&self, workspace: WorkspaceId, name: &str, by: MemberId) -> Result<NewVault> {
         let mut provider = self.blank_provider(workspace, Strategy::Cloud)?;

@@ -43,7 +43,8 @@ pub struct Vault {
     pub health: Health,
     /// Items in it, those in the trash left out; to whom manages no vaults, those shared with them.
     pub items: u64,
-    shared: u64,
+    /// Those of them that the caller has a role to.
+    pub shared: u64,
 }
 
 /// Where the key of an Azure vault is.

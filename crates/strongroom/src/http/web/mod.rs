@@ -1,6 +1,128 @@
 //! The web app: pages for people, rendered on the server, usable without JavaScript.
 //!
-//! `views` holds what each page shows (structs and templates), `assets` the files beside them.
+//! `views` holds what each page shows (structs and templates), `assets` the files beside them. A handler parses its
+//! form, calls use cases and fills a view; `visit` is what every handler knows of who looks, `frame` what surrounds
+//! every answer.
 
 pub mod assets;
+pub mod cookies;
+mod form;
+pub mod frame;
+mod home;
+mod item_form;
+mod items;
+mod live;
+mod members;
+mod profile;
+mod settings;
+mod sharing;
+mod sign_in;
+mod vaults;
 pub mod views;
+mod visit;
+mod words;
+
+use axum::http::Method;
+
+use super::routes::{
+    Action as A,
+    Needs::{Nobody, Session},
+    Routes,
+};
+
+pub use live::Stopping;
+
+const GET: Method = Method::GET;
+const POST: Method = Method::POST;
+
+/// Adds every page.
+pub fn routes(routes: Routes) -> Routes {
+    people(workspace(items(doors(routes))))
+}
+
+/// Before sign-in, and what needs none.
+fn doors(routes: Routes) -> Routes {
+    routes
+        .at(GET, "/assets/{hash}/{name}", Nobody, assets::serve)
+        .at(POST, "/theme", Nobody, visit::choose_theme)
+        .at(GET, "/signin", Nobody, sign_in::form)
+        .at(POST, "/signin", Nobody, sign_in::submit)
+        .at(GET, "/signin/code", Nobody, sign_in::code_form)
+        .at(POST, "/signin/code", Nobody, sign_in::submit_code)
+        .at(GET, "/signin/again", Session(A::ManageSelf), sign_in::again_form)
+        .at(POST, "/signin/again", Session(A::ManageSelf), sign_in::again)
+        .at(POST, "/signout", Session(A::ManageSelf), sign_in::out)
+        .at(GET, "/setup/{link}", Nobody, sign_in::setup_form)
+        .at(POST, "/setup/{link}", Nobody, sign_in::setup)
+        .at(GET, "/join/{link}", Nobody, sign_in::join_form)
+        .at(POST, "/join/{link}", Nobody, sign_in::join)
+        .at(GET, "/reset/{link}", Nobody, sign_in::reset_form)
+        .at(POST, "/reset/{link}", Nobody, sign_in::reset)
+}
+
+fn items(routes: Routes) -> Routes {
+    routes
+        .at(GET, "/", Session(A::ListItems), home::dashboard)
+        .at(GET, "/events", Session(A::ListItems), live::events)
+        .at(GET, "/items", Session(A::ListItems), items::list)
+        .at(POST, "/items/search", Session(A::ListItems), items::search)
+        .at(GET, "/items/search", Session(A::ListItems), items::search_again)
+        .at(GET, "/trash", Session(A::ListItems), items::trash)
+        .at(GET, "/items/new", Session(A::CreateItem), item_form::blank)
+        .at(POST, "/items", Session(A::CreateItem), item_form::create)
+        .at(GET, "/items/{item}", Session(A::ViewItem), items::show)
+        .at(POST, "/items/{item}", Session(A::EditItem), item_form::save)
+        .at(POST, "/items/{item}/edit", Session(A::EditItem), item_form::open)
+        .at(GET, "/items/{item}/edit", Session(A::EditItem), items::back_to_item)
+        .at(POST, "/items/{item}/reveal", Session(A::RevealItem), items::reveal)
+        .at(GET, "/items/{item}/reveal", Session(A::RevealItem), items::back_to_item)
+        .at(POST, "/items/{item}/trash", Session(A::ManageItem), items::discard)
+        .at(POST, "/items/{item}/restore", Session(A::ManageItem), items::restore)
+        .at(GET, "/items/{item}/history", Session(A::ViewItem), items::history)
+        .at(POST, "/items/{item}/history/{revision}/restore", Session(A::EditItem), items::restore_revision)
+        .at(GET, "/items/{item}/sharing", Session(A::ViewItem), sharing::show)
+        .at(POST, "/items/{item}/sharing", Session(A::ManageItem), sharing::share)
+        .at(POST, "/items/{item}/sharing/{member}", Session(A::ManageItem), sharing::change)
+        .at(POST, "/items/{item}/sharing/{member}/remove", Session(A::ManageItem), sharing::unshare)
+        .at(GET, "/items/{item}/take-over", Session(A::TakeOverItem), sharing::ask_take_over)
+        .at(POST, "/items/{item}/take-over", Session(A::TakeOverItem), sharing::take_over)
+}
+
+fn workspace(routes: Routes) -> Routes {
+    routes
+        .at(GET, "/settings", Session(A::ManageSettings), settings::general)
+        .at(POST, "/settings", Session(A::ManageSettings), settings::save)
+        .at(GET, "/settings/privacy-and-security", Session(A::ManageVaults), vaults::table)
+        .at(GET, "/settings/vaults/new", Session(A::ManageVaults), vaults::first_dialog)
+        .at(POST, "/settings/vaults/new", Session(A::ManageVaults), vaults::next)
+        .at(POST, "/settings/vaults/check", Session(A::ManageVaults), vaults::check_values)
+        .at(POST, "/settings/vaults", Session(A::ManageVaults), vaults::create)
+        .at(GET, "/settings/vaults/{vault}", Session(A::ManageVaults), vaults::show)
+        .at(POST, "/settings/vaults/{vault}/default", Session(A::ManageVaults), vaults::make_default)
+        .at(POST, "/settings/vaults/{vault}/check", Session(A::ManageVaults), vaults::check_vault)
+        .at(GET, "/settings/vaults/{vault}/check", Session(A::ManageVaults), vaults::back_to_vault)
+}
+
+fn people(routes: Routes) -> Routes {
+    routes
+        .at(GET, "/members", Session(A::InviteMember), members::list)
+        .at(GET, "/members/invite", Session(A::InviteMember), members::ask_invite)
+        .at(POST, "/members/invite", Session(A::InviteMember), members::invite)
+        .at(GET, "/members/transfer", Session(A::TransferOwnership), members::ask_transfer)
+        .at(POST, "/members/transfer", Session(A::TransferOwnership), members::transfer)
+        .at(GET, "/members/{member}", Session(A::InviteMember), members::show)
+        .at(POST, "/members/{member}/role", Session(A::ChangeRole), members::change_role)
+        .at(POST, "/members/{member}/link", Session(A::InviteMember), members::invite_again)
+        .at(GET, "/members/{member}/remove", Session(A::RemoveMember), members::ask_remove)
+        .at(POST, "/members/{member}/remove", Session(A::RemoveMember), members::remove)
+        .at(GET, "/profile", Session(A::ManageSelf), profile::show)
+        .at(POST, "/profile/password", Session(A::ManageSelf), profile::change_password)
+        .at(POST, "/profile/two-step/start", Session(A::ManageSelf), profile::start_code)
+        .at(POST, "/profile/two-step", Session(A::ManageSelf), profile::confirm_code)
+        .at(POST, "/profile/two-step/stop", Session(A::ManageSelf), profile::stop_code)
+        .at(POST, "/profile/recovery-codes", Session(A::ManageSelf), profile::renew_recovery_codes)
+        .at(POST, "/profile/sessions/{session}/revoke", Session(A::ManageSelf), profile::revoke_session)
+        .at(GET, "/profile/tokens/new", Session(A::ManageSelf), profile::ask_token)
+        .at(POST, "/profile/tokens", Session(A::ManageSelf), profile::create_token)
+        .at(POST, "/profile/tokens/{token}/revoke", Session(A::ManageSelf), profile::revoke_token)
+}

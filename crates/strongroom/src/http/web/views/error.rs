@@ -50,6 +50,12 @@ fn words(status: u16) -> Words {
             "A field is missing, too long, or not of the expected form.",
             &["Go back, look at the marked fields, and send the form again."],
         ),
+        401 => (
+            "This link works no more",
+            "It was used, replaced by a newer one, or is too old.",
+            "Such links work once and for a short time.",
+            &["Ask for a new one."],
+        ),
         403 => (
             "Not allowed",
             "You are signed in, but your role does not allow this.",
@@ -71,7 +77,7 @@ fn words(status: u16) -> Words {
         413 => (
             "Too large",
             "What was sent is larger than the server takes.",
-            "A field may hold up to 64 KiB, and a form 1 MiB.",
+            "A field may hold up to 100 KiB, an item 1 MiB, and a form 2 MiB.",
             &["Shorten the text, or keep large files elsewhere and their key here."],
         ),
         423 => (
@@ -85,6 +91,12 @@ fn words(status: u16) -> Words {
             "The server takes no more of these requests for the moment.",
             "Attempts are counted by account and by address, so that nobody can guess passwords.",
             &["Wait a minute, then try once more."],
+        ),
+        409 => (
+            "That is not possible now",
+            "A rule of the workspace stands against it.",
+            "Something else has to happen first, or somebody else was faster.",
+            &["Look at the page again."],
         ),
         503 => (
             "Not available right now",

@@ -3,6 +3,7 @@
 use askama::Template;
 
 use super::{DarkPanel, NavVault, Shell, filters, items::ItemRow};
+use crate::access::ItemRole;
 
 #[derive(Template)]
 #[template(path = "home.html")]
@@ -12,7 +13,8 @@ pub struct DashboardPage {
     pub todo: Vec<Todo>,
     pub dark: Vec<DarkPanel>,
     pub recent: Vec<ItemRow>,
-    /// Detail lines for the vault list, in the order of `shell.vaults`: key and lease in words.
+    pub damaged: usize,
+    /// The vaults in the order of `shell.vaults`.
     pub health: Vec<Health>,
 }
 
@@ -21,7 +23,8 @@ pub struct Counts {
     pub accounts: u64,
     pub secrets: u64,
     pub shared_with_me: u64,
-    pub members: u64,
+    /// For those who may see the members.
+    pub members: Option<u64>,
 }
 
 /// One thing that the reader should do.
@@ -37,8 +40,8 @@ pub struct Todo {
 pub struct Health {
     pub vault: NavVault,
     pub is_default: bool,
-    /// "strongroom-kek in contoso-kv", or "this server's instance key".
+    /// "strongroom-kek in contoso-kv", "instance key".
     pub key: String,
-    /// "checked 3 s ago, 41 ms".
+    /// "answered 3 seconds ago", "since 14:03".
     pub checked: String,
 }

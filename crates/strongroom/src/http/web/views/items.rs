@@ -2,57 +2,76 @@
 
 use askama::Template;
 
-use super::{Choice, DarkPanel, Field, Moment, Notice, Pager, Shell, filters};
+use super::{Choice, DarkPanel, Field, Moment, Notice, Pager, Shell, Shown, filters};
+use crate::{
+    access::ItemRole,
+    item::{FieldKind, ItemType, Overview, SecretKind},
+};
 
-/// What an item is, as the UI names it.
+/// What an item is, as pages name it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ItemKind {
     Account,
-    Text,
-    ApiKey,
-    SshKey,
-    Database,
-    Free,
+    Secret(SecretKind),
 }
 
 impl ItemKind {
-    pub const SECRETS: [Self; 5] = [Self::Text, Self::ApiKey, Self::SshKey, Self::Database, Self::Free];
+    /// What a new secret can be. Cards and identities come by import.
+    pub const SECRETS: [Self; 5] = [
+        Self::Secret(SecretKind::Text),
+        Self::Secret(SecretKind::ApiKey),
+        Self::Secret(SecretKind::SshKey),
+        Self::Secret(SecretKind::Database),
+        Self::Secret(SecretKind::Custom),
+    ];
+
+    pub fn of(overview: &Overview) -> Self {
+        match overview.item_type {
+            ItemType::Account => Self::Account,
+            ItemType::Secret => Self::Secret(overview.kind.unwrap_or(SecretKind::Custom)),
+        }
+    }
 
     /// As in forms and URLs.
     pub fn word(&self) -> &'static str {
         match self {
             Self::Account => "account",
-            Self::Text => "text",
-            Self::ApiKey => "api_key",
-            Self::SshKey => "ssh_key",
-            Self::Database => "database",
-            Self::Free => "free",
+            Self::Secret(SecretKind::Text) => "text",
+            Self::Secret(SecretKind::ApiKey) => "api_key",
+            Self::Secret(SecretKind::SshKey) => "ssh_key",
+            Self::Secret(SecretKind::Database) => "database",
+            Self::Secret(SecretKind::Card) => "card",
+            Self::Secret(SecretKind::Identity) => "identity",
+            Self::Secret(SecretKind::Custom) => "custom",
         }
     }
 
     pub fn parse(word: &str) -> Option<Self> {
-        [Self::Account].into_iter().chain(Self::SECRETS).find(|kind| kind.word() == word)
+        let imported = [SecretKind::Card, SecretKind::Identity].map(Self::Secret);
+        [Self::Account].into_iter().chain(Self::SECRETS).chain(imported).find(|kind| kind.word() == word)
     }
 
     pub fn label(&self) -> &'static str {
         match self {
             Self::Account => "Account",
-            Self::Text => "Text",
-            Self::ApiKey => "API key",
-            Self::SshKey => "SSH key",
-            Self::Database => "Database",
-            Self::Free => "Free fields",
+            Self::Secret(SecretKind::Text) => "Text",
+            Self::Secret(SecretKind::ApiKey) => "API key",
+            Self::Secret(SecretKind::SshKey) => "SSH key",
+            Self::Secret(SecretKind::Database) => "Database",
+            Self::Secret(SecretKind::Card) => "Card",
+            Self::Secret(SecretKind::Identity) => "Identity",
+            Self::Secret(SecretKind::Custom) => "Free fields",
         }
     }
 
     pub fn icon(&self) -> &'static str {
         match self {
             Self::Account => "globe",
-            Self::Text => "text",
-            Self::ApiKey => "key-round",
-            Self::SshKey => "terminal",
-            Self::Database => "database",
-            Self::Free => "list-tree",
+            Self::Secret(SecretKind::Text) => "text",
+            Self::Secret(SecretKind::ApiKey) => "key-round",
+            Self::Secret(SecretKind::SshKey) => "terminal",
+            Self::Secret(SecretKind::Database) => "database",
+            Self::Secret(SecretKind::Card | SecretKind::Identity | SecretKind::Custom) => "list-tree",
         }
     }
 
@@ -64,46 +83,50 @@ impl ItemKind {
     pub fn starting_fields(self) -> Vec<FieldInput> {
         let rows: &[(&str, FieldKind)] = match self {
             Self::Account => &[],
-            Self::Text => &[("Text", FieldKind::Multiline)],
-            Self::ApiKey => &[("Key", FieldKind::Hidden), ("Endpoint", FieldKind::Url)],
-            Self::SshKey => &[
-                ("Private key", FieldKind::Multiline),
+            Self::Secret(SecretKind::Text) => &[("Text", FieldKind::Notes)],
+            Self::Secret(SecretKind::ApiKey) => &[("Key", FieldKind::Hidden), ("Endpoint", FieldKind::Url)],
+            Self::Secret(SecretKind::SshKey) => &[
+                ("Private key", FieldKind::PrivateKey),
                 ("Public key", FieldKind::Text),
                 ("Passphrase", FieldKind::Hidden),
             ],
-            Self::Database => &[
+            Self::Secret(SecretKind::Database) => &[
                 ("Host", FieldKind::Text),
                 ("Port", FieldKind::Text),
                 ("Database", FieldKind::Text),
-                ("Username", FieldKind::Text),
-                ("Password", FieldKind::Hidden),
+                ("Username", FieldKind::Username),
+                ("Password", FieldKind::Password),
             ],
-            Self::Free => &[("", FieldKind::Text), ("", FieldKind::Hidden)],
+            Self::Secret(_) => &[("", FieldKind::Text), ("", FieldKind::Hidden)],
         };
         rows.iter().map(|(name, kind)| FieldInput::new(*name, *kind, "")).collect()
     }
 }
 
-/// How a field's value is entered and shown.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum FieldKind {
-    Text,
-    Hidden,
-    Multiline,
-    Url,
-    Totp,
-}
-
+/// Fields as pages name and show them.
 impl FieldKind {
-    pub const ALL: [Self; 5] = [Self::Text, Self::Hidden, Self::Multiline, Self::Url, Self::Totp];
+    pub const ALL: [Self; 8] = [
+        Self::Text,
+        Self::Hidden,
+        Self::Username,
+        Self::Password,
+        Self::Url,
+        Self::Totp,
+        Self::Notes,
+        Self::PrivateKey,
+    ];
 
-    pub fn word(&self) -> &'static str {
+    /// As in forms; the API writes the same.
+    pub fn word(self) -> &'static str {
         match self {
             Self::Text => "text",
             Self::Hidden => "hidden",
-            Self::Multiline => "multiline",
+            Self::Username => "username",
+            Self::Password => "password",
             Self::Url => "url",
             Self::Totp => "totp",
+            Self::Notes => "notes",
+            Self::PrivateKey => "private_key",
         }
     }
 
@@ -111,41 +134,31 @@ impl FieldKind {
         Self::ALL.into_iter().find(|kind| kind.word() == word)
     }
 
-    pub fn label(&self) -> &'static str {
+    pub fn label(self) -> &'static str {
         match self {
             Self::Text => "Text",
             Self::Hidden => "Hidden",
-            Self::Multiline => "Several lines",
+            Self::Username => "Username",
+            Self::Password => "Password",
             Self::Url => "URL",
             Self::Totp => "One-time code",
+            Self::Notes => "Several lines",
+            Self::PrivateKey => "Private key",
         }
+    }
+
+    pub fn is_masked(self) -> bool {
+        matches!(self, Self::Hidden | Self::Password | Self::Totp | Self::PrivateKey)
+    }
+
+    pub fn has_lines(self) -> bool {
+        matches!(self, Self::Notes | Self::PrivateKey)
     }
 }
 
-/// What a reader may do with an item.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ItemRole {
-    Owner,
-    Editor,
-    Viewer,
-}
-
+/// Roles to an item as pages name them.
 impl ItemRole {
-    pub const ALL: [Self; 3] = [Self::Owner, Self::Editor, Self::Viewer];
-
-    pub fn word(&self) -> &'static str {
-        match self {
-            Self::Owner => "owner",
-            Self::Editor => "editor",
-            Self::Viewer => "viewer",
-        }
-    }
-
-    pub fn parse(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|role| role.word() == word)
-    }
-
-    pub fn label(&self) -> &'static str {
+    pub fn label(self) -> &'static str {
         match self {
             Self::Owner => "Owner",
             Self::Editor => "Editor",
@@ -154,35 +167,24 @@ impl ItemRole {
     }
 
     /// What the role allows, for the drop-down.
-    pub fn means(&self) -> &'static str {
+    pub fn means(self) -> &'static str {
         match self {
             Self::Owner => "reveal, edit, share, delete",
             Self::Editor => "reveal, edit",
             Self::Viewer => "reveal",
         }
     }
-
-    pub fn can_edit(&self) -> bool {
-        *self != Self::Viewer
-    }
-
-    pub fn can_manage(&self) -> bool {
-        *self == Self::Owner
-    }
 }
 
 /// A line of a list.
-#[derive(Clone)]
 pub struct ItemRow {
     pub id: String,
-    pub title: String,
-    /// The first username, a URL's host, or what kind of secret it is.
-    pub subtitle: String,
+    pub title: Shown,
+    /// The first username, the first address, or what kind of secret it is.
+    pub subtitle: Shown,
     pub kind: ItemKind,
     pub vault: VaultRef,
     pub role: ItemRole,
-    /// How many others it is shared with.
-    pub shared_with: u64,
     pub updated: Moment,
 }
 
@@ -204,6 +206,8 @@ pub struct ItemsPage {
     pub pager: Pager,
     /// Set on the answer to a search: how many were found in all.
     pub found: Option<u64>,
+    /// Items whose stored bytes did not open.
+    pub damaged: usize,
 }
 
 impl ItemsPage {
@@ -213,7 +217,6 @@ impl ItemsPage {
 }
 
 /// The choices above the list. Each has an empty value first, which means "any".
-#[derive(Clone)]
 pub struct ItemFilter {
     pub kinds: Vec<Choice>,
     pub vaults: Vec<Choice>,
@@ -222,29 +225,22 @@ pub struct ItemFilter {
 }
 
 /// What every tab of an item's page has at its head.
-#[derive(Clone)]
 pub struct ItemHead {
     pub id: String,
-    pub title: String,
+    pub title: Shown,
     pub kind: ItemKind,
     pub vault: VaultRef,
     pub role: ItemRole,
     pub revision: u64,
-    pub revisions: u64,
+    pub can_edit: bool,
+    pub can_manage: bool,
     pub people: u64,
     pub created: Moment,
     pub created_by: String,
     pub updated: Moment,
     pub updated_by: String,
-    /// Set when it lies in the trash, and when it will be gone.
-    pub trashed: Option<Trashed>,
-}
-
-#[derive(Clone)]
-pub struct Trashed {
-    pub at: Moment,
-    pub by: String,
-    pub gone: Moment,
+    /// When it was moved to the trash, if it lies there.
+    pub trashed: Option<Moment>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -261,62 +257,58 @@ pub struct ItemPage {
     pub shell: Shell,
     pub item: ItemHead,
     pub tab: ItemTab,
-    pub usernames: Vec<String>,
-    pub urls: Vec<String>,
+    pub usernames: Vec<Shown>,
+    pub urls: Vec<Shown>,
     pub content: Content,
     pub chain: KeyChain,
 }
 
 /// What is under the seal.
 pub enum Content {
-    /// Names of the fields inside, where the overview knows them.
-    Sealed {
-        names: Vec<String>,
-    },
-    Revealed {
-        at: Moment,
-        fields: Vec<RevealedField>,
-        notes: Option<String>,
-    },
+    Sealed,
+    Revealed { fields: Vec<RevealedField> },
 }
 
 pub struct RevealedField {
-    pub name: String,
+    pub name: Shown,
     pub kind: FieldKind,
-    pub value: String,
-    /// The code of now, when the field holds a TOTP secret; then `value` is empty.
+    pub value: Shown,
+    /// The code of now, when the field holds a TOTP secret.
     pub totp: Option<TotpCode>,
 }
 
 pub struct TotpCode {
-    pub code: String,
+    pub code: Shown,
     pub seconds_left: u64,
     pub period: u64,
 }
 
 impl TotpCode {
     /// "123 456", easier to read aloud.
-    fn spaced(&self) -> String {
-        let half = self.code.len() / 2;
-        match self.code.split_at_checked(half) {
-            Some((left, right)) => format!("{left} {right}"),
-            None => self.code.clone(),
+    fn spaced(&self) -> Shown {
+        let code = self.code.expose();
+        match code.split_at_checked(code.len() / 2) {
+            Some((left, right)) => format!("{left} {right}").into(),
+            None => code.into(),
         }
     }
 }
 
 /// How an item is protected, from the item up to the key.
-#[derive(Clone)]
 pub struct KeyChain {
-    /// Short id of its data key.
-    pub data_key: String,
-    pub generation: u64,
-    pub strategy: String,
-    /// "strongroom-kek", or empty for a Cloud vault.
-    pub kek: String,
+    /// "Azure External Keys", "Cloud vault".
+    pub strategy: &'static str,
+    /// For those who manage vaults, and only where the key lies in Azure.
+    pub kek: Option<Kek>,
+}
+
+pub struct Kek {
+    pub name: String,
+    /// The Key Vault's name.
     pub key_vault: String,
     /// First eight digits of the key version.
     pub key_version: String,
+    pub generation: u32,
 }
 
 /// The page of an item whose vault is dark: no title, no name of anything inside.
@@ -324,8 +316,6 @@ pub struct KeyChain {
 #[template(path = "items/dark.html")]
 pub struct DarkItemPage {
     pub shell: Shell,
-    pub kind: ItemKind,
-    pub role: ItemRole,
     pub panel: DarkPanel,
 }
 
@@ -417,16 +407,15 @@ pub struct Editing {
 }
 
 /// One row of the free fields in a form; rows without a name and a value are dropped.
-#[derive(Clone)]
 pub struct FieldInput {
-    pub name: String,
+    pub name: Shown,
     pub kind: FieldKind,
-    pub value: String,
+    pub value: Shown,
     pub error: Option<String>,
 }
 
 impl FieldInput {
-    pub fn new(name: impl Into<String>, kind: FieldKind, value: impl Into<String>) -> Self {
+    pub fn new(name: impl Into<Shown>, kind: FieldKind, value: impl Into<Shown>) -> Self {
         Self { name: name.into(), kind, value: value.into(), error: None }
     }
 }
@@ -438,12 +427,12 @@ pub struct TrashPage {
     pub shell: Shell,
     pub rows: Vec<TrashRow>,
     pub dark: Vec<DarkPanel>,
-    pub keep_days: u32,
 }
 
 pub struct TrashRow {
     pub item: ItemRow,
-    pub trashed: Trashed,
+    pub at: Moment,
+    pub can_restore: bool,
 }
 
 /// `GET /items/{id}/take-over`: an Owner or Super Admin makes themself owner of an item, loudly.
@@ -452,8 +441,4 @@ pub struct TrashRow {
 pub struct TakeOverPage {
     pub shell: Shell,
     pub id: String,
-    pub kind: ItemKind,
-    pub vault: VaultRef,
-    pub owners: Vec<String>,
-    pub reason: Field,
 }

@@ -2,7 +2,7 @@
 
 use askama::Template;
 
-use super::{Choice, Field, Moment, Shell, filters};
+use super::{Choice, Field, Moment, Shell, Shown, filters};
 
 /// `GET /members`.
 #[derive(Template)]
@@ -20,19 +20,13 @@ pub struct MemberRow {
     pub role: String,
     pub is_me: bool,
     pub two_step: bool,
-    pub status: MemberStatus,
-    pub last_seen: Option<Moment>,
+    /// Whether they have joined; otherwise they have a link.
+    pub joined: bool,
+    pub last_sign_in: Option<Moment>,
     /// Items that nobody else owns.
     pub owns: u64,
     /// Whether the reader may change or remove this member.
     pub can_change: bool,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum MemberStatus {
-    Active,
-    Invited,
-    InvitationExpired,
 }
 
 /// `GET /members/invite`.
@@ -46,17 +40,15 @@ pub struct InvitePage {
     pub problem: Option<String>,
 }
 
-/// The answer to `POST /members/invite`, and of a new link for someone: shown once.
+/// The answer to `POST /members/invite`, and a new link for someone who has not joined: shown once.
 #[derive(Template)]
 #[template(path = "members/link.html")]
 pub struct LinkPage {
     pub shell: Shell,
     pub name: String,
     pub email: String,
-    pub link: String,
+    pub link: Shown,
     pub expires: Moment,
-    /// An invitation, or a link to set a new password.
-    pub invitation: bool,
 }
 
 /// `GET /members/{id}`: role, state, and what can be done.
@@ -65,7 +57,7 @@ pub struct LinkPage {
 pub struct MemberPage {
     pub shell: Shell,
     pub member: MemberRow,
-    pub joined: Option<Moment>,
+    pub created: Moment,
     pub roles: Vec<Choice>,
     pub role_error: Option<String>,
     pub can_remove: bool,
@@ -90,4 +82,10 @@ pub struct TransferPage {
     pub shell: Shell,
     pub candidates: Vec<Choice>,
     pub problem: Option<String>,
+}
+
+impl MemberPage {
+    fn reset_command(&self) -> String {
+        format!("strongroom admin reset-link {}", self.member.email)
+    }
 }

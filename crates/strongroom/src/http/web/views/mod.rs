@@ -16,10 +16,11 @@ pub mod settings;
 pub mod sign_in;
 pub mod vaults;
 
-#[cfg(test)]
-mod gallery;
+use std::fmt;
 
 pub use dark::{Cause, DarkPanel, VaultState};
+
+use crate::{error::FieldError, secret_text::SecretText};
 
 /// What surrounds every page of someone signed in: navigation, search, theme, messages.
 #[derive(Clone)]
@@ -204,19 +205,51 @@ pub struct Moment {
 }
 
 /// What was typed into a form field, and what is wrong with it.
-#[derive(Clone, Default)]
 pub struct Field {
-    pub value: String,
+    pub value: Shown,
     pub error: Option<String>,
 }
 
 impl Field {
-    pub fn of(value: impl Into<String>) -> Self {
+    pub fn of(value: impl Into<Shown>) -> Self {
         Self { value: value.into(), error: None }
     }
 
-    pub fn wrong(value: impl Into<String>, error: impl Into<String>) -> Self {
-        Self { value: value.into(), error: Some(error.into()) }
+    /// With what `errors` say of the field `name`.
+    pub fn checked(value: impl Into<Shown>, name: &str, errors: &[FieldError]) -> Self {
+        Self { value: value.into(), error: said_of(name, errors) }
+    }
+}
+
+/// What `errors` say of the field `name`, or of a line of it (`urls.2`).
+pub fn said_of(name: &str, errors: &[FieldError]) -> Option<String> {
+    let of_it = |error: &&FieldError| error.field.split('.').next() == Some(name);
+    errors.iter().find(of_it).map(|error| error.message.clone().into_owned())
+}
+
+/// What is sealed elsewhere and stands on a page: wiped on drop like the text it holds, and printed by templates, which
+/// escape it.
+pub struct Shown(SecretText);
+
+impl Shown {
+    pub fn expose(&self) -> &str {
+        self.0.expose()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl fmt::Display for Shown {
+    fn fmt(&self, page: &mut fmt::Formatter<'_>) -> fmt::Result {
+        page.write_str(self.expose())
+    }
+}
+
+impl<T: Into<SecretText>> From<T> for Shown {
+    fn from(text: T) -> Self {
+        Self(text.into())
     }
 }
 

@@ -2,14 +2,14 @@
 
 use askama::Template;
 
-use super::{Choice, Field, Moment, Shell, filters};
+use super::{Choice, Field, Moment, Shell, Shown, filters};
+use crate::member::CodeSetup;
 
 /// `GET /profile`.
 #[derive(Template)]
 #[template(path = "profile/show.html")]
 pub struct ProfilePage {
     pub shell: Shell,
-    pub name: Field,
     pub two_step: TwoStep,
     pub sessions: Vec<SessionRow>,
     pub tokens: Vec<TokenRow>,
@@ -23,7 +23,6 @@ pub enum TwoStep {
         required: bool,
     },
     On {
-        since: Moment,
         recovery_codes_left: u64,
     },
 }
@@ -41,13 +40,9 @@ pub struct SessionRow {
 pub struct TokenRow {
     pub id: String,
     pub name: String,
-    /// "srm_…x7Qa".
-    pub hint: String,
-    pub scope: String,
     pub created: Moment,
     pub last_used: Option<Moment>,
     pub expires: Moment,
-    pub expired: bool,
 }
 
 /// `POST /profile/two-step/start`, and again with an error: scan, then prove it.
@@ -57,8 +52,9 @@ pub struct TwoStepPage {
     pub shell: Shell,
     pub qr: Qr,
     /// The secret in base32, in groups of four.
-    pub secret: String,
-    pub otpauth: String,
+    pub secret: Shown,
+    /// Sent along, so that a wrong code does not make it anew.
+    pub setup: CodeSetup,
     pub code_error: Option<String>,
 }
 
@@ -67,7 +63,9 @@ pub struct TwoStepPage {
 #[template(path = "profile/recovery_codes.html")]
 pub struct RecoveryCodesPage {
     pub shell: Shell,
-    pub codes: Vec<String>,
+    pub codes: Vec<Shown>,
+    /// All of them, one a line.
+    pub all: Shown,
 }
 
 /// `GET /profile/tokens/new`.
@@ -76,7 +74,6 @@ pub struct RecoveryCodesPage {
 pub struct NewTokenPage {
     pub shell: Shell,
     pub name: Field,
-    pub scopes: Vec<Choice>,
     /// Days.
     pub lifetimes: Vec<Choice>,
     pub problem: Option<String>,
@@ -88,7 +85,7 @@ pub struct NewTokenPage {
 pub struct TokenPage {
     pub shell: Shell,
     pub name: String,
-    pub token: String,
+    pub token: Shown,
     pub expires: Moment,
     /// Of this server, for the example command.
     pub server_url: String,

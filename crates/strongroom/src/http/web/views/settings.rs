@@ -23,7 +23,9 @@ pub struct GeneralPage {
     pub require_two_step: bool,
     /// Whether members may create vaults with external keys at all.
     pub external_keys: bool,
-    pub can_edit: bool,
+    /// Of the workspace, so that two who save at once notice.
+    pub revision: u64,
+    pub problem: Option<String>,
 }
 
 /// `GET /settings/privacy-and-security`: the table of vaults.
@@ -35,8 +37,6 @@ pub struct PrivacyPage {
     /// Whether Azure External Keys is on for this workspace.
     pub external_keys: bool,
     pub vaults: Vec<VaultRow>,
-    /// Why no further vault can be created, where that is so.
-    pub full: Option<String>,
 }
 
 pub struct VaultRow {
@@ -52,7 +52,6 @@ pub struct VaultRow {
     pub state: VaultState,
     pub items: u64,
     pub created: Moment,
-    pub credential_expires: Option<Moment>,
 }
 
 /// `GET /settings/vaults/new`: the dialog *Create new vault*.
@@ -65,6 +64,8 @@ pub struct NewVaultPage {
     pub strategies: Vec<Choice>,
     pub strategy_error: Option<String>,
     pub default: bool,
+    /// A rule of the workspace that stands against it.
+    pub problem: Option<String>,
 }
 
 /// `POST /settings/vaults/new/azure` (from the first dialog) and every answer after it: *Configure the Azure vault*.
@@ -157,6 +158,7 @@ pub struct CheckRow {
     /// What to do, in words.
     pub fix: Option<String>,
     pub command: Option<String>,
+    /// None where nothing had to be asked.
     pub ms: Option<u64>,
     pub azure_request_id: Option<String>,
 }

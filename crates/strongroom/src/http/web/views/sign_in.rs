@@ -29,7 +29,6 @@ pub struct SignInPage {
 #[template(path = "sign_in/code.html")]
 pub struct SignInCodePage {
     pub outside: Outside,
-    pub email: String,
     pub code_error: Option<String>,
     pub next: String,
 }
@@ -57,7 +56,6 @@ pub struct NewPasswordPage {
     pub email: String,
     /// Set for an invitation, whose guest may correct the name.
     pub name: Option<Field>,
-    pub invited_by: Option<String>,
     pub password_error: Option<String>,
 }
 
@@ -68,7 +66,6 @@ pub struct SignInAgainPage {
     pub shell: Shell,
     pub needs_code: bool,
     pub error: Option<String>,
+    pub code_error: Option<String>,
     pub next: String,
-    /// What waits for it: "To create a vault".
-    pub reason: String,
 }

@@ -2,7 +2,7 @@
 
 use askama::Template;
 
-use super::{DarkPanel, Field, Moment, Shell, VaultState, filters, settings::CheckRow};
+use super::{DarkPanel, Moment, Shell, VaultState, filters, settings::CheckRow};
 
 /// `GET /settings/vaults/{id}`.
 #[derive(Template)]
@@ -12,16 +12,17 @@ pub struct VaultPage {
     pub id: String,
     pub name: String,
     pub is_default: bool,
-    pub strategy: String,
+    pub strategy: &'static str,
     pub state: VaultState,
     pub items: u64,
     pub created: Moment,
-    pub created_by: String,
-    pub generation: u64,
+    pub generation: u32,
+    pub lease_seconds: u32,
+    /// When the key last answered this server.
+    pub answered: Option<Moment>,
     pub dark: Option<DarkPanel>,
     /// None for a Cloud vault.
     pub azure: Option<AzureKey>,
-    pub lease: Lease,
     /// Result of *Check now*.
     pub checks: Vec<CheckRow>,
 }
@@ -29,36 +30,7 @@ pub struct VaultPage {
 pub struct AzureKey {
     pub vault_url: String,
     pub key_name: String,
-    /// "RSA 4096", "RSA-HSM 4096".
-    pub key_type: String,
+    pub key_version: String,
     pub client_id: String,
     pub tenant_id: String,
-    pub secret_set: Moment,
-    pub secret_expires: Option<Moment>,
-    pub versions: Vec<KeyVersionRow>,
-    /// New client secret; only its error is ever filled.
-    pub new_secret: Field,
-}
-
-pub struct KeyVersionRow {
-    pub key_version: String,
-    /// Whether new wraps use it.
-    pub current: bool,
-    /// "Enabled", "Disabled", "Not seen".
-    pub status: String,
-    pub wraps: u64,
-    pub first_seen: Moment,
-    /// Whether it may be disabled in Azure without anything turning dark.
-    pub safe_to_disable: bool,
-}
-
-/// How this node holds the vault key.
-pub struct Lease {
-    /// None when the vault key is not in memory.
-    pub until: Option<Moment>,
-    pub seconds: u64,
-    pub last_use: Option<Moment>,
-    pub last_check: Option<Moment>,
-    pub last_check_ms: Option<u64>,
-    pub last_azure_request_id: Option<String>,
 }
