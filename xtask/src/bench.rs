@@ -323,7 +323,7 @@ fn table(report: &Value) -> String {
             let ratio = if side == "reveal" { case["ratio"].as_f64().unwrap_or(f64::NAN) } else { 1.0 };
             lines.push(format!(
                 "{:>11}  {side:<6} {:>9.0} {:>9.0} {:>9.0}  {:>8.1} {:>8.0} {:>8.0}  {ratio:>6.3}",
-                case["connections"],
+                case["connections"].as_u64().unwrap_or(0),
                 rate("min"),
                 rate("median"),
                 rate("max"),
