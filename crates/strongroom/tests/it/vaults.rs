@@ -105,5 +105,5 @@ async fn default_of(world: &AzureWorld) -> String {
 }
 
 fn refused(result: Result<Vault>) -> Error {
-    result.err().expect("refused")
+    result.expect_err("refused")
 }
