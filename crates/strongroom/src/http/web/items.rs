@@ -306,7 +306,7 @@ pub fn totp(text: &str) -> Option<Totp> {
     }
     let key: String = text.chars().filter(|letter| !letter.is_whitespace() && *letter != '-').collect();
     let secret = totp_rs::Secret::try_from_base32(key.to_uppercase().trim_end_matches('=')).ok()?;
-    Some(Builder::new().with_secret(secret).build_noncompliant())
+    (!secret.as_bytes().is_empty()).then(|| Builder::new().with_secret(secret).build_noncompliant())
 }
 
 #[cfg(test)]

@@ -53,10 +53,10 @@ fn a_panic_in_a_handler_is_a_problem_that_tells_nothing() {
         async fn panics() -> StatusCode {
             panic!("hunter2")
         }
-        let routes = Routes::new().at(GET, "/panics", Needs::Nobody, panics);
+        let routes = Routes::new().at(GET, "/api/panics", Needs::Nobody, panics);
         let router = http::serving(routes, Arc::clone(&world.app));
         let api = Api { router, ..Api::over(world).await };
-        let answer = api.send(request("", GET, "/panics"), Value::Null).await;
+        let answer = api.send(request("", GET, "/api/panics"), Value::Null).await;
         assert_eq!(answer.problem(), (500, "internal"));
         assert!(!answer.body.to_string().contains("hunter2"));
     });
