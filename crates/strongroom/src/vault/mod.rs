@@ -45,6 +45,7 @@ pub struct Vault {
     pub items: u64,
     /// Those of them that the caller has a role to.
     pub shared: u64,
+    policy_mac: Vec<u8>,
 }
 
 /// Where the key of an Azure vault is.
@@ -163,7 +164,7 @@ impl App {
                 let lease_seconds = edit.lease_seconds.unwrap_or(vault.lease_seconds);
                 if name.is_some() || edit.lease_seconds.is_some() {
                     let name = name.as_deref().unwrap_or(&vault.name);
-                    let policy = Policy {
+                    let policy = |lease_seconds| Policy {
                         workspace,
                         vault: id,
                         strategy: vault.strategy,
@@ -171,6 +172,9 @@ impl App {
                         lease_seconds,
                         generation: vault.generation,
                     };
+                    // What is signed anew was ours before.
+                    policy(vault.lease_seconds).verify(&keys, &vault.policy_mac)?;
+                    let policy = policy(lease_seconds);
                     tx.execute(
                         "UPDATE vaults SET name = $2, name_key = $3, lease_seconds = $4, policy_mac = $5, \
                                            revision = revision + 1 WHERE id = $1",
@@ -211,7 +215,7 @@ impl App {
                     )?,
                     None => tx.first(
                         "SELECT v.id, v.generation FROM workspaces w JOIN vaults v ON v.id = w.default_vault_id \
-                         WHERE w.id = $1",
+                         AND v.workspace_id = w.id WHERE w.id = $1",
                         &[workspace.0.into()],
                         row,
                     )?,
@@ -247,7 +251,7 @@ macro_rules! vaults_sql {
                 p.vault_url, p.key_name, k.status, k.code, k.detail, k.azure_request_id, k.since, \
                 (SELECT COUNT(*) FROM items i WHERE i.vault_id = v.id AND i.trashed_at IS NULL), \
                 (SELECT COUNT(*) FROM items i JOIN item_roles r ON r.item_id = i.id AND r.member_id = $2 \
-                 WHERE i.vault_id = v.id AND i.trashed_at IS NULL) \
+                 WHERE i.vault_id = v.id AND i.trashed_at IS NULL), v.policy_mac \
          FROM vaults v JOIN workspaces w ON w.id = v.workspace_id \
          JOIN generations g ON g.vault_id = v.id AND g.generation = v.generation \
          JOIN providers p ON p.vault_id = v.id LEFT JOIN key_states k ON k.vault_id = v.id"
@@ -299,6 +303,7 @@ fn read(row: &Row<'_>) -> Result<Vault> {
         health: read_health(row, id, name)?,
         items: row.get(19)?,
         shared: row.get(20)?,
+        policy_mac: row.get(21)?,
     })
 }
 

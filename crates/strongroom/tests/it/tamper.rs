@@ -5,6 +5,7 @@ use strongroom::{
     id::{ItemId, VaultId},
     item::Patch,
     store::{Param, Tx},
+    vault::VaultEdit,
 };
 use strongroom_envelope::{SystemRandom, VaultKey, VaultKeyPlace, wrap_record};
 
@@ -103,6 +104,17 @@ async fn a_lengthened_lease_and_a_redirected_provider_are_refused() {
         sql(&world, move |tx| tx.execute(change, &[vault.0.into()]).map(|_| ())).await;
         refused_without_azure(&world, one).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn renaming_a_vault_does_not_sign_what_somebody_planted_in_its_row() {
+    let (world, one, _) = two_accounts().await;
+    let vault = world.vault;
+    let planted = "UPDATE vaults SET lease_seconds = 31536000 WHERE id = $1";
+    sql(&world, move |tx| tx.execute(planted, &[vault.0.into()]).map(|_| ())).await;
+    let rename = VaultEdit { name: Some("Renamed".into()), ..VaultEdit::default() };
+    refused(world.app.edit_vault(&world.owner, vault, None, rename).await);
+    refused_without_azure(&world, one).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
