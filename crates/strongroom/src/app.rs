@@ -102,7 +102,8 @@ impl Caller {
 }
 
 impl App {
-    /// Leave to do `action`, or the refusal, which is audited.
+    /// Leave to do `action`, or the refusal, which is audited: a member writes 60 such events an hour, and each counts
+    /// the refusals since the one before.
     pub async fn authorize(&self, caller: &Caller, action: Action, aim: Aim, target: Target) -> Result<()> {
         if caller.is_barred(action) {
             return Err(Error::NotSignedIn {
@@ -114,9 +115,12 @@ impl App {
         if access::allowed(caller.role, action, aim) {
             return Ok(());
         }
-        let detail = vec![("wanted", action.name().into()), ("role", caller.role.word().into())];
-        let event = self.event(caller, "access.refused", target, detail)?;
-        self.store.write(move |tx| tx.record(&event)).await?;
+        if let Some(count) = self.guard.refused(caller.member, self.clock.since_boot()) {
+            let (wanted, role) = (action.name().into(), caller.role.word().into());
+            let detail = vec![("wanted", wanted), ("role", role), ("count", count.into())];
+            let event = self.event(caller, "access.refused", target, detail)?;
+            self.store.write(move |tx| tx.record(&event)).await?;
+        }
         // Whoever has no role to an item must not learn that it exists.
         if aim == Aim::Item(None) {
             return Err(Error::NotFound("item"));
@@ -129,13 +133,11 @@ impl App {
         self.authorize(caller, action, Aim::Workspace, Target::Workspace(caller.workspace)).await
     }
 
-    /// Vault and member changes need a sign-in of the last minutes. API tokens inherit the time they were made from.
+    /// Vault and member changes need a sign-in of the last minutes, an API token's as well as a session's. A token
+    /// keeps the time of the sign-in that it was made from.
     pub fn require_fresh(&self, caller: &Caller) -> Result<()> {
         let age = self.clock.now().duration_since(caller.signed_in_at);
-        match caller.through {
-            Through::Session(_) if age > jiff::SignedDuration::from_mins(FRESH_MINUTES) => Err(Error::StaleSignIn),
-            Through::Session(_) | Through::Token(_) => Ok(()),
-        }
+        if age > jiff::SignedDuration::from_mins(FRESH_MINUTES) { Err(Error::StaleSignIn) } else { Ok(()) }
     }
 
     /// An event by a caller, to be recorded in the transaction that it tells of.

@@ -111,6 +111,15 @@ impl Error {
         Self::Integrity { code, what: what.into() }
     }
 
+    /// `answer` where what was looked for is not there. Every other error stays what it is: a transaction that the
+    /// database wants repeated has to say so.
+    pub fn if_missing(self, answer: fn() -> Self) -> Self {
+        match self {
+            Self::NotFound(_) => answer(),
+            other => other,
+        }
+    }
+
     /// The operating system gave no randomness.
     pub fn random() -> Self {
         Self::Setup {
@@ -158,5 +167,18 @@ impl Error {
                 "Nothing was changed. Run `strongroom audit verify --state` on the server and keep its report.".into()
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_database_wants_repeated_is_no_wrong_answer() {
+        let answer = || Error::StaleSignIn;
+        assert!(matches!(Error::NotFound("member").if_missing(answer), Error::StaleSignIn));
+        let retry = Error::Store(StoreError::Retry).if_missing(answer);
+        assert!(matches!(retry, Error::Store(StoreError::Retry)));
     }
 }

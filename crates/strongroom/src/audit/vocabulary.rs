@@ -158,7 +158,7 @@ pub static VOCABULARY: &[Word] = &[
         "access.refused",
         "none workspace member vault item session token",
         Refused,
-        &[("wanted", Text), ("role", Text)],
+        &[("wanted", Text), ("role", Text), ("count", MaybeNumber)],
     ),
     to("audit.read", "workspace", Done, COUNT),
     to("workspace.create", "workspace", Done, SETTINGS),

@@ -48,8 +48,6 @@ fn sign_in(routes: Routes) -> Routes {
         .doc(Doc::new("Exchange a password for an API token").takes::<t::LoginRequest>().gives::<t::LoginAnswer>(200))
         .at(GET, here!("/tokens"), Token(A::ManageSelf), sign_in::tokens)
         .doc(Doc::new("Your API tokens").query::<t::PageQuery>().gives_page::<t::Token>())
-        .at(POST, here!("/tokens"), Token(A::ManageSelf), sign_in::create_token)
-        .doc(Doc::new("Make an API token").takes::<t::CreateToken>().gives::<t::CreatedToken>(201))
         .at(DELETE, here!("/tokens/{token}"), Token(A::ManageSelf), sign_in::revoke_token)
         .doc(Doc::new("Revoke an API token of yours"))
         .at(GET, here!("/sessions"), Token(A::ManageSelf), sign_in::sessions)

@@ -69,10 +69,10 @@ impl App {
         if record.member.has_code {
             return Err(already());
         }
-        self.guard.take_code(&record.member.email, origin.address, self.clock.since_boot())?;
+        let attempt = self.guard.take_code(&record.member.email, origin.address, self.clock.since_boot())?;
         let now = self.clock.now();
         let step = matching_step(&self.keys, &record, &code, now)?.ok_or_else(signin::code_wrong)?;
-        self.guard.give_back_code(&record.member.email, origin.address);
+        self.guard.give_back(attempt);
         record.member.has_code = true;
         record.member.revision += 1;
         let event = self.member_event(caller.actor(), "member.code", &record)?;

@@ -1,8 +1,8 @@
 //! Rate limits of sign-in, the bound on password hashing, and the count of failures that the audit log takes.
 //!
-//! A try is taken from its buckets before anything is looked up and given back when it was right, so that whoever
-//! signs in often waits for nobody, and a hundred guesses at once are a hundred guesses. Per process: several nodes
-//! allow as many times as much.
+//! A try is taken from its buckets before anything is looked up and given back when it was right, so that a hundred
+//! guesses at once are a hundred guesses. Right ones have a wide bucket of their own: each writes rows. Per process:
+//! several nodes allow as many times as much.
 
 use std::{
     collections::HashMap,
@@ -14,7 +14,10 @@ use std::{
 use strongroom_envelope::digest;
 use tokio::sync::Semaphore;
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    id::MemberId,
+};
 
 /// Password hashes at once: each takes 19 MiB and a core.
 const HASHES: usize = 2;
@@ -28,13 +31,22 @@ struct Rate {
     refill: Duration,
 }
 
-const PER_ACCOUNT: Rate = Rate { burst: 10, refill: Duration::from_secs(30) };
+/// One network's tries at one account.
+const PER_PAIR: Rate = Rate { burst: 10, refill: Duration::from_secs(30) };
+/// Everybody's tries at one account: wide, since a stranger who empties it makes the member wait.
+const PER_ACCOUNT: Rate = Rate { burst: 100, refill: Duration::from_secs(6) };
+/// Tries of a member who is signed in and proves it again; no stranger reaches this one.
+const PER_MEMBER: Rate = Rate { burst: 10, refill: Duration::from_secs(30) };
+/// Right passwords: each writes a session or token, and an event.
+const SUCCESSES: Rate = Rate { burst: 30, refill: Duration::from_secs(10) };
 const PER_ADDRESS: Rate = Rate { burst: 50, refill: Duration::from_secs(6) };
 /// Guesses at six digits, by somebody who has the password: 288 a day, a chance of one in a thousand.
 const PER_CODE: Rate = Rate { burst: 5, refill: Duration::from_secs(300) };
 /// Events of failed sign-ins: an address writes 60 an hour, all together 1,200; nobody fills the disk from outside.
 const EVENTS_PER_ADDRESS: Rate = Rate { burst: 60, refill: Duration::from_secs(60) };
 const EVENTS: Rate = Rate { burst: 1200, refill: Duration::from_secs(3) };
+/// Events of what a member asked for and may not do: 60 an hour; the next one counts the others.
+const REFUSALS: Rate = Rate { burst: 60, refill: Duration::from_secs(60) };
 /// One event an account in this time; what happens in between is counted into the next one.
 const EVENT_PAUSE: Duration = Duration::from_secs(60);
 
@@ -51,6 +63,8 @@ struct State {
     failures: HashMap<[u8; 32], Failures>,
     /// Failures that no event has told of yet, because the log was capped.
     untold: u64,
+    /// The same for what members were refused.
+    refusals: HashMap<MemberId, u64>,
     /// Number of buckets at which full ones are dropped.
     sweep_at: usize,
 }
@@ -59,11 +73,19 @@ struct State {
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Key {
     Account([u8; 32]),
+    Pair([u8; 32], IpAddr),
+    Again([u8; 32]),
+    Success([u8; 32]),
     Code([u8; 32]),
     Address(IpAddr),
     EventsOf(IpAddr),
     Events,
+    Refusals(MemberId),
 }
+
+/// A try that was taken: to be given back when it was right.
+#[must_use]
+pub(super) struct Try(Vec<Key>);
 
 struct Bucket {
     left: u32,
@@ -93,27 +115,44 @@ impl Guard {
     }
 
     /// Takes one try at an account's password, `account` being what was typed; `now` is time since boot.
-    pub(super) fn take(&self, account: &str, address: IpAddr, now: Duration) -> Result<()> {
-        let account = Key::Account(digest(account.as_bytes()));
-        self.take_both(Key::Address(network(address)), account, now)
+    pub(super) fn take(&self, account: &str, address: IpAddr, now: Duration) -> Result<Try> {
+        let (account, network) = (digest(account.as_bytes()), network(address));
+        self.state().look(Key::Success(account), now)?;
+        self.take_all(vec![Key::Address(network), Key::Pair(account, network), Key::Account(account)], now)
     }
 
-    /// Gives a try back: the password was right.
-    pub(super) fn give_back(&self, account: &str, address: IpAddr) {
-        let account = Key::Account(digest(account.as_bytes()));
-        self.return_both(Key::Address(network(address)), account);
+    /// Takes one try of a member who is signed in. What strangers try from anywhere is not counted against it.
+    pub(super) fn take_again(&self, account: &str, now: Duration) -> Result<Try> {
+        let account = digest(account.as_bytes());
+        self.state().look(Key::Success(account), now)?;
+        self.take_all(vec![Key::Again(account)], now)
+    }
+
+    /// Gives a try back, and takes one right password of the account instead.
+    pub(super) fn succeeded(&self, attempt: Try, account: &str, now: Duration) -> Result<()> {
+        self.give_back(attempt);
+        self.state().take(Key::Success(digest(account.as_bytes())), now)
     }
 
     /// Takes one try at an account's code.
-    pub(super) fn take_code(&self, account: &str, address: IpAddr, now: Duration) -> Result<()> {
-        let account = Key::Code(digest(account.as_bytes()));
-        self.take_both(Key::Address(network(address)), account, now)
+    pub(super) fn take_code(&self, account: &str, address: IpAddr, now: Duration) -> Result<Try> {
+        self.take_all(vec![Key::Address(network(address)), Key::Code(digest(account.as_bytes()))], now)
     }
 
-    /// Gives a try back: the code was right.
-    pub(super) fn give_back_code(&self, account: &str, address: IpAddr) {
-        let account = Key::Code(digest(account.as_bytes()));
-        self.return_both(Key::Address(network(address)), account);
+    /// Gives a try back: it was right.
+    pub(super) fn give_back(&self, attempt: Try) {
+        let mut state = self.state();
+        attempt.0.into_iter().for_each(|key| state.give_back(key));
+    }
+
+    /// Counts what a member was refused. When it is time for an event, returns how many refusals it stands for.
+    pub(crate) fn refused(&self, member: MemberId, now: Duration) -> Option<u64> {
+        let mut state = self.state();
+        if state.take(Key::Refusals(member), now).is_err() {
+            *state.refusals.entry(member).or_default() += 1;
+            return None;
+        }
+        Some(state.refusals.remove(&member).unwrap_or(0) + 1)
     }
 
     /// Counts a failed sign-in. When it is time for an event, returns how many failures that event stands for.
@@ -158,16 +197,16 @@ impl Guard {
         task.await.map_err(|_| Error::integrity("member.task", "a password hash ended in a panic"))
     }
 
-    fn take_both(&self, address: Key, account: Key, now: Duration) -> Result<()> {
+    /// Takes from all of `keys` or from none.
+    fn take_all(&self, keys: Vec<Key>, now: Duration) -> Result<Try> {
         let mut state = self.state();
-        state.take(address, now)?;
-        state.take(account, now).inspect_err(|_| state.give_back(address))
-    }
-
-    fn return_both(&self, address: Key, account: Key) {
-        let mut state = self.state();
-        state.give_back(address);
-        state.give_back(account);
+        for (taken, key) in keys.iter().enumerate() {
+            if let Err(refusal) = state.take(*key, now) {
+                keys[..taken].iter().for_each(|key| state.give_back(*key));
+                return Err(refusal);
+            }
+        }
+        Ok(Try(keys))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -177,6 +216,12 @@ impl Guard {
 
 impl State {
     fn take(&mut self, key: Key, now: Duration) -> Result<()> {
+        self.look(key, now)?.left -= 1;
+        Ok(())
+    }
+
+    /// The bucket, if there is something in it.
+    fn look(&mut self, key: Key, now: Duration) -> Result<&mut Bucket> {
         self.sweep(now);
         let rate = key.rate();
         let bucket = self.buckets.entry(key).or_insert(Bucket { left: rate.burst, at: now });
@@ -185,8 +230,7 @@ impl State {
             let wait = (bucket.at + rate.refill).saturating_sub(now);
             return Err(Error::TooMany(wait.as_secs() + u64::from(wait.subsec_nanos() > 0)));
         }
-        bucket.left -= 1;
-        Ok(())
+        Ok(bucket)
     }
 
     fn give_back(&mut self, key: Key) {
@@ -223,10 +267,14 @@ impl Key {
     fn rate(self) -> Rate {
         match self {
             Self::Account(_) => PER_ACCOUNT,
+            Self::Pair(..) => PER_PAIR,
+            Self::Again(_) => PER_MEMBER,
+            Self::Success(_) => SUCCESSES,
             Self::Code(_) => PER_CODE,
             Self::Address(_) => PER_ADDRESS,
             Self::EventsOf(_) => EVENTS_PER_ADDRESS,
             Self::Events => EVENTS,
+            Self::Refusals(_) => REFUSALS,
         }
     }
 }
@@ -269,26 +317,40 @@ mod tests {
     }
 
     #[test]
-    fn the_eleventh_try_at_an_account_waits_from_wherever_it_comes() {
+    fn the_eleventh_try_from_one_network_at_an_account_waits() {
         let (guard, now) = (Guard::new(), SECOND);
-        for n in 0..10 {
-            guard.take("ada@example.com", elsewhere(n), now).expect("within the burst");
+        for _ in 0..10 {
+            let _ = guard.take("ada@example.com", HERE, now).expect("within the burst");
         }
-        let refusal = guard.take("ada@example.com", HERE, now).expect_err("the bucket is empty");
+        let refusal = guard.take("ada@example.com", HERE, now).err().expect("the bucket is empty");
         assert!(matches!(refusal, Error::TooMany(30)), "{refusal:?}");
-        guard.take("bob@example.com", HERE, now).expect("another account");
-        guard.take("ada@example.com", HERE, now + SECOND * 30).expect("one has come back");
+        let _ = guard.take("bob@example.com", HERE, now).expect("another account");
+        let _ = guard.take("ada@example.com", elsewhere(1), now).expect("another network");
+        let _ = guard.take("ada@example.com", HERE, now + SECOND * 30).expect("one has come back");
         assert!(guard.take("ada@example.com", HERE, now + SECOND * 31).is_err());
+    }
+
+    #[test]
+    fn many_networks_together_make_an_account_wait_but_nobody_who_is_signed_in() {
+        let guard = Guard::new();
+        for n in 0..100 {
+            let _ = guard.take("ada@example.com", elsewhere(n), SECOND).expect("within the burst");
+        }
+        assert!(matches!(guard.take("ada@example.com", HERE, SECOND), Err(Error::TooMany(6))));
+        for _ in 0..10 {
+            let _ = guard.take_again("ada@example.com", SECOND).expect("a bucket of its own");
+        }
+        assert!(matches!(guard.take_again("ada@example.com", SECOND), Err(Error::TooMany(30))));
     }
 
     #[test]
     fn an_address_that_tries_many_accounts_waits() {
         let guard = Guard::new();
         for n in 0..50 {
-            guard.take(&format!("{n}@example.com"), HERE, SECOND).expect("within the burst");
+            let _ = guard.take(&format!("{n}@example.com"), HERE, SECOND).expect("within the burst");
         }
         assert!(matches!(guard.take("ada@example.com", HERE, SECOND), Err(Error::TooMany(6))));
-        guard.take("ada@example.com", elsewhere(1), SECOND).expect("another address");
+        let _ = guard.take("ada@example.com", elsewhere(1), SECOND).expect("another address");
     }
 
     #[test]
@@ -296,19 +358,33 @@ mod tests {
         let guard = Guard::new();
         for n in 0..50 {
             let address: IpAddr = format!("2001:db8:1:2::{n:x}").parse().expect("an address");
-            guard.take(&format!("{n}@example.com"), address, SECOND).expect("within the burst");
+            let _ = guard.take(&format!("{n}@example.com"), address, SECOND).expect("within the burst");
         }
         let neighbour = "2001:db8:1:2:ffff::1".parse().expect("an address");
         assert!(guard.take("ada@example.com", neighbour, SECOND).is_err());
     }
 
     #[test]
-    fn who_is_right_never_waits() {
+    fn who_is_right_thirty_times_at_once_waits_and_nobody_else_does() {
         let guard = Guard::new();
-        for _ in 0..1000 {
-            guard.take("ada@example.com", HERE, SECOND).expect("given back each time");
-            guard.give_back("ada@example.com", HERE);
+        for _ in 0..30 {
+            let attempt = guard.take("ada@example.com", HERE, SECOND).expect("given back each time");
+            guard.succeeded(attempt, "ada@example.com", SECOND).expect("within the burst");
         }
+        assert!(matches!(guard.take("ada@example.com", elsewhere(1), SECOND), Err(Error::TooMany(10))));
+        assert!(matches!(guard.take_again("ada@example.com", SECOND), Err(Error::TooMany(10))));
+        let _ = guard.take("bob@example.com", HERE, SECOND).expect("another account");
+        let _ = guard.take("ada@example.com", HERE, SECOND * 11).expect("one has come back");
+    }
+
+    #[test]
+    fn a_member_has_sixty_events_of_refusals_and_the_next_counts_the_rest() {
+        let (guard, member) = (Guard::new(), MemberId(uuid::Uuid::nil()));
+        let told = (0..100).filter_map(|_| guard.refused(member, SECOND)).collect::<Vec<_>>();
+        assert_eq!(told, [1; 60]);
+        assert_eq!(guard.refused(MemberId(uuid::Uuid::max()), SECOND), Some(1), "another member");
+        assert_eq!(guard.refused(member, SECOND * 61), Some(41));
+        assert_eq!(guard.refused(member, SECOND * 62), None);
     }
 
     #[test]
@@ -339,8 +415,8 @@ mod tests {
         for n in 0..5000u32 {
             let address = IpAddr::from(n.to_be_bytes());
             // Each comes an hour after the other, so that all before are full again.
-            guard.take(&n.to_string(), address, SECOND * 3600 * n).expect("within the burst");
+            let _ = guard.take(&n.to_string(), address, SECOND * 3600 * n).expect("within the burst");
         }
-        assert!(guard.state().buckets.len() <= 1026);
+        assert!(guard.state().buckets.len() <= 1030);
     }
 }

@@ -105,7 +105,7 @@ impl App {
             if purpose == Purpose::Setup {
                 return Ok(OpenLink { purpose, workspace: None, member: None, expires_at: found.expires_at });
             }
-            let member = Record::living(tx, shown.member).map_err(|_| gone())?.member;
+            let member = Record::living(tx, shown.member).map_err(|error| error.if_missing(gone))?.member;
             let workspace = Some(Workspace::load(tx, member.workspace)?.name);
             let member = Some((member.email, member.name));
             Ok(OpenLink { purpose, workspace, member, expires_at: found.expires_at })
@@ -263,7 +263,7 @@ impl App {
         let now = self.clock.now();
         let found = self.store.read(move |tx| {
             let record = match find(tx, &shown, now)? {
-                Some(_) => Record::living(tx, shown.member).map_err(|_| gone())?,
+                Some(_) => Record::living(tx, shown.member).map_err(|error| error.if_missing(gone))?,
                 None => return Err(gone()),
             };
             let fits = match purpose {
@@ -280,8 +280,8 @@ impl App {
     pub(super) fn make_link(&self, bearer: Bearer, member: Option<MemberId>) -> Result<LinkOpening> {
         let created_at = self.clock.now();
         let id = LinkId::generate(created_at, self.random.as_ref())?;
-        let (token, mac) = bearer.mint(member, &self.keys, self.random.as_ref())?;
         let expires_at = created_at + lifetime(bearer);
+        let (token, mac) = bearer.mint(member, expires_at, &self.keys, self.random.as_ref())?;
         let purpose = bearer.purpose();
         let url = SecretText::from(format!("{}/{purpose}/{}", self.settings.public_url, token.expose()));
         let row = LinkRow { id, mac, purpose, member, created_at, expires_at };
@@ -348,7 +348,8 @@ pub(super) fn find(tx: &mut Tx<'_>, shown: &Presented, now: Timestamp) -> Result
         Ok((member, Found { id: LinkId(row.get(0)?), expires_at: row.get(2)? }))
     })?;
     let good = |(member, found): (Option<Uuid>, Found)| {
-        (member.unwrap_or(Uuid::nil()) == shown.member.0 && now < found.expires_at).then_some(found)
+        let mine = member.unwrap_or(Uuid::nil()) == shown.member.0;
+        (mine && now < found.expires_at && now < shown.expires_at).then_some(found)
     };
     Ok(found.and_then(good))
 }

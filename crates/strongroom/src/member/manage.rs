@@ -96,16 +96,14 @@ impl App {
         let record = self.fellow(caller, id).await?;
         self.authorize(caller, Action::InviteMember, Aim::Member(record.member.role), Target::Member(id)).await?;
         self.require_fresh(caller)?;
-        if record.member.state != State::Invited {
-            let title = "this member has joined already";
-            return Err(Error::conflict("member.joined", title, "There is nothing to do."));
-        }
+        let role = record.member.role;
         let made = self.make_link(Bearer::Join, Some(id))?;
         let event = self.event(caller, "member.link", Target::Member(id), vec![("member", id.0.into())])?;
         let (row, link, caller) = (made.row, made.link, caller.clone());
         self.store
             .write(move |tx| {
                 still(tx, &caller)?;
+                still_invited(tx, id, role)?;
                 row.insert(tx)?;
                 tx.record(&event)
             })
@@ -113,7 +111,8 @@ impl App {
         Ok(Invitation { member: record.member, link })
     }
 
-    /// Gives a member another role. Their sessions end. `expected` is the revision that was read, if one was.
+    /// Gives a member another role. Their sessions end, and their link to join: who could invite to the old role may not
+    /// be let to invite to the new one. `expected` is the revision that was read, if one was.
     pub async fn change_role(
         &self,
         caller: &Caller,
@@ -144,6 +143,7 @@ impl App {
                 }
                 record.update(tx, now)?;
                 session::revoke_all(tx, id, caller.session(), now)?;
+                link::revoke_all(tx, id)?;
                 tx.record(&event)?;
                 Ok(record.member.clone())
             })
@@ -241,9 +241,10 @@ impl Estate {
             let elsewhere = heir.workspace != self.workspace || heir.id == self.from;
             !elsewhere && heir.state == State::Active && access::allowed(heir.role, Action::OwnItem, Aim::Workspace)
         };
-        if !Record::living(tx, self.heir).is_ok_and(|heir| fits(&heir.member)) {
-            let message = "The items have to go to another member who has joined and is no Guest.";
-            return Err(Error::field("heir", message));
+        let unfit = || Error::field("heir", "The items have to go to another member who has joined and is no Guest.");
+        let heir = Record::living(tx, self.heir).map_err(|error| error.if_missing(unfit))?;
+        if !fits(&heir.member) {
+            return Err(unfit());
         }
         let sql = "SELECT r.item_id FROM item_roles r WHERE r.member_id = $1 AND r.role = 'owner' AND NOT EXISTS \
                    (SELECT 1 FROM item_roles o WHERE o.item_id = r.item_id AND o.role = 'owner' AND o.member_id <> $1)";
@@ -273,6 +274,16 @@ fn still(tx: &mut Tx<'_>, caller: &Caller) -> Result<()> {
         Ok(_) | Err(Error::NotFound(_)) => Err(changed_meanwhile()),
         Err(error) => Err(error),
     }
+}
+
+/// Refuses a new link to join for a member who has joined, or whose role is not the one that leave was asked for.
+fn still_invited(tx: &mut Tx<'_>, member: MemberId, role: Role) -> Result<()> {
+    let current = Record::living(tx, member)?.member;
+    if current.state != State::Invited {
+        let title = "this member has joined already";
+        return Err(Error::conflict("member.joined", title, "There is nothing to do."));
+    }
+    if current.role == role { Ok(()) } else { Err(changed_meanwhile()) }
 }
 
 /// A Guest owns no item.

@@ -20,8 +20,6 @@ const IDLE: SignedDuration = SignedDuration::from_hours(8);
 const ABSOLUTE: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// Its last use is written at most this often: a page view is no reason for a write.
 pub(super) const SEEN_EVERY: SignedDuration = SignedDuration::from_mins(5);
-/// An ended session stays listed nowhere and is deleted at the member's next sign-in after this.
-const KEEP_ENDED: SignedDuration = SignedDuration::from_hours(30 * 24);
 const AGENT_MAX: usize = 200;
 
 /// A session that has just begun. The token is shown this once, to the browser.
@@ -50,7 +48,7 @@ impl App {
     /// it has ended: idle, too old, revoked, or its member removed.
     pub async fn caller_by_session(&self, token: &str) -> Result<Caller> {
         let shown = Bearer::Session.read(token, &self.keys).ok_or_else(signin::required)?;
-        let member = shown.member;
+        let (member, end) = (shown.member, shown.expires_at);
         let found = self.store.read(move |tx| {
             let sql = "SELECT s.id, s.member_id, s.signed_in_at, s.last_seen_at, s.expires_at, s.revoked_at, \
                               m.removed_at, m.workspace_id, m.role, m.totp_confirmed, w.require_code, w.slug \
@@ -61,7 +59,7 @@ impl App {
         let found = found.await?.filter(|found| found.member == member).ok_or_else(signin::required)?;
         let now = self.clock.now();
         let idle = now.duration_since(found.seen_at.unwrap_or(now));
-        if found.ended || now >= found.expires_at || idle > IDLE {
+        if found.ended || now >= found.expires_at.min(end) || idle > IDLE {
             return Err(signin::expired());
         }
         if idle >= SEEN_EVERY {
@@ -168,9 +166,10 @@ impl App {
     pub(super) fn open_session(&self, member: MemberId, origin: &Origin) -> Result<Opening> {
         let now = self.clock.now();
         let id = SessionId::generate(now, self.random.as_ref())?;
-        let (token, mac) = Bearer::Session.mint(Some(member), &self.keys, self.random.as_ref())?;
+        let expires_at = now + ABSOLUTE;
+        let (token, mac) = Bearer::Session.mint(Some(member), expires_at, &self.keys, self.random.as_ref())?;
         let agent = origin.agent.chars().filter(|letter| !letter.is_control()).take(AGENT_MAX).collect();
-        let session = NewSession { id, token, expires_at: now + ABSOLUTE };
+        let session = NewSession { id, token, expires_at };
         let row = OpeningRow { id, mac, member, now, address: origin.address.to_string(), agent };
         Ok(Opening { session, row })
     }
@@ -192,11 +191,11 @@ pub(super) struct OpeningRow {
 }
 
 impl OpeningRow {
-    /// Writes it, notes the sign-in, and drops what ended long ago.
+    /// Writes it, notes the sign-in, and drops the member's sessions that are too old.
     pub(super) fn insert(&self, tx: &mut Tx<'_>) -> Result<()> {
         let now = self.now;
-        let long_ago = (now - KEEP_ENDED).into();
-        tx.execute("DELETE FROM sessions WHERE member_id = $1 AND expires_at < $2", &[self.member.0.into(), long_ago])?;
+        let sql = "DELETE FROM sessions WHERE member_id = $1 AND expires_at < $2";
+        tx.execute(sql, &[self.member.0.into(), now.into()])?;
         tx.execute(
             "INSERT INTO sessions (id, token_mac, member_id, created_at, signed_in_at, last_seen_at, expires_at, \
                                    address, agent) VALUES ($1, $2, $3, $4, $4, $4, $5, $6, $7)",

@@ -4,7 +4,8 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    NewSession, NewToken, Origin, Record, bearer::Bearer, code, input, input::Email, link, password, session, token,
+    NewSession, NewToken, Origin, Record, bearer::Bearer, code, guard::Try, input, input::Email, link, password,
+    session, token,
 };
 use crate::{
     access::Action,
@@ -140,26 +141,26 @@ impl App {
     async fn prove_email(&self, email: &str, password: SecretText, origin: &Origin) -> Result<Record> {
         let email = Email::parse(email).ok();
         let account = email.as_ref().map_or("", Email::as_str);
-        self.guard.take(account, origin.address, self.clock.since_boot())?;
+        let attempt = self.guard.take(account, origin.address, self.clock.since_boot())?;
         let found = match email.clone() {
             Some(email) => self.store.read(move |tx| Record::by_email(tx, email.as_str())).await?,
             None => None,
         };
-        self.prove(account, found, password, origin).await
+        self.prove((account, attempt), found, password, origin).await
     }
 
     async fn prove_caller(&self, caller: &Caller, password: SecretText, origin: &Origin) -> Result<Record> {
         let member = caller.member;
         let record = self.store.read(move |tx| Record::living(tx, member)).await?;
         let account = record.member.email.clone();
-        self.guard.take(&account, origin.address, self.clock.since_boot())?;
-        self.prove(&account, Some(record), password, origin).await
+        let attempt = self.guard.take_again(&account, self.clock.since_boot())?;
+        self.prove((&account, attempt), Some(record), password, origin).await
     }
 
-    /// Compares the password; a try has been taken for `account` and is given back when it was right.
+    /// Compares the password; `attempt` has been taken for `account` and is given back when it was right.
     async fn prove(
         &self,
-        account: &str,
+        (account, attempt): (&str, Try),
         found: Option<Record>,
         password: SecretText,
         origin: &Origin,
@@ -168,7 +169,7 @@ impl App {
         let right = password::verify(&self.guard, password, stored).await?;
         match found {
             Some(record) if right => {
-                self.guard.give_back(account, origin.address);
+                self.guard.succeeded(attempt, account, self.clock.since_boot())?;
                 Ok(record)
             }
             found => {
@@ -189,15 +190,14 @@ impl App {
         entry: impl Fn(&mut Tx<'_>) -> Result<()> + Send + 'static,
     ) -> Result<()> {
         let member = record.member.clone();
-        if member.has_code {
-            if code.is_none() {
-                return Err(code_required());
-            }
-            self.guard.take_code(&member.email, origin.address, self.clock.since_boot())?;
-        }
+        let attempt = match (member.has_code, &code) {
+            (true, None) => return Err(code_required()),
+            (true, Some(_)) => Some(self.guard.take_code(&member.email, origin.address, self.clock.since_boot())?),
+            (false, _) => None,
+        };
         let (keys, now, email) = (self.keys.clone(), self.clock.now(), member.email.clone());
         let admitted = self.store.write(move |tx| {
-            let current = Record::living(tx, member.id).map_err(|_| wrong())?;
+            let current = Record::living(tx, member.id).map_err(|error| error.if_missing(wrong))?;
             if current.member.revision != member.revision {
                 return Err(wrong());
             }
@@ -216,7 +216,9 @@ impl App {
             self.note_failure(&email, Some(record), "code", origin).await?;
             return Err(code_wrong());
         }
-        self.guard.give_back_code(&email, origin.address);
+        if let Some(attempt) = attempt {
+            self.guard.give_back(attempt);
+        }
         Ok(())
     }
 

@@ -22,6 +22,9 @@ use crate::{
 /// Days that a token may be good for.
 const DAYS: std::ops::RangeInclusive<u16> = 1..=366;
 
+/// Living tokens that a member may have.
+const MAX: u64 = 100;
+
 /// A token that has just been made. The secret is shown this once.
 pub struct NewToken {
     pub token: Token,
@@ -43,7 +46,7 @@ impl App {
     /// [`App::caller_by_session`] does.
     pub async fn caller_by_token(&self, secret: &str) -> Result<Caller> {
         let shown = Bearer::ApiToken.read(secret, &self.keys).ok_or_else(signin::required)?;
-        let member = shown.member;
+        let (member, end) = (shown.member, shown.expires_at);
         let found = self.store.read(move |tx| {
             let sql = "SELECT t.id, t.member_id, t.signed_in_at, t.last_used_at, t.expires_at, t.revoked_at, \
                               m.removed_at, m.workspace_id, m.role, m.totp_confirmed, w.require_code, w.slug \
@@ -53,7 +56,7 @@ impl App {
         });
         let found = found.await?.filter(|found| found.member == member).ok_or_else(signin::required)?;
         let now = self.clock.now();
-        if found.ended || now >= found.expires_at {
+        if found.ended || now >= found.expires_at.min(end) {
             return Err(signin::expired());
         }
         if found.seen_at.is_none_or(|at| now.duration_since(at) >= SEEN_EVERY) {
@@ -64,9 +67,10 @@ impl App {
         Ok(found.caller(Through::Token(id)))
     }
 
-    /// Makes an API token for the caller, good for 1 to 366 `days`.
+    /// Makes an API token for the caller, good for 1 to 366 `days`. In person only: a stolen token begets no others.
     pub async fn create_token(&self, caller: &Caller, name: &str, days: u16) -> Result<NewToken> {
         self.authorize_here(caller, Action::ManageSelf).await?;
+        signin::in_person(caller)?;
         self.require_fresh(caller)?;
         let made = self.make_token(caller.member, name, days, caller.signed_in_at)?;
         let event = self.token_event(caller.actor(), caller.workspace, &made)?;
@@ -137,8 +141,8 @@ impl App {
         }
         let created_at = self.clock.now();
         let id = TokenId::generate(created_at, self.random.as_ref())?;
-        let (secret, mac) = Bearer::ApiToken.mint(Some(member), &self.keys, self.random.as_ref())?;
         let expires_at = created_at + SignedDuration::from_hours(i64::from(days) * 24);
+        let (secret, mac) = Bearer::ApiToken.mint(Some(member), expires_at, &self.keys, self.random.as_ref())?;
         let token = Token { id, name, created_at, expires_at, last_used_at: None };
         let row = TokenRow { token: token.clone(), mac, member, signed_in_at };
         Ok(TokenOpening { token: NewToken { token, secret }, row })
@@ -165,7 +169,17 @@ pub(super) struct TokenRow {
 }
 
 impl TokenRow {
+    /// Writes it and drops the member's tokens that have ended. Refuses when [`MAX`] others live.
     pub(super) fn insert(&self, tx: &mut Tx<'_>) -> Result<()> {
+        let sql = "DELETE FROM api_tokens WHERE member_id = $1 AND (expires_at <= $2 OR revoked_at IS NOT NULL)";
+        tx.execute(sql, &[self.member.0.into(), self.token.created_at.into()])?;
+        if tx.count("SELECT COUNT(*) FROM api_tokens WHERE member_id = $1", &[self.member.0.into()])? >= MAX {
+            return Err(Error::conflict(
+                "token.too_many",
+                format!("a member may have {MAX} living API tokens, and you have as many"),
+                "Revoke some in your profile, then sign in again.",
+            ));
+        }
         tx.execute(
             "INSERT INTO api_tokens (id, token_mac, member_id, name, created_at, signed_in_at, expires_at) \
              VALUES ($1, $2, $3, $4, $5, $6, $7)",

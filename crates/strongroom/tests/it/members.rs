@@ -110,6 +110,65 @@ fn a_new_role_ends_the_sessions_of_the_old() {
 }
 
 #[test]
+fn a_new_role_ends_the_link_to_join_with_the_old() {
+    on_both_engines(|world| async move {
+        let owner = world.set_up().await;
+        let app = &world.app;
+        let admin = world.member(&owner, "Adam", Role::Admin).await;
+        let first = app.invite(&admin, new_member("Uma", Role::User)).await.expect("an invitation");
+        app.change_role(&owner, first.member.id, None, Role::SuperAdmin).await.expect("changed");
+        let join = || Join { name: "Uma".into(), password: text(PASSWORD) };
+        assert_eq!(refusal(app.join(first.link.token.expose(), join(), &origin()).await), "link.gone");
+        assert_eq!(refusal(app.invite_again(&admin, first.member.id).await), "denied");
+        let second = app.invite_again(&owner, first.member.id).await.expect("another link");
+        app.join(second.link.token.expose(), join(), &origin()).await.expect("joined");
+    });
+}
+
+#[test]
+fn a_link_to_join_is_never_left_over_from_the_role_before() {
+    on_both_engines(|world| async move {
+        let owner = world.set_up().await;
+        let app = &world.app;
+        let admin = world.member(&owner, "Adam", Role::Admin).await;
+        for n in 0..10 {
+            let member = app.invite(&admin, new_member(&format!("Uma{n}"), Role::User)).await.expect("invited").member;
+            let (link, changed) = tokio::join!(
+                app.invite_again(&admin, member.id),
+                app.change_role(&owner, member.id, None, Role::SuperAdmin)
+            );
+            changed.expect("changed");
+            let join = Join { name: "Uma".into(), password: text(PASSWORD) };
+            match link {
+                Ok(link) => {
+                    assert_eq!(refusal(app.join(link.link.token.expose(), join, &origin()).await), "link.gone");
+                }
+                Err(error) => assert!(["member.changed", "denied"].contains(&error.code()), "{error:?}"),
+            }
+        }
+    });
+}
+
+#[test]
+fn who_is_refused_again_and_again_fills_no_disk() {
+    on_both_engines(|world| async move {
+        let owner = world.set_up().await;
+        let app = &world.app;
+        let user = world.member(&owner, "Uma", Role::User).await;
+        for _ in 0..100 {
+            assert_eq!(refusal(app.invite(&user, new_member("New", Role::Guest)).await), "denied");
+        }
+        assert_eq!(world.events("access.refused").await, 60);
+        let guest = world.member(&owner, "Gus", Role::Guest).await;
+        assert_eq!(refusal(app.members(&guest).await), "denied");
+        assert_eq!(world.events("access.refused").await, 61, "another member's refusals are told at once");
+        world.minutes(1);
+        assert_eq!(refusal(app.invite(&user, new_member("New", Role::Guest)).await), "denied");
+        assert_eq!(world.events("access.refused").await, 62);
+    });
+}
+
+#[test]
 fn who_was_demoted_a_moment_ago_changes_nobody() {
     on_both_engines(|world| async move {
         let owner = world.set_up().await;

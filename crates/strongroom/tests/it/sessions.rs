@@ -11,7 +11,7 @@ use strongroom::{
 use strongroom_envelope::{InstanceKey, InstanceKeys, SystemRandom, TokenKind, token_mac};
 
 use crate::world::{
-    Database, PASSWORD, World, email, fresh_keys, on_both_engines, on_each_database, origin, refusal, text,
+    Database, PASSWORD, World, email, fresh_keys, new_member, on_both_engines, on_each_database, origin, refusal, text,
     wrong_fields,
 };
 
@@ -119,6 +119,8 @@ fn a_session_made_up_by_a_database_writer_is_no_session() {
         let owner = world.set_up().await;
         // What such a writer has: every row, the program, a key of their own; not the instance key.
         let mut body = owner.member.bytes().to_vec();
+        // Good until the year 2100.
+        body.extend(4_102_444_800_000_i64.to_be_bytes());
         body.extend([7; 32]);
         let token = format!("srs_{}", BASE64_URL_SAFE_NO_PAD.encode(body));
         let mac = token_mac(&fresh_keys(), TokenKind::Session, token.as_bytes()).to_bytes();
@@ -211,6 +213,61 @@ fn an_api_token_changes_nothing_of_how_its_member_signs_in() {
         assert_eq!(refusal(app.renew_recovery_codes(&program).await), "denied");
         assert_eq!(refusal(app.refresh(&program, text(PASSWORD), None, &origin()).await), "denied");
         assert_eq!(refusal(app.sign_out(&program).await), "denied");
+        assert_eq!(refusal(app.create_token(&program, "successor", 366).await), "denied");
+    });
+}
+
+#[test]
+fn an_api_token_too_is_fresh_for_15_minutes_of_its_sign_in() {
+    on_both_engines(|world| async move {
+        let owner = world.set_up().await;
+        let app = &world.app;
+        world.minutes(10);
+        let token = app.create_token(&owner, "script", 30).await.expect("a token");
+        world.minutes(5);
+        let program = app.caller_by_token(token.secret.expose()).await.expect("a live token");
+        app.require_fresh(&program).expect("just fresh");
+        world.minutes(1);
+        let program = app.caller_by_token(token.secret.expose()).await.expect("a live token");
+        let invite = app.invite(&program, new_member("Uma", Role::User)).await;
+        assert_eq!(refusal(invite), "signin.fresh_required");
+        app.members(&program).await.expect("reading needs no fresh sign-in");
+    });
+}
+
+#[test]
+fn a_member_has_a_hundred_living_tokens_at_most() {
+    on_both_engines(|world| async move {
+        let owner = world.set_up().await;
+        let app = &world.app;
+        let mut tokens = vec![];
+        for _ in 0..100 {
+            tokens.push(app.create_token(&owner, "script", 1).await.expect("a token").token.id);
+        }
+        assert_eq!(refusal(app.create_token(&owner, "one more", 1).await), "token.too_many");
+        app.revoke_token(&owner, tokens[0]).await.expect("revoked");
+        app.create_token(&owner, "in its place", 1).await.expect("a token");
+        let (address, here) = (email("Olivia"), origin());
+        let login = || app.sign_in_for_token((&address, text(PASSWORD), None), ("laptop", 1), &here);
+        assert_eq!(refusal(login().await), "token.too_many");
+        world.hours(24);
+        login().await.expect("the others have ended");
+        let rows = app.store.read(|tx| tx.count("SELECT COUNT(*) FROM api_tokens", &[])).await;
+        assert_eq!(rows.expect("a count"), 1);
+    });
+}
+
+#[test]
+fn an_end_that_was_moved_in_the_database_revives_nothing() {
+    on_both_engines(|world| async move {
+        let owner = world.set_up().await;
+        let session = sign_in(&world, "Olivia").await;
+        let token = world.app.create_token(&owner, "script", 1).await.expect("a token");
+        world.hours(7 * 24);
+        world.tamper("UPDATE sessions SET expires_at = expires_at * 2, last_seen_at = expires_at").await;
+        world.tamper("UPDATE api_tokens SET expires_at = expires_at * 2").await;
+        assert_eq!(refusal(world.app.caller_by_session(session.token.expose()).await), "signin.expired");
+        assert_eq!(refusal(world.app.caller_by_token(token.secret.expose()).await), "signin.expired");
     });
 }
 

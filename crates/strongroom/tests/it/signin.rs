@@ -104,21 +104,54 @@ fn an_address_is_known_in_capitals_too() {
 }
 
 #[test]
-fn ten_wrong_passwords_make_the_account_wait_and_a_right_one_costs_nothing() {
+fn ten_wrong_passwords_make_their_network_wait_and_nobody_else() {
     on_both_engines(|world| async move {
         world.set_up().await;
+        let (_, caller) = session_of(&world, "Olivia").await;
         let try_with = |password: &'static str, host| {
             let app = world.app.clone();
             async move { app.sign_in(&email("Olivia"), text(password), &origin_at(host)).await }
         };
-        for host in 0..10 {
-            assert_eq!(refusal(try_with("wrong horse battery", host).await), "signin.wrong");
-            assert!(host > 8 || try_with(PASSWORD, host).await.is_ok());
+        for n in 0..10 {
+            assert_eq!(refusal(try_with("wrong horse battery", 99).await), "signin.wrong");
+            assert!(n > 8 || try_with(PASSWORD, 99).await.is_ok(), "a right one costs nothing");
         }
-        let refused = try_with(PASSWORD, 99).await.err().expect("the account waits");
+        let refused = try_with(PASSWORD, 99).await.err().expect("the network waits");
         assert!(matches!(refused, strongroom::error::Error::TooMany(30)), "{refused:?}");
+        try_with(PASSWORD, 7).await.expect("the member's own network");
+        world.app.refresh(&caller, text(PASSWORD), None, &origin_at(99)).await.expect("who is signed in already");
         world.clock.advance(Duration::from_secs(30));
         try_with(PASSWORD, 99).await.expect("it has waited");
+    });
+}
+
+#[test]
+fn who_signs_in_again_and_again_waits_and_locks_nobody_else_out() {
+    on_both_engines(|world| async move {
+        let owner = world.set_up().await;
+        world.member(&owner, "Uma", Role::User).await;
+        for _ in 0..30 {
+            session_of(&world, "Uma").await;
+        }
+        let refused = world.app.sign_in(&email("Uma"), text(PASSWORD), &origin_at(9)).await.err().expect("waits");
+        assert!(matches!(refused, strongroom::error::Error::TooMany(10)), "{refused:?}");
+        session_of(&world, "Olivia").await;
+        world.clock.advance(Duration::from_secs(10));
+        session_of(&world, "Uma").await;
+    });
+}
+
+#[test]
+fn a_link_whose_time_is_over_is_not_revived_in_the_database() {
+    on_both_engines(|world| async move {
+        let owner = world.set_up().await;
+        let app = &world.app;
+        let reset = app.reset_link(&email("Olivia")).await.expect("a link");
+        let join = app.invite(&owner, new_member("Uma", Role::User)).await.expect("an invitation").link;
+        world.hours(72);
+        world.tamper("UPDATE links SET used_at = NULL, expires_at = expires_at * 2").await;
+        assert_eq!(refusal(app.look_at_link(Purpose::Join, join.token.expose()).await), "link.gone");
+        assert_eq!(refusal(app.reset(reset.token.expose(), text("another horse battery")).await), "link.gone");
     });
 }
 

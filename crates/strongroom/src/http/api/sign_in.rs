@@ -2,14 +2,11 @@
 
 use std::sync::Arc;
 
-use axum::{Json, extract::State, http::StatusCode, response::IntoResponse};
+use axum::{Json, extract::State, http::StatusCode};
 
 use super::{
     paging,
-    types::{
-        CreateToken, CreatedToken, LoginAnswer, LoginRequest, Page, PageQuery, Session as ShownSession,
-        Token as ShownToken,
-    },
+    types::{LoginAnswer, LoginRequest, Page, PageQuery, Session as ShownSession, Token as ShownToken},
 };
 use crate::{
     app::App,
@@ -48,15 +45,6 @@ pub async fn tokens(
     ListQuery(query): ListQuery<PageQuery>,
 ) -> Result<Json<Page<ShownToken>>> {
     paging::page(&query, app.tokens(&caller).await?, shown_token).map(Json)
-}
-
-pub async fn create_token(
-    State(app): Server,
-    Authenticated(caller): Authenticated,
-    Body(CreateToken { name, expires_in_days }): Body<CreateToken>,
-) -> Result<impl IntoResponse> {
-    let made = app.create_token(&caller, &name, expires_in_days.unwrap_or(DAYS)).await?;
-    Ok((StatusCode::CREATED, Json(CreatedToken { token: shown_token(made.token), secret: made.secret })))
 }
 
 pub async fn revoke_token(

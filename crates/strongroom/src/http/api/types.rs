@@ -113,24 +113,6 @@ pub struct Token {
     pub last_used_at: Option<Timestamp>,
 }
 
-/// `POST …/tokens`.
-#[derive(Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct CreateToken {
-    pub name: String,
-    /// 1 to 366; 90 when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub expires_in_days: Option<u16>,
-}
-
-#[derive(Serialize, Deserialize, ToSchema)]
-pub struct CreatedToken {
-    #[serde(flatten)]
-    pub token: Token,
-    /// `srm_…`; shown this once.
-    pub secret: SecretText,
-}
-
 /// One browser session of the member who asks: `GET …/sessions`.
 #[derive(Serialize, Deserialize, ToSchema)]
 pub struct Session {
