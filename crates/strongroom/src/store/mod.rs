@@ -231,6 +231,8 @@ impl Tx<'_> {
 trait Job: Send {
     /// True when the transaction should be committed.
     fn run(&mut self, tx: &mut Tx<'_>) -> std::result::Result<bool, StoreError>;
+    /// What the database said no with in the last run, if that is why it failed.
+    fn refusal(&self) -> Option<StoreError>;
     fn finish(self: Box<Self>, committed: std::result::Result<(), StoreError>);
 }
 
@@ -267,6 +269,13 @@ where
         let commit = outcome.is_ok();
         self.outcome = Some(outcome);
         Ok(commit)
+    }
+
+    fn refusal(&self) -> Option<StoreError> {
+        match &self.outcome {
+            Some(Err(Error::Store(error))) => Some(error.clone()),
+            _ => None,
+        }
     }
 
     fn finish(mut self: Box<Self>, committed: std::result::Result<(), StoreError>) {

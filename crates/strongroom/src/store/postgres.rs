@@ -1,11 +1,25 @@
 //! PostgreSQL, and engines that speak its protocol: a few threads with a connection each, SERIALIZABLE writes that
 //! are retried when the engine asks (SQLSTATE 40001), statements prepared once per connection.
 
-use std::{collections::HashMap, error::Error as StdError, thread::JoinHandle, time::Duration};
+use std::{
+    collections::HashMap,
+    error::Error as StdError,
+    net::IpAddr,
+    sync::Arc,
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
 
 use crossbeam_channel::{Receiver, Sender};
-use postgres::{Client, NoTls, Statement, error::SqlState};
+use postgres::{
+    Client, NoTls, Statement,
+    config::{Host, SslMode},
+    error::SqlState,
+};
 use postgres_types::{IsNull, ToSql, Type, private::BytesMut, to_sql_checked};
+use rustls::ClientConfig;
+use rustls_platform_verifier::BuilderVerifierExt;
+use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::{Inner, Job, LOCK_WAIT, Param, Row, StoreError, Tx, Writer, migrate, require_schema};
 use crate::{
@@ -17,6 +31,8 @@ use crate::{
 const LANES: usize = 8;
 /// Tries of one transaction before the caller is told that the database is busy.
 const TRIES: u32 = 12;
+/// No new try begins later than this after the first: each may wait for a lock as long as [`LOCK_WAIT`].
+const PATIENCE: Duration = Duration::from_secs(15);
 
 pub(super) struct Postgres {
     writes: Option<Sender<Box<dyn Job>>>,
@@ -73,7 +89,7 @@ impl Drop for Postgres {
 
 /// One connection and, if it writes, its own chain of audit events: chains never wait for each other.
 struct Lane {
-    config: postgres::Config,
+    config: Config,
     session: Option<Session>,
     writer: Option<Writer>,
     /// Where this lane's chain stands; `None` before its first event, and after a commit of which nobody knows whether
@@ -85,8 +101,8 @@ impl Lane {
     fn serve(mut self, queue: &Receiver<Box<dyn Job>>) {
         while let Ok(mut job) = queue.recv() {
             let mut done = self.attempt(job.as_mut());
-            let mut tries = 1;
-            while matches!(done, Err(StoreError::Retry)) && tries < TRIES {
+            let (mut tries, begun) = (1, Instant::now());
+            while matches!(done, Err(StoreError::Retry)) && tries < TRIES && begun.elapsed() < PATIENCE {
                 std::thread::sleep(Duration::from_millis(1 << tries.min(6)));
                 done = self.attempt(job.as_mut());
                 tries += 1;
@@ -96,10 +112,6 @@ impl Lane {
     }
 
     fn attempt(&mut self, job: &mut dyn Job) -> std::result::Result<(), StoreError> {
-        let mut session = match self.session.take().filter(|session| !session.client.is_closed()) {
-            Some(session) => session,
-            None => Session::connect(&self.config)?,
-        };
         let mut chain = match (self.chain.take(), &self.writer) {
             (Some(chain), _) => Some(chain),
             (None, Some(writer)) => Some(Chain::start(writer).map_err(|error| StoreError::Failed(error.to_string()))?),
@@ -111,10 +123,13 @@ impl Lane {
         } else {
             "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
         };
-        if let Err(error) = session.command(begin) {
-            self.chain = before;
-            return Err(error);
-        }
+        let mut session = match self.begin(begin) {
+            Ok(session) => session,
+            Err(error) => {
+                self.chain = before;
+                return Err(error);
+            }
+        };
         let keep = job.run(&mut Tx { inner: Inner::Postgres(&mut session), chain: chain.as_mut() });
         let done = match keep {
             Ok(true) => match session.command("COMMIT") {
@@ -140,6 +155,19 @@ impl Lane {
         self.session = Some(session);
         done
     }
+
+    /// A session in a new transaction. Nothing has run in it yet: where the connection that was kept turns out to have
+    /// ended, as after a restart of the database, another one begins instead.
+    fn begin(&mut self, begin: &str) -> std::result::Result<Session, StoreError> {
+        if let Some(mut kept) = self.session.take().filter(|session| !session.client.is_closed())
+            && kept.command(begin).is_ok()
+        {
+            return Ok(kept);
+        }
+        let mut session = Session::connect(&self.config)?;
+        session.command(begin)?;
+        Ok(session)
+    }
 }
 
 /// A connection with its prepared statements.
@@ -149,10 +177,12 @@ pub(super) struct Session {
 }
 
 impl Session {
-    fn connect(config: &postgres::Config) -> std::result::Result<Self, StoreError> {
-        let mut config = config.clone();
-        config.connect_timeout(LOCK_WAIT).application_name("strongroom");
-        let mut client = config.connect(NoTls).map_err(|error| match refused(&error) {
+    fn connect(Config { server, tls }: &Config) -> std::result::Result<Self, StoreError> {
+        let connected = match tls {
+            Some(tls) => server.connect(tls.clone()),
+            None => server.connect(NoTls),
+        };
+        let mut client = connected.map_err(|error| match refused(&error) {
             StoreError::Failed(text) => StoreError::Unreachable(text),
             other => other,
         })?;
@@ -228,13 +258,18 @@ impl ToSql for Param<'_> {
     to_sql_checked!();
 }
 
+/// Another transaction was in the way; the last one is the end of `lock_timeout`.
+const AGAIN: [SqlState; 3] =
+    [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED, SqlState::LOCK_NOT_AVAILABLE];
+/// The server ended the connection, or takes none yet.
+const GONE: [SqlState; 3] = [SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN, SqlState::CANNOT_CONNECT_NOW];
+
 /// Our word for PostgreSQL's error. `Display` of a database error carries its message, never row values (`DETAIL`).
 pub(super) fn refused(error: &postgres::Error) -> StoreError {
     match error.code() {
         Some(code) if *code == SqlState::UNIQUE_VIOLATION => StoreError::Taken,
-        Some(code) if [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED].contains(code) => {
-            StoreError::Retry
-        }
+        Some(code) if AGAIN.contains(code) => StoreError::Retry,
+        Some(code) if GONE.contains(code) => StoreError::Unreachable(format!("SQLSTATE {}", code.code())),
         Some(code) if *code == SqlState::DISK_FULL => StoreError::Full,
         Some(code) if *code == SqlState::READ_ONLY_SQL_TRANSACTION => StoreError::ReadOnly,
         Some(code) => StoreError::Failed(format!("SQLSTATE {}", code.code())),
@@ -251,18 +286,65 @@ fn spawn(lane: Lane, queue: Receiver<Box<dyn Job>>) -> Result<JoinHandle<()>> {
 
 /// Runs `work` on a connection of its own before there are lanes. On a thread: the client blocks on a runtime that it
 /// makes, which it must not do within the runtime that its caller may run in.
-fn at_the_start(config: &postgres::Config, work: impl FnOnce(&mut Session) -> Result<()> + Send) -> Result<()> {
+fn at_the_start(config: &Config, work: impl FnOnce(&mut Session) -> Result<()> + Send) -> Result<()> {
     std::thread::scope(|scope| {
         let done = scope.spawn(|| work(&mut Session::connect(config)?)).join();
         done.unwrap_or_else(|_| Err(StoreError::Failed("opening the database panicked".into()).into()))
     })
 }
 
-fn config_of(url: &str) -> Result<postgres::Config> {
-    url.parse().map_err(|error: postgres::Error| Error::Setup {
+/// Where the database is, and how its connections are protected.
+#[derive(Clone)]
+struct Config {
+    server: postgres::Config,
+    /// Present when the URL asks for it.
+    tls: Option<MakeRustlsConnect>,
+}
+
+/// Reads `database.url`. rustls proves who the server is, always, so `sslmode=require` is as good as `verify-full`.
+/// Without it only this machine is reached: what another one answers must not cross a network in the clear.
+fn config_of(url: &str) -> Result<Config> {
+    let url = match url.rsplit_once('?') {
+        Some((address, options)) => format!("{address}?{}", options.replace("sslmode=verify-full", "sslmode=require")),
+        None => url.to_owned(),
+    };
+    let mut server: postgres::Config = url.parse().map_err(|error: postgres::Error| Error::Setup {
         what: format!("database.url cannot be read: {error}").into(),
-        fix: "Write it as postgres://USER:PASSWORD@HOST:PORT/NAME.".into(),
+        fix: "Write it as postgres://USER:PASSWORD@HOST:PORT/NAME?sslmode=require.".into(),
+    })?;
+    server.connect_timeout(LOCK_WAIT).application_name("strongroom");
+    if server.get_ssl_mode() == SslMode::Require {
+        return Ok(Config { server, tls: Some(verifying_tls()?) });
+    }
+    if server.get_hosts().iter().all(is_here) && server.get_hostaddrs().iter().all(IpAddr::is_loopback) {
+        return Ok(Config { server, tls: None });
+    }
+    Err(Error::Setup {
+        what: "database.url names another machine, and does not ask for TLS".into(),
+        fix: "Add sslmode=require to it. The server's certificate must be one that this machine trusts; \
+              the environment variable SSL_CERT_FILE may name the file of another CA."
+            .into(),
     })
+}
+
+fn is_here(host: &Host) -> bool {
+    match host {
+        Host::Tcp(name) => name == "localhost" || name.parse().is_ok_and(|address: IpAddr| address.is_loopback()),
+        Host::Unix(_) => true,
+    }
+}
+
+/// TLS with the platform's roots.
+fn verifying_tls() -> Result<MakeRustlsConnect> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .and_then(BuilderVerifierExt::with_platform_verifier)
+        .map_err(|error| Error::Setup {
+            what: format!("TLS to the database cannot be set up: {error}").into(),
+            fix: "Install the certificates of public CAs (Debian: ca-certificates), or set SSL_CERT_FILE.".into(),
+        })?;
+    Ok(MakeRustlsConnect::new(config.with_no_client_auth()))
 }
 
 fn send(jobs: Option<&Sender<Box<dyn Job>>>, job: Box<dyn Job>) -> Result<()> {

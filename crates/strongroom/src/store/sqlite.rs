@@ -125,6 +125,11 @@ fn commit_group(
         run("SAVEPOINT job")?;
         let mut attempt = chain.clone();
         let keep = job.run(&mut Tx { inner: Inner::Sqlite(connection), chain: Some(&mut attempt) })?;
+        if connection.is_autocommit() {
+            // A full disk or a failing one: SQLite took the whole transaction back (sqlite.org/lang_transaction.html).
+            let lost = || StoreError::Failed("SQLite gave the transaction up".into());
+            return Err(job.refusal().unwrap_or_else(lost));
+        }
         if keep {
             *chain = attempt;
         } else {

@@ -23,8 +23,10 @@ impl From<i64> for Param<'_> {
 }
 
 impl From<u64> for Param<'_> {
+    /// Counters and times stay far below 2^63. A larger number came from outside: it becomes the largest, which no row
+    /// has.
     fn from(value: u64) -> Self {
-        Self::Int(i64::try_from(value).expect("counters and times stay below 2^63"))
+        Self::Int(i64::try_from(value).unwrap_or(i64::MAX))
     }
 }
 

@@ -1,6 +1,10 @@
 //! Both engines keep what they acknowledged and refuse what they must not open.
 
-use std::{os::unix::fs::PermissionsExt, sync::Arc};
+use std::{
+    io::{Read, Write},
+    os::unix::fs::PermissionsExt,
+    sync::Arc,
+};
 
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 use strongroom::{
@@ -8,7 +12,7 @@ use strongroom::{
     store::{SCHEMA, Store, StoreError},
 };
 
-use crate::world::{Database, on_each_database, open_store, refusal};
+use crate::world::{Database, administer, on_each_database, on_postgres, open_store, refusal};
 
 #[test]
 fn what_many_write_at_once_is_all_there_after_a_restart() {
@@ -174,6 +178,122 @@ fn a_read_only_sqlite_file_is_named_as_such() {
     set_capabilities(None, sets).expect("giving up is always allowed");
     let refused = open_store(&database.url()).err().expect("refused");
     assert_eq!(refused.to_string(), format!("the database file {path} is read-only"));
+}
+
+#[test]
+fn a_full_disk_is_named_nothing_acknowledged_is_lost_and_it_goes_on_when_there_is_room() {
+    let database = Database::sqlite();
+    let store = Arc::new(open_store(&database.url()).expect("an empty database"));
+    block_on(async {
+        put(Arc::clone(&store), "row-1".into()).await.expect("there is room");
+        pages(&store, 1).await;
+        // Those that come in one group, before and after the one that does not fit, are told the same.
+        let large = |name: &'static str| {
+            let store = Arc::clone(&store);
+            async move {
+                let value = "x".repeat(1 << 20);
+                let sql = "INSERT INTO meta (name, value) VALUES ($1, $2)";
+                store.write(move |tx| tx.execute(sql, &[name.into(), (&value).into()])).await
+            }
+        };
+        for _ in 0..5 {
+            let writes = (0..9).map(|n| tokio::spawn(large(["large-1", "large-2", "large-3"][n % 3])));
+            for write in writes.collect::<Vec<_>>() {
+                let refused = write.await.expect("no panic").expect_err("there is no room");
+                assert_eq!(refused.code(), "store.full", "{refused}");
+            }
+        }
+        assert_eq!(rows(&store).await, 1);
+        pages(&store, 1 << 20).await;
+        put(Arc::clone(&store), "row-2".into()).await.expect("there is room again");
+        large("large").await.expect("for this one too");
+    });
+    drop(store);
+    let store = open_store(&database.url()).expect("its own database");
+    assert_eq!(block_on(rows(&store)), 2);
+}
+
+#[test]
+fn a_connection_that_the_server_ended_is_made_anew() {
+    on_postgres(|database| {
+        let store = Arc::new(open_store(&database.url()).expect("an empty database"));
+        let name = database.url().rsplit_once('/').expect("a URL").1.to_owned();
+        block_on(async {
+            for round in 0..3 {
+                let writes = (0..40).map(|n| tokio::spawn(put(Arc::clone(&store), format!("row-{round}-{n}"))));
+                for write in writes.collect::<Vec<_>>() {
+                    write.await.expect("no panic").expect("written");
+                }
+                let end = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'");
+                let Database::Postgres { server, .. } = &database else { panic!("on PostgreSQL") };
+                administer(server, &end);
+            }
+            assert_eq!(rows(&store).await, 120);
+        });
+    });
+}
+
+#[test]
+fn who_waits_too_long_for_a_lock_asks_again() {
+    on_postgres(|database| {
+        let store = Arc::new(open_store(&database.url()).expect("an empty database"));
+        block_on(put(Arc::clone(&store), "row-1".into())).expect("written");
+        let url = database.url();
+        let (held, holds) = std::sync::mpsc::channel();
+        let holder = std::thread::spawn(move || {
+            let mut client = postgres::Client::connect(&url, postgres::NoTls).expect("connected");
+            let mut transaction = client.transaction().expect("begun");
+            transaction.batch_execute("SELECT 1 FROM meta WHERE name = 'row-1' FOR UPDATE").expect("locked");
+            held.send(()).expect("awaited");
+            // Longer than a transaction waits for a lock.
+            transaction.batch_execute("SELECT pg_sleep(6)").expect("slept");
+        });
+        holds.recv().expect("locked");
+        let sql = "UPDATE meta SET value = 'late' WHERE name = 'row-1'";
+        assert_eq!(block_on(store.write(move |tx| tx.execute(sql, &[]))).expect("written in the end"), 1);
+        holder.join().expect("no panic");
+    });
+}
+
+#[test]
+fn another_machine_s_postgresql_is_reached_with_tls_only() {
+    for url in [
+        "postgres://u@192.0.2.1/db",
+        "postgres://u@db.example.com/db?sslmode=prefer",
+        "postgres://u@192.0.2.1/db?host=/run",
+    ] {
+        let refused = open_store(url).err().expect("refused");
+        assert_eq!(refused.code(), "setup", "{url}");
+        assert!(refused.fix().contains("sslmode=require"), "{}", refused.fix());
+    }
+}
+
+#[test]
+fn a_postgresql_without_tls_is_told_nothing_when_tls_is_asked_for() {
+    for mode in ["require", "verify-full"] {
+        let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+        let port = listener.local_addr().expect("bound").port();
+        let server = std::thread::spawn(move || {
+            let (mut client, _) = listener.accept().expect("a client");
+            client.set_read_timeout(Some(std::time::Duration::from_secs(20))).expect("set");
+            let mut asked = [0; 8];
+            client.read_exact(&mut asked).expect("a request");
+            client.write_all(b"N").expect("answered");
+            let mut rest = Vec::new();
+            client.read_to_end(&mut rest).expect("it hangs up");
+            (asked, rest)
+        });
+        let refused = refusal(open_store(&format!("postgres://u:secret@127.0.0.1:{port}/db?sslmode={mode}")));
+        assert_eq!(refused, "store.unreachable");
+        // SSLRequest, and nothing after "no": postgresql.org/docs/current/protocol-message-formats.html.
+        assert_eq!(server.join().expect("no panic"), ([0, 0, 0, 8, 4, 210, 22, 47], vec![]));
+    }
+}
+
+/// Bounds the database's size, in pages, as a disk would; never below what it has.
+async fn pages(store: &Store, most: u32) {
+    let sql = format!("PRAGMA max_page_count = {most}");
+    store.write(move |tx| tx.first(&sql, &[], |row| row.get::<i64>(0))).await.expect("bounded");
 }
 
 async fn put(store: Arc<Store>, name: String) -> Result<u64> {

@@ -54,6 +54,11 @@ pub fn on_both_engines<F: Future<Output = ()>>(test: impl Fn(Arc<World>) -> F) {
 pub fn on_each_database(test: impl Fn(Database)) {
     eprintln!("on SQLite");
     test(Database::sqlite());
+    on_postgres(test);
+}
+
+/// Hands an empty database of PostgreSQL to `test`.
+pub fn on_postgres(test: impl Fn(Database)) {
     match env::var(POSTGRES) {
         Ok(server) => {
             eprintln!("on PostgreSQL");
@@ -239,8 +244,8 @@ fn writer(keys: Arc<InstanceKeys>, node: NodeId) -> Writer {
     Writer { node, keys, boot }
 }
 
-/// One statement as the server's administrator. On a thread of its own: the client blocks, and tests are async.
-fn administer(server: &str, sql: &str) {
+/// One statement as the administrator of the `server` that has a database. On a thread of its own: the client blocks, and tests are async.
+pub fn administer(server: &str, sql: &str) {
     std::thread::scope(|scope| {
         let statement = scope.spawn(|| {
             let mut client = postgres::Client::connect(server, postgres::NoTls)?;
