@@ -39,6 +39,20 @@ pub struct PathId<T>(pub T);
 /// What stands in a path between braces, and what to call it when there is none.
 pub trait PathParameter: FromStr {
     const NAME: &'static str;
+
+    /// Whether there can be such a thing.
+    fn is_possible(&self) -> bool {
+        true
+    }
+}
+
+/// Revisions are counted in the database's numbers, of 63 bits.
+impl PathParameter for u64 {
+    const NAME: &'static str = "revision";
+
+    fn is_possible(&self) -> bool {
+        i64::try_from(*self).is_ok()
+    }
 }
 
 macro_rules! path_parameters {
@@ -55,7 +69,6 @@ path_parameters! {
     MemberId = "member",
     TokenId = "token",
     SessionId = "session",
-    u64 = "revision",
 }
 
 impl<T: PathParameter, S: Send + Sync> FromRequestParts<S> for PathId<T> {
@@ -65,7 +78,7 @@ impl<T: PathParameter, S: Send + Sync> FromRequestParts<S> for PathId<T> {
         let missing = || Error::NotFound(T::NAME);
         let found = RawPathParams::from_request_parts(parts, state).await.map_err(|_| missing())?;
         let text = found.iter().find(|(name, _)| *name == T::NAME).map(|(_, text)| text).ok_or_else(missing)?;
-        text.parse().map(Self).map_err(|_| missing())
+        text.parse().ok().filter(T::is_possible).map(Self).ok_or_else(missing)
     }
 }
 

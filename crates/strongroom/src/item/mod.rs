@@ -73,7 +73,13 @@ impl App {
         let new = self.seal_new(caller, &lease, &content)?;
         let row = new.row.clone();
         self.keyring.still_leased(&lease)?;
-        self.store.write(move |tx| new.insert(tx)).await?;
+        let caller = caller.clone();
+        self.store
+            .write(move |tx| {
+                rows::still_allowed(tx, &caller, None, Action::CreateItem)?;
+                new.insert(tx)
+            })
+            .await?;
         open_item(row, &lease)
     }
 
@@ -101,7 +107,13 @@ impl App {
             });
         }
         self.keyring.still_leased(&lease)?;
-        self.store.write(move |tx| news.iter().try_for_each(|new| new.insert(tx))).await?;
+        let caller = caller.clone();
+        self.store
+            .write(move |tx| {
+                rows::still_allowed(tx, &caller, None, Action::CreateItem)?;
+                news.iter().try_for_each(|new| new.insert(tx))
+            })
+            .await?;
         Ok(outcomes)
     }
 
@@ -137,8 +149,8 @@ impl App {
     pub async fn item(&self, caller: &Caller, id: ItemId) -> Result<Item> {
         let row = self.item_for(caller, id, Action::ViewItem).await?;
         let lease = self.keyring.lease(row.vault, row.generation).await?;
-        self.record(self.event(caller, "item.view", Target::Item(id), vec![("revision", row.revision.into())])?)
-            .await?;
+        let event = self.event(caller, "item.view", Target::Item(id), vec![("revision", row.revision.into())])?;
+        self.record_if_allowed(caller, Some(id), Action::ViewItem, event).await?;
         let item = open_item(row, &lease)?;
         self.keyring.still_leased(&lease)?;
         Ok(item)
@@ -153,7 +165,8 @@ impl App {
         };
         let lease = self.keyring.lease(row.vault, row.generation).await?;
         let facts = vec![("lease", lease.id.0.into()), ("revision", row.revision.into())];
-        self.record(self.event(caller, "item.reveal", Target::Item(id), facts)?).await?;
+        let event = self.event(caller, "item.reveal", Target::Item(id), facts)?;
+        self.record_if_allowed(caller, Some(id), Action::RevealItem, event).await?;
         let opened = open_row(&row, &lease).and_then(|(_, fields)| {
             self.keyring.still_leased(&lease)?;
             Ok((row.revision, fields))
@@ -188,6 +201,7 @@ impl App {
         let lease = self.keyring.lease(row.vault, row.generation).await?;
         let old_lease = self.keyring.lease(older.vault, older.generation).await?;
         let (overview, fields) = open_row(&older, &old_lease)?;
+        self.keyring.still_leased(&old_lease)?;
         let content = Content::patched(overview, fields, Patch::default());
         self.put_revision(caller, row, &lease, &content, Some(revision)).await
     }
@@ -243,8 +257,10 @@ impl App {
         // While a vault is dark, nothing of it moves.
         self.keyring.lease(row.vault, row.generation).await?;
         let event = self.event(caller, action, Target::Item(id), vec![("revision", row.revision.into())])?;
+        let caller = caller.clone();
         self.store
             .write(move |tx| {
+                rows::still_allowed(tx, &caller, Some(id), Action::ManageItem)?;
                 rows::require_revision(tx, id, expected)?;
                 tx.execute("UPDATE items SET trashed_at = $2 WHERE id = $1", &[id.0.into(), at.into()])?;
                 tx.record(&event)
@@ -279,14 +295,17 @@ impl App {
         self.keyring.still_leased(lease)?;
         let action = if restored_from.is_some() { "item.restore_revision" } else { "item.edit" };
         let event = self.event(caller, action, Target::Item(row.id), written(&row)?)?;
-        let stored = row.clone();
+        let (stored, caller) = (row.clone(), caller.clone());
         self.store
             .write(move |tx| {
+                rows::still_allowed(tx, &caller, Some(stored.id), Action::EditItem)?;
                 rows::replace(tx, &stored, restored_from)?;
                 tx.record(&event)
             })
             .await?;
-        open_item(row, lease)
+        let item = open_item(row, lease)?;
+        self.keyring.still_leased(lease)?;
+        Ok(item)
     }
 
     /// Seals details first: the overview names them.
@@ -299,6 +318,23 @@ impl App {
         row.sealed_overview = seal(data_key, &Context::Overview(place), &content.overview(details), random)
             .map_err(|_| Error::random())?;
         Ok(())
+    }
+
+    /// Writes the event of a look at plaintext, if the look is still allowed when it is written.
+    async fn record_if_allowed(
+        &self,
+        caller: &Caller,
+        item: Option<ItemId>,
+        action: Action,
+        event: Event,
+    ) -> Result<()> {
+        let caller = caller.clone();
+        self.store
+            .write(move |tx| {
+                rows::still_allowed(tx, &caller, item, action)?;
+                tx.record(&event)
+            })
+            .await
     }
 
     /// Writes one event that goes with no other change.

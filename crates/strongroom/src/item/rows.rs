@@ -3,7 +3,8 @@
 use jiff::Timestamp;
 
 use crate::{
-    access::ItemRole,
+    access::{self, Action, ItemRole, Role, Target as Aim},
+    app::Caller,
     error::{Error, Result},
     id::{DataKeyId, ItemId, MemberId, VaultId, WorkspaceId},
     store::{Row, Tx},
@@ -69,6 +70,51 @@ pub(crate) fn visible(tx: &mut Tx<'_>, member: MemberId, trashed: bool) -> Resul
         )
     };
     tx.all(sql, &[member.0.into()], |row| read(row, false))
+}
+
+/// Those of `ids` that the member has a role to, without their details.
+pub(crate) fn visible_of(tx: &mut Tx<'_>, member: MemberId, ids: &[ItemId]) -> Result<Vec<ItemRow>> {
+    let sql = concat!(
+        "SELECT ",
+        columns!(),
+        " FROM item_roles r JOIN items i ON i.id = r.item_id JOIN data_keys k ON k.id = i.data_key_id \
+         WHERE r.member_id = $1 AND r.item_id = $2"
+    );
+    let mut rows = Vec::new();
+    for id in ids {
+        rows.extend(tx.first(sql, &[member.0.into(), id.0.into()], |row| read(row, false))?);
+    }
+    Ok(rows)
+}
+
+/// In the transaction that does what was allowed a moment ago: it still is. The member lives and has the role that the
+/// caller came with; their role to the item, if it concerns one, is read anew.
+pub(crate) fn still_allowed(tx: &mut Tx<'_>, caller: &Caller, item: Option<ItemId>, action: Action) -> Result<()> {
+    let role: Option<Role> = tx.first(
+        "SELECT role FROM members WHERE id = $1 AND workspace_id = $2 AND removed_at IS NULL",
+        &[caller.member.0.into(), caller.workspace.0.into()],
+        |row| row.parse(0),
+    )?;
+    if role != Some(caller.role) {
+        return Err(Error::conflict(
+            "member.changed",
+            "your role was changed at the same moment",
+            "Look again at what you may do, then repeat what you did.",
+        ));
+    }
+    let aim = match item {
+        None => Aim::Workspace,
+        Some(item) => Aim::Item(tx.first(
+            "SELECT role FROM item_roles WHERE item_id = $1 AND member_id = $2",
+            &[item.0.into(), caller.member.0.into()],
+            |row| row.parse(0),
+        )?),
+    };
+    match aim {
+        _ if access::allowed(caller.role, action, aim) => Ok(()),
+        Aim::Item(None) => Err(Error::NotFound("item")),
+        _ => Err(Error::Denied(format!("your role was changed at the same moment ({})", action.name()).into())),
+    }
 }
 
 /// An older revision, in the item's frame.

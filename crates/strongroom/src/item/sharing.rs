@@ -46,20 +46,21 @@ impl App {
         self.keyring.lease(row.vault, row.generation).await?;
         let facts = vec![("member", member.0.into()), ("role", role.word().into())];
         let event = self.event(caller, "item.grant", Target::Item(id), facts)?;
-        let (workspace, by, now) = (caller.workspace, caller.member, self.clock.now());
+        let (caller, now) = (caller.clone(), self.clock.now());
         self.store
             .write(move |tx| {
+                rows::still_allowed(tx, &caller, Some(id), Action::ManageItem)?;
                 let with: Role = tx
                     .first(
                         "SELECT role FROM members WHERE id = $1 AND workspace_id = $2 AND removed_at IS NULL",
-                        &[member.0.into(), workspace.0.into()],
+                        &[member.0.into(), caller.workspace.0.into()],
                         |row| row.parse(0),
                     )?
                     .ok_or(Error::NotFound("member"))?;
                 if role == ItemRole::Owner && !access::allowed(with, Action::OwnItem, Aim::Workspace) {
                     return Err(Error::field("role", "A Guest can be a viewer or an editor, not an owner."));
                 }
-                rows::grant(tx, id, member, role, by, now)?;
+                rows::grant(tx, id, member, role, caller.member, now)?;
                 keep_an_owner(tx, id)?;
                 tx.record(&event)
             })
@@ -71,8 +72,10 @@ impl App {
         let row = self.item_for(caller, id, Action::ManageItem).await?;
         self.keyring.lease(row.vault, row.generation).await?;
         let event = self.event(caller, "item.ungrant", Target::Item(id), vec![("member", member.0.into())])?;
+        let caller = caller.clone();
         self.store
             .write(move |tx| {
+                rows::still_allowed(tx, &caller, Some(id), Action::ManageItem)?;
                 if !rows::ungrant(tx, id, member)? {
                     return Err(Error::NotFound("share"));
                 }
@@ -89,9 +92,10 @@ impl App {
         self.authorize(caller, Action::TakeOverItem, Aim::Item(row.role), Target::Item(id)).await?;
         self.require_fresh(caller)?;
         let event = self.event(caller, "item.take_over", Target::Item(id), vec![("member", by.0.into())])?;
-        let now = self.clock.now();
+        let (caller, now) = (caller.clone(), self.clock.now());
         self.store
             .write(move |tx| {
+                rows::still_allowed(tx, &caller, Some(id), Action::TakeOverItem)?;
                 rows::grant(tx, id, by, ItemRole::Owner, by, now)?;
                 tx.record(&event)
             })

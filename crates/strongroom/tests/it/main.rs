@@ -8,6 +8,7 @@ mod azure;
 mod child;
 mod command_line;
 mod dark;
+mod items;
 mod kills;
 mod leaks;
 mod members;
