@@ -46,6 +46,8 @@ function live() {
   if (!document.body.dataset.states) return;
   const events = new EventSource("/events");
   events.addEventListener("vaults", (event) => turn(JSON.parse(event.data)));
+  // Closed for good: the session has ended, and what it may see is asked anew.
+  events.addEventListener("error", () => { if (events.readyState === EventSource.CLOSED) refresh(); });
 }
 
 async function turn(now) {
@@ -95,8 +97,9 @@ async function hide(part) {
 
 async function copySealed(button) {
   const answer = await page($("[data-reveal]").action, { method: "POST" });
+  if (!answer.ok) return location.replace(path());
   const field = $(`[data-field="${CSS.escape(button.dataset.copySealed)}"] [data-copy]`, answer.html);
-  if (!answer.ok || !field) return location.replace(path());
+  if (!field) return toast(`No field here is called ${button.dataset.copySealed}`);
   await copy(field.dataset.copy, button);
 }
 
@@ -106,7 +109,7 @@ function countTotp(part) {
   const tick = () => {
     if (!part.isConnected) return clearInterval(timer);
     $("[data-totp-left]", row).textContent = Math.max(left, 0);
-    $(".hand", row).setAttribute("stroke-dashoffset", 100 - (left / 30) * 100);
+    $(".hand", row).setAttribute("stroke-dashoffset", 100 - (left / Number(part.dataset.period)) * 100);
     if (left <= 0) { part.textContent = "expired"; clearInterval(timer); }
     left -= 1;
   };
@@ -145,7 +148,7 @@ function showBox(dialog, answer) {
   }
   enhance(frame);
   if (!dialog.open) dialog.showModal();
-  ($("[aria-invalid=true]", frame) || $("[autofocus]", frame) || $("input:not([type=hidden]), .btn.primary", frame))?.focus();
+  ($("[aria-invalid=true]", frame) || $("#checks:has(li)", frame) || $("[autofocus]", frame) || $("input:not([type=hidden]), .btn.primary", frame))?.focus();
 }
 
 async function openDialog(url, dialog = modal()) {
@@ -301,8 +304,8 @@ function addRow(event) {
 
 function veil(row) {
   const kind = $("[data-field-kind]", row).value, value = $("textarea", row);
-  value.classList.toggle("veiled", kind === "hidden");
-  value.rows = kind === "multiline" ? 5 : 1;
+  value.classList.toggle("veiled", ["hidden", "password", "totp", "private_key"].includes(kind));
+  value.rows = ["notes", "private_key"].includes(kind) ? 5 : 1;
 }
 
 document.addEventListener("submit", async (event) => {

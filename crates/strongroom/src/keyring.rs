@@ -163,6 +163,11 @@ impl Keyring {
         self.state().marks.get(&vault).map(Mark::explained)
     }
 
+    /// Notes that a vault's key has just answered outside of an unwrap of ours, as when the vault is made.
+    pub fn note_answer(&self, vault: VaultId) {
+        self.state().answered.insert(vault, self.clock.now());
+    }
+
     /// When the vault's key last answered, as far as this process knows.
     pub fn last_answer(&self, vault: VaultId) -> Option<Timestamp> {
         self.state().answered.get(&vault).copied()

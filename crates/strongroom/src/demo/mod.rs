@@ -136,7 +136,9 @@ fn config(dir: &Path, port: u16, standin: &Standin) -> Result<Config> {
         quoted(ca),
     );
     fs::write(dir.join("strongroom.toml"), &text).map_err(|error| unusable(dir, &error))?;
-    Config::parse(&text, "the demo's configuration", Vec::new()).map_err(|error| Error::Setup {
+    // The limits of vaults may be tried out; everything else of the environment belongs to another server.
+    let limits = std::env::vars().filter(|(name, _)| name.starts_with("STRONGROOM_VAULTS__"));
+    Config::parse(&text, "the demo's configuration", limits).map_err(|error| Error::Setup {
         what: error.to_string().into(),
         fix: "Choose another folder with --dir.".into(),
     })

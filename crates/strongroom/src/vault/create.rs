@@ -83,6 +83,7 @@ impl App {
                 Ok(())
             })
             .await?;
+        self.keyring.note_answer(id);
         self.vault(caller, id).await
     }
 

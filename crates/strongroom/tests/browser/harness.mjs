@@ -29,15 +29,17 @@ const PAGE_WAIT_MS = 20_000;
  * Starts `strongroom demo` on free ports in a fresh folder and waits until it has written its
  * `demo.json`.
  *
+ * @param {object} env over the environment of the demo, for example `STRONGROOM_VAULTS__MAX_PER_PROVIDER`
  * @returns {Promise<{info: object, dir: string, run: Function, stop: Function}>} `info` is the parsed
  *   `demo.json`; `run("key", "disable")` runs `strongroom demo key disable` on the same folder and
  *   resolves to what it printed; `stop()` ends the demo and removes the folder.
  */
-export async function startDemo() {
+export async function startDemo(env = {}) {
   const dir = await mkdtemp(path.join(os.tmpdir(), "strongroom-demo-"));
   const port = await freePorts(3);
   const child = spawn(BINARY, ["demo", "--dir", dir, "--port", String(port), "--fresh"], {
     stdio: ["ignore", "pipe", "pipe"],
+    env: { ...process.env, ...env },
   });
   const output = [];
   for (const stream of [child.stdout, child.stderr]) stream.on("data", (text) => output.push(text));

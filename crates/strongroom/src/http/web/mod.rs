@@ -4,6 +4,7 @@
 //! form, calls use cases and fills a view; `visit` is what every handler knows of who looks, `frame` what surrounds
 //! every answer.
 
+mod activity;
 pub mod assets;
 pub mod cookies;
 mod form;
@@ -101,6 +102,7 @@ fn workspace(routes: Routes) -> Routes {
         .at(POST, "/settings/vaults/{vault}/default", Session(A::ManageVaults), vaults::make_default)
         .at(POST, "/settings/vaults/{vault}/check", Session(A::ManageVaults), vaults::check_vault)
         .at(GET, "/settings/vaults/{vault}/check", Session(A::ManageVaults), vaults::back_to_vault)
+        .at(GET, "/activity", Session(A::ReadAudit), activity::list)
 }
 
 fn people(routes: Routes) -> Routes {

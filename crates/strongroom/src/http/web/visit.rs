@@ -122,7 +122,7 @@ impl Visit {
             let members = self.app.members(&self.caller).await?;
             names.extend(members.into_iter().map(|member| (member.id, member.name)));
         }
-        Ok(Names { me: self.caller.member, names })
+        Ok(Names { me: self.caller.member, sees_all: self.may(Action::SeeMembers), names })
     }
 
     /// The name of a vault on this page.
@@ -140,6 +140,7 @@ impl Visit {
 /// Members by name.
 pub struct Names {
     me: MemberId,
+    sees_all: bool,
     names: HashMap<MemberId, String>,
 }
 
@@ -148,7 +149,7 @@ impl Names {
         match self.names.get(&id) {
             _ if id == self.me => "you".to_owned(),
             Some(name) => name.clone(),
-            // Guests do not see the list of members; a removed one is on it no more.
+            None if self.sees_all => "a former member".to_owned(),
             None => "another member".to_owned(),
         }
     }

@@ -2,7 +2,7 @@
 
 use askama::Template;
 
-use super::{Choice, Moment, Pager, Shell, Tone, filters};
+use super::{Choice, Moment, Pager, Shell, Shown, Tone, filters};
 
 /// `GET /activity`.
 #[derive(Template)]
@@ -10,6 +10,8 @@ use super::{Choice, Moment, Pager, Shell, Tone, filters};
 pub struct ActivityPage {
     pub shell: Shell,
     pub rows: Vec<EventRow>,
+    /// Rows of this page that are not genuine.
+    pub broken: u64,
     pub actors: Vec<Choice>,
     pub actions: Vec<Choice>,
     pub vaults: Vec<Choice>,
@@ -38,6 +40,8 @@ pub struct EventRow {
 }
 
 pub struct Target {
-    pub text: String,
+    pub text: Shown,
     pub url: Option<String>,
+    /// Its name cannot be shown, so this is its id.
+    pub is_id: bool,
 }

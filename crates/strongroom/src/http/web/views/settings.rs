@@ -91,6 +91,21 @@ impl AzureVaultPage {
         self.checks.iter().filter(|check| check.status == CheckStatus::Warn).count()
     }
 
+    /// "19 checks: 18 passed, 1 could not be made".
+    fn summary(&self) -> String {
+        let count = |wanted: CheckStatus| self.checks.iter().filter(|check| check.status == wanted).count();
+        let parts = [
+            (count(CheckStatus::Fail), "failed"),
+            (count(CheckStatus::Warn), "with a warning"),
+            (count(CheckStatus::Pass), "passed"),
+            (count(CheckStatus::Unknown), "could not be made"),
+            (count(CheckStatus::Skipped), "not tried"),
+        ];
+        let told: Vec<_> =
+            parts.iter().filter(|(count, _)| *count > 0).map(|(count, how)| format!("{count} {how}")).collect();
+        format!("{} checks: {}", self.checks.len(), told.join(", "))
+    }
+
     fn failed(&self) -> bool {
         self.checks.iter().any(|check| check.status == CheckStatus::Fail)
     }
