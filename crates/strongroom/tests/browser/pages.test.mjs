@@ -56,8 +56,8 @@ for (const colorScheme of ["light", "dark"]) {
       await look(page, `${colorScheme}-${kind}-sign-in`, refused);
       await signIn(page, demo, "owner");
       for (const [name, path] of Object.entries(PAGES)) {
-        await page.goto(demo.info.url + path);
-        // A page that is not there is a failed request, which the console names; the policy has no part in it.
+        const answer = await page.goto(demo.info.url + path);
+        assert.equal(answer.status(), name === "not-found" ? 404 : 200, name);
         await look(page, `${colorScheme}-${kind}-${name}`, refused);
       }
       await page.goto(`${demo.info.url}/items`);

@@ -26,9 +26,9 @@ use crate::{
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
                       connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
 
-/// Serves one page; what is for programs goes through as it is.
+/// Serves one page; the API goes through as it is.
 pub async fn frame(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    if is_for_programs(&request) {
+    if ["/api/", "/healthz/"].iter().any(|start| request.uri().path().starts_with(start)) {
         return next.run(request).await;
     }
     let around = Around::of(&request);
@@ -37,12 +37,6 @@ pub async fn frame(State(app): State<Arc<App>>, request: Request, next: Next) ->
     }
     let response = next.run(request).await;
     around.finish(&app, response)
-}
-
-fn is_for_programs(request: &Request) -> bool {
-    let path = request.uri().path();
-    let has_token = request.headers().contains_key(header::AUTHORIZATION);
-    has_token || ["/api/", "/healthz/"].iter().any(|start| path.starts_with(start))
 }
 
 /// What an error page needs to know of the request it answers.
@@ -54,6 +48,8 @@ struct Around {
     from: Option<String>,
     theme: Theme,
     id: String,
+    /// Whether a person reads the answer: programs show a token, and open pages listen for events.
+    reads_pages: bool,
 }
 
 impl Around {
@@ -63,6 +59,7 @@ impl Around {
         let referer = headers.get(header::REFERER).and_then(|value| value.to_str().ok()).unwrap_or_default();
         Self {
             method: request.method().clone(),
+            reads_pages: !headers.contains_key(header::AUTHORIZATION) && path != "/events",
             path,
             from: url::Url::parse(referer).ok().map(|url| local_path(&url)),
             theme: Theme::parse(cookies::theme(headers)),
@@ -72,7 +69,7 @@ impl Around {
 
     fn finish(self, app: &App, response: Response) -> Response {
         let mut response = match response.extensions().get::<Arc<Refusal>>().cloned() {
-            Some(refusal) if self.path != "/events" => self.say(app, &refusal),
+            Some(refusal) if self.reads_pages => self.say(app, &refusal),
             _ => response,
         };
         let headers = response.headers_mut();

@@ -22,6 +22,7 @@ pub async fn dashboard(visit: Visit) -> Result<Response> {
     let found = visit.app.find_items(&visit.caller, filter).await?;
     let of = |wanted: ItemType| found.items.iter().filter(|item| item.overview.item_type == wanted).count() as u64;
     let counts = Counts {
+        of_open_vaults: !found.dark.is_empty(),
         accounts: of(ItemType::Account),
         secrets: of(ItemType::Secret),
         shared_with_me: found.items.iter().filter(|item| item.role != ItemRole::Owner).count() as u64,

@@ -68,8 +68,8 @@ pub async fn create(visit: Visit, form: Form) -> Result<Response> {
         labels: Vec::new(),
         fields,
     };
-    let made = match typed.wrong() {
-        Some(error) => Err(error),
+    let made = match typed.wrong(content.check()) {
+        Some(errors) => Err(Error::Invalid(errors)),
         None => visit.app.create_item(&visit.caller, form.parsed("vault_id"), content).await,
     };
     match made {
@@ -96,8 +96,8 @@ pub async fn save(visit: Visit, PathId(id): PathId<ItemId>, form: Form) -> Resul
         fields: Some(fields),
         ..Patch::default()
     };
-    let saved = match typed.wrong() {
-        Some(error) => Err(error),
+    let saved = match typed.wrong(Ok(())) {
+        Some(errors) => Err(Error::Invalid(errors)),
         None => visit.app.edit_item(&visit.caller, id, revision, patch).await,
     };
     match saved {
@@ -251,11 +251,16 @@ impl Typed {
         (fields, slots)
     }
 
-    fn wrong(&self) -> Option<Error> {
+    /// What only the form knows to be wrong, beside what the content's own check says.
+    fn wrong(&self, checked: Result<()>) -> Option<Vec<FieldError>> {
         let bad = self.kind.is_account() && !self.totp.is_empty() && totp(self.totp.expose()).is_none();
-        bad.then(|| {
-            Error::field("totp", "This is no setup key: letters A to Z and digits 2 to 7, or an otpauth:// address.")
-        })
+        let message = "This is no setup key: letters A to Z and digits 2 to 7, or an otpauth:// address.";
+        let own = FieldError { field: "totp".into(), message: message.into() };
+        let others = match checked {
+            Err(Error::Invalid(errors)) => errors,
+            _ => Vec::new(),
+        };
+        bad.then(|| others.into_iter().chain([own]).collect())
     }
 }
 

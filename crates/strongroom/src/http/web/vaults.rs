@@ -182,7 +182,10 @@ async fn second_page(
         .iter()
         .filter(|line| line.status == Status::Fail)
         .filter_map(|line| {
-            let field = line.code.strip_prefix("form.")?;
+            let field = match line.code {
+                "host.allowed" => "vault_url",
+                code => code.strip_prefix("form.")?,
+            };
             Some(FieldError { field: field.into(), message: line.cause.clone()?.into() })
         })
         .collect();

@@ -94,7 +94,7 @@ impl Cause {
             }
             (_, Some(C::SignInBlocked)) => "A Conditional Access Administrator in Microsoft Entra ID.",
             (_, Some(C::TenantMismatch | C::UnknownTenant)) => {
-                "An Owner, Super Admin or Admin of this workspace, who corrects the Tenant ID."
+                "Whoever manages the tenant and the Key Vault’s subscription in Azure."
             }
             _ => "Key Vault Crypto Officer or Key Vault Administrator on the Key Vault.",
         }
@@ -106,7 +106,8 @@ impl Cause {
         match (self.class, self.code) {
             (Unavailable::Fault, _) => "Nothing was overwritten. Keep the request id below and the server’s log.",
             (Unavailable::Dark, Some(C::SecretWrong | C::SecretExpired)) => {
-                "Then enter the new client secret on the page of this vault; nothing is re-encrypted."
+                "A vault cannot take a new client secret in place yet. Nothing is lost: keep the database as it is until \
+                 an upgrade brings that."
             }
             (Unavailable::Dark, Some(C::AccessRemoved)) => {
                 "Azure may take up to 10 minutes to apply it. Strongroom asks every 5 seconds and opens the vault by itself."

@@ -20,6 +20,8 @@ pub struct DashboardPage {
 
 #[derive(Clone, Copy, Default)]
 pub struct Counts {
+    /// Whether some vaults do not open: of those nobody knows what is an account and what a secret.
+    pub of_open_vaults: bool,
     pub accounts: u64,
     pub secrets: u64,
     pub shared_with_me: u64,
