@@ -148,7 +148,8 @@ function showBox(dialog, answer) {
   }
   enhance(frame);
   if (!dialog.open) dialog.showModal();
-  ($("[aria-invalid=true]", frame) || $("#checks:has(li)", frame) || $("[autofocus]", frame) || $("input:not([type=hidden]), .btn.primary", frame))?.focus();
+  dialog.scrollTop = 0;
+  ($("[aria-invalid=true]", frame) || $("#checks-told", frame) || $("[autofocus]", frame) || $("input:not([type=hidden]), .btn.primary", frame))?.focus();
 }
 
 async function openDialog(url, dialog = modal()) {
