@@ -120,7 +120,7 @@ codes! {
     /// AADSTS7000222.
     SecretExpired = "credential.expired", Denial,
         "The client secret has expired",
-        "Make a new client secret for the application and store it here.";
+        "Make a new client secret for the application. A vault that exists cannot be given it yet; its items are kept.";
     /// AADSTS700016.
     UnknownClient = "credential.unknown_client", Denial,
         "The tenant has no application with this client ID",
