@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 
 use jiff::Timestamp;
+use strongroom_keys::{Class, KeyFailure, KeyProvider, Kid};
 
 use crate::{id::VaultId, store::StoreError};
 
@@ -89,6 +90,35 @@ pub struct KeyUnavailable {
     pub fix: String,
     pub since: Timestamp,
     pub azure_request_id: Option<String>,
+}
+
+impl KeyUnavailable {
+    /// A provider's failure in the words of `strongroom_keys`, with the customer's own names in the command that mends
+    /// it; `kid` is the key version that was asked for, where one was.
+    pub fn told(
+        vault: VaultId,
+        vault_name: &str,
+        provider: &dyn KeyProvider,
+        failure: &KeyFailure,
+        kid: Option<&Kid>,
+        since: Timestamp,
+    ) -> Self {
+        Self {
+            vault,
+            vault_name: vault_name.to_owned(),
+            class: match failure.class {
+                Class::Denial | Class::Refused => Unavailable::Dark,
+                Class::Outage => Unavailable::Outage,
+                Class::Fault => Unavailable::Fault,
+            },
+            code: failure.code.as_str().into(),
+            title: failure.code.title().into(),
+            detail: failure.detail.clone(),
+            fix: provider.command(failure, kid).unwrap_or_else(|| failure.code.fix().into()),
+            since,
+            azure_request_id: failure.azure_request_id.clone(),
+        }
+    }
 }
 
 impl Error {

@@ -24,7 +24,7 @@ use futures_util::{
 };
 use jiff::Timestamp;
 use strongroom_envelope::{InstanceKeys, Random, VaultKey, digest, open, read_wrap_record};
-use strongroom_keys::{Class, INTERACTIVE, KeyFailure, KeyProvider, TokenUse, Unwrapped, azure::AzureKeys};
+use strongroom_keys::{INTERACTIVE, KeyProvider, TokenUse, Unwrapped, azure::AzureKeys};
 use tokio::sync::broadcast;
 
 pub use self::{
@@ -402,14 +402,5 @@ fn again(error: &Error) -> Error {
         Error::NotFound(what) => Error::NotFound(what),
         Error::Integrity { code, what } => Error::Integrity { code, what: what.clone() },
         other => Error::integrity("key.unwrap", other.to_string()),
-    }
-}
-
-/// A failure's class as the state of a vault.
-fn unavailable(failure: &KeyFailure) -> Unavailable {
-    match failure.class {
-        Class::Denial | Class::Refused => Unavailable::Dark,
-        Class::Outage => Unavailable::Outage,
-        Class::Fault => Unavailable::Fault,
     }
 }

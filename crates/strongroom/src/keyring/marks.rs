@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use strongroom_envelope::RecordError;
 use strongroom_keys::{Class, Code, KeyFailure, KeyProvider, TokenUse};
 
-use super::{KeyRecord, Keyring, Strategy, unavailable};
+use super::{KeyRecord, Keyring, Strategy};
 use crate::{
     error::{Error, KeyUnavailable, Result, Unavailable},
     id::{NodeId, VaultId},
@@ -53,7 +53,8 @@ impl Keyring {
         failure: KeyFailure,
         started: Duration,
     ) -> Error {
-        let mut why = explain(record, provider, &failure, self.clock.now());
+        let (vault, name, kid) = (record.vault, &record.vault_name, Some(&record.kid));
+        let mut why = KeyUnavailable::told(vault, name, provider, &failure, kid, self.clock.now());
         if failure.class == Class::Denial && failure.is_sign_in() && !self.refused_long_enough(record.vault, started) {
             why.class = Unavailable::Outage;
         }
@@ -294,21 +295,6 @@ impl Keyring {
     fn tell(&self, vault: VaultId) {
         // Without listeners there is nobody to tell.
         let _ = self.changes.send(vault);
-    }
-}
-
-/// A failure in the words of `strongroom_keys`, with the customer's own names in the command that mends it.
-fn explain(record: &KeyRecord, provider: &dyn KeyProvider, failure: &KeyFailure, now: Timestamp) -> KeyUnavailable {
-    KeyUnavailable {
-        vault: record.vault,
-        vault_name: record.vault_name.clone(),
-        class: unavailable(failure),
-        code: failure.code.as_str().into(),
-        title: failure.code.title().into(),
-        detail: failure.detail.clone(),
-        fix: provider.command(failure, Some(&record.kid)).unwrap_or_else(|| failure.code.fix().into()),
-        since: now,
-        azure_request_id: failure.azure_request_id.clone(),
     }
 }
 

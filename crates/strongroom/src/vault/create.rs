@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use strongroom_envelope::{CloudKek, VaultKey, VaultKeyPlace, read_wrap_record, seal, wrap_cloud_kek, wrap_record};
 use strongroom_keys::{
-    ClientId, Code, INTERACTIVE, KeyFailure, KeyProvider, TenantId, TokenUse,
+    ClientId, INTERACTIVE, KeyFailure, KeyProvider, TenantId, TokenUse,
     check::{AzureInput, CheckLine, CheckStatus},
     parse_vault_url_and_key,
 };
@@ -15,7 +15,7 @@ use crate::{
     access::Action,
     app::{App, Caller},
     audit::{Event, Target},
-    error::{Error, KeyUnavailable, Result, Unavailable},
+    error::{Error, KeyUnavailable, Result},
     id::{MemberId, ProviderId, VaultId, WorkspaceId},
     keyring::{KeyRecord, Policy, ProviderRow, connect, wrap_mac},
     secret_text::SecretText,
@@ -216,22 +216,14 @@ impl App {
 
     /// A provider's refusal while a vault is being made.
     fn told(&self, row: &ProviderRow, name: &str, provider: &dyn KeyProvider, failure: &KeyFailure) -> Error {
-        let code: Code = failure.code;
-        Error::KeyUnavailable(Box::new(KeyUnavailable {
-            vault: row.vault,
-            vault_name: name.to_owned(),
-            class: match failure.class {
-                strongroom_keys::Class::Denial | strongroom_keys::Class::Refused => Unavailable::Dark,
-                strongroom_keys::Class::Outage => Unavailable::Outage,
-                strongroom_keys::Class::Fault => Unavailable::Fault,
-            },
-            code: code.as_str().into(),
-            title: code.title().into(),
-            detail: failure.detail.clone(),
-            fix: provider.command(failure, None).unwrap_or_else(|| code.fix().into()),
-            since: self.clock.now(),
-            azure_request_id: failure.azure_request_id.clone(),
-        }))
+        Error::KeyUnavailable(Box::new(KeyUnavailable::told(
+            row.vault,
+            name,
+            provider,
+            failure,
+            None,
+            self.clock.now(),
+        )))
     }
 }
 
