@@ -6,20 +6,19 @@
 
 mod load;
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitCode, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use self::load::{Sample, Target, wait_until_ready};
 use crate::install::{self, Tool};
-use crate::process::{self, Interrupt};
+use crate::process::{self, Interrupt, Running};
 use crate::{Result, Workspace};
 
 const CONNECTIONS: [u32; 3] = [1, 16, 64];
@@ -58,7 +57,8 @@ struct Reveal {
 pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
     let Case::Reveal(reveal) = &options.case;
     let interrupt = Interrupt::listen()?;
-    provide(workspace, reveal.install, &interrupt)?;
+    let wanted = [Tool::Wrk, Tool::Taskset];
+    install::provide(workspace, &wanted, reveal.install, "cargo xtask bench reveal --install", &interrupt)?;
     build(workspace, &interrupt)?;
     let started = Instant::now();
     let site = Site::start(workspace, reveal.items)?;
@@ -70,20 +70,6 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
     println!("{}", table(&report));
     println!("{:.0} s; {}", started.elapsed().as_secs_f64(), folder.join("reveal.json").display());
     Ok(ExitCode::SUCCESS)
-}
-
-fn provide(workspace: &Workspace, may_install: bool, interrupt: &Interrupt) -> Result<()> {
-    let wanted = [Tool::Wrk, Tool::Taskset];
-    if may_install {
-        install::install(workspace, &install::missing(workspace, &wanted), interrupt)?;
-    }
-    match install::missing(workspace, &wanted).first() {
-        None => Ok(()),
-        Some(tool) => {
-            let (name, how) = (tool.name(), tool.how_to_install());
-            Err(format!("{name} is missing; `cargo xtask bench reveal --install` installs it, or: {how}").into())
-        }
-    }
 }
 
 fn build(workspace: &Workspace, interrupt: &Interrupt) -> Result<()> {
@@ -111,23 +97,6 @@ impl Cores {
         let mut command = workspace.command("taskset");
         command.args(["--cpu-list", &core.to_string()]).arg(program);
         command
-    }
-}
-
-/// A process that ends with this value.
-struct Running(Child);
-
-impl Running {
-    fn start(command: &mut Command, log: &Path) -> Result<Self> {
-        use std::os::unix::process::CommandExt;
-        let log = File::options().create(true).append(true).open(log)?;
-        Ok(Self(command.stderr(log).process_group(0).spawn()?))
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        process::end(&mut self.0, Signal::TERM);
     }
 }
 

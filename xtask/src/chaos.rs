@@ -41,7 +41,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
     }
     let started = Instant::now();
     let (kills, bound) = if options.full { (2000, FULL_BOUND) } else { (options.kills, BOUND) };
-    let postgres = start_postgres()?;
+    let postgres = start_postgres(workspace)?;
     let folder = tempfile::tempdir()?;
     let tally_file = folder.path().join("tally");
     let mut test = workspace.cargo();
@@ -78,14 +78,14 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn start_postgres() -> Result<Option<Postgres>> {
+fn start_postgres(workspace: &Workspace) -> Result<Option<Postgres>> {
     match postgres::find_programs() {
         Some(programs) => Postgres::start(&programs).map(Some),
         None if std::env::var("CI").is_ok_and(|value| value == "true") => {
             Err("PostgreSQL is missing; nothing may be skipped under CI".into())
         }
         None => {
-            println!("SKIPPED on PostgreSQL, which is missing: {}", install::Tool::Postgres.how_to_install());
+            println!("SKIPPED on PostgreSQL, which is missing: {}", install::Tool::Postgres.how_to_install(workspace));
             Ok(None)
         }
     }

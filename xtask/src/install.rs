@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use crate::process::{self, Interrupt};
 use crate::{Result, Workspace, postgres};
 
-/// A program that the tests or the benchmarks need.
+/// A program that the tests or the benchmarks need, or the packages of a folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tool {
     Rustfmt,
@@ -15,15 +16,30 @@ pub enum Tool {
     Postgres,
     Node,
     Chromium,
-    NodePackages,
+    BrowserPackages,
+    Python,
+    AzPackages,
+    PythonPackages,
+    JavaScriptPackages,
     Wrk,
     Taskset,
 }
 
 impl Tool {
     /// What the tests need.
-    pub const ALL: [Tool; 7] =
-        [Tool::Rustfmt, Tool::Clippy, Tool::Nextest, Tool::Postgres, Tool::Node, Tool::Chromium, Tool::NodePackages];
+    pub const ALL: [Tool; 11] = [
+        Tool::Rustfmt,
+        Tool::Clippy,
+        Tool::Nextest,
+        Tool::Postgres,
+        Tool::Node,
+        Tool::Chromium,
+        Tool::BrowserPackages,
+        Tool::Python,
+        Tool::AzPackages,
+        Tool::PythonPackages,
+        Tool::JavaScriptPackages,
+    ];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -33,7 +49,11 @@ impl Tool {
             Tool::Postgres => "PostgreSQL",
             Tool::Node => "Node.js with npm",
             Tool::Chromium => "Chromium",
-            Tool::NodePackages => "the browser tests' Node packages",
+            Tool::BrowserPackages => "the browser tests' Node packages",
+            Tool::Python => "Python with venv",
+            Tool::AzPackages => "Azure CLI",
+            Tool::PythonPackages => "Azure's Python packages",
+            Tool::JavaScriptPackages => "Azure's Node packages",
             Tool::Wrk => "wrk",
             Tool::Taskset => "taskset",
         }
@@ -42,52 +62,49 @@ impl Tool {
     /// Whether the tests can go on without it on a developer's machine, with less checked. Without a test runner
     /// nothing would be checked, and that is no success.
     pub fn is_optional(self) -> bool {
-        match self {
-            Tool::Rustfmt | Tool::Clippy | Tool::Nextest | Tool::Wrk | Tool::Taskset => false,
-            Tool::Postgres | Tool::Node | Tool::Chromium | Tool::NodePackages => true,
-        }
+        !matches!(self, Tool::Rustfmt | Tool::Clippy | Tool::Nextest | Tool::Wrk | Tool::Taskset)
     }
 
     pub fn is_missing(self, workspace: &Workspace) -> bool {
         match self {
-            Tool::Rustfmt => !answers(workspace, &["fmt", "--version"]),
-            Tool::Clippy => !answers(workspace, &["clippy", "--version"]),
-            Tool::Nextest => !answers(workspace, &["nextest", "--version"]),
+            Tool::Rustfmt => !answers(workspace.cargo().args(["fmt", "--version"])),
+            Tool::Clippy => !answers(workspace.cargo().args(["clippy", "--version"])),
+            Tool::Nextest => !answers(workspace.cargo().args(["nextest", "--version"])),
             Tool::Postgres => postgres::find_programs().is_none(),
             Tool::Node => process::find(&["node"]).is_none() || process::find(&["npm"]).is_none(),
             Tool::Chromium => process::find(CHROMIUM).is_none(),
             Tool::Wrk => process::find(&["wrk"]).is_none(),
             Tool::Taskset => process::find(&["taskset"]).is_none(),
-            Tool::NodePackages => !node_packages_are_current(&workspace.browser_tests()),
+            Tool::BrowserPackages => !node_packages_are_current(&workspace.browser_tests()),
+            Tool::Python => !answers(workspace.command("python3").args(["-c", "import venv, ensurepip"])),
+            Tool::AzPackages => !python_packages_are_current(workspace, "az"),
+            Tool::PythonPackages => !python_packages_are_current(workspace, "python"),
+            Tool::JavaScriptPackages => !node_packages_are_current(&workspace.clients().join("javascript")),
         }
     }
 
     /// The commands that install it, as one would type them at the root of the project.
-    fn commands(self) -> Vec<Vec<&'static str>> {
+    fn commands(self, workspace: &Workspace) -> Vec<Vec<String>> {
         match self {
-            Tool::Rustfmt => vec![vec!["rustup", "component", "add", "rustfmt"]],
-            Tool::Clippy => vec![vec!["rustup", "component", "add", "clippy"]],
-            Tool::Nextest => vec![vec!["cargo", "install", "cargo-nextest", "--locked"]],
-            Tool::Postgres => apt(&["postgresql"]),
-            Tool::Node => apt(&["nodejs", "npm"]),
-            Tool::Chromium => apt(&["chromium", "fonts-liberation"]),
-            Tool::Wrk => apt(&["wrk"]),
-            Tool::Taskset => apt(&["util-linux"]),
-            Tool::NodePackages => vec![vec![
-                "npm",
-                "--prefix",
-                "crates/strongroom/tests/browser",
-                "ci",
-                "--ignore-scripts",
-                "--no-audit",
-                "--no-fund",
-            ]],
+            Tool::Rustfmt => vec![words("rustup component add rustfmt")],
+            Tool::Clippy => vec![words("rustup component add clippy")],
+            Tool::Nextest => vec![words("cargo install cargo-nextest --locked")],
+            Tool::Postgres => apt("postgresql"),
+            Tool::Node => apt("nodejs npm"),
+            Tool::Chromium => apt("chromium fonts-liberation"),
+            Tool::Python => apt("python3 python3-venv"),
+            Tool::Wrk => apt("wrk"),
+            Tool::Taskset => apt("util-linux"),
+            Tool::BrowserPackages => vec![npm_ci("crates/strongroom/tests/browser")],
+            Tool::JavaScriptPackages => vec![npm_ci("crates/azure-standin/clients/javascript")],
+            Tool::AzPackages => python_packages(workspace, "az"),
+            Tool::PythonPackages => python_packages(workspace, "python"),
         }
     }
 
     /// The same as one line for the reader.
-    pub fn how_to_install(self) -> String {
-        let lines: Vec<String> = self.commands().iter().map(|words| words.join(" ")).collect();
+    pub fn how_to_install(self, workspace: &Workspace) -> String {
+        let lines: Vec<String> = self.commands(workspace).iter().map(|words| words.join(" ")).collect();
         lines.join(" && ")
     }
 }
@@ -101,14 +118,34 @@ pub fn missing(workspace: &Workspace, wanted: &[Tool]) -> Vec<Tool> {
     wanted.iter().copied().filter(absent).collect()
 }
 
+/// Sees to it that `wanted` is there, or says what is not; `command` is what installs it.
+pub fn provide(
+    workspace: &Workspace,
+    wanted: &[Tool],
+    may_install: bool,
+    command: &str,
+    interrupt: &Interrupt,
+) -> Result<()> {
+    if may_install {
+        install(workspace, &missing(workspace, wanted), interrupt)?;
+    }
+    match missing(workspace, wanted).first() {
+        None => Ok(()),
+        Some(tool) => {
+            let (name, how) = (tool.name(), tool.how_to_install(workspace));
+            Err(format!("{name} is missing; `{command}` installs it, or: {how}").into())
+        }
+    }
+}
+
 /// Installs `tools` and shows each command. One that fails is reported and does not stop the others:
 /// whoever needs what is still missing says so.
 pub fn install(workspace: &Workspace, tools: &[Tool], interrupt: &Interrupt) -> Result<()> {
     for tool in tools {
         println!("\n── installing {} ──", tool.name());
-        for words in tool.commands() {
+        for words in tool.commands(workspace) {
             println!("$ {}", words.join(" "));
-            let mut command = workspace.command(words[0]);
+            let mut command = workspace.command(&words[0]);
             command.args(&words[1..]).env("DEBIAN_FRONTEND", "noninteractive");
             match process::run(&mut command, interrupt) {
                 Ok(status) if status.success() => {}
@@ -121,22 +158,60 @@ pub fn install(workspace: &Workspace, tools: &[Tool], interrupt: &Interrupt) -> 
     Ok(())
 }
 
-/// Debian's packages are installed by root, or through sudo.
-fn apt(packages: &[&'static str]) -> Vec<Vec<&'static str>> {
-    let sudo: &[&str] = if rustix::process::geteuid().is_root() { &[] } else { &["sudo"] };
-    let update = ["apt-get", "update", "--quiet"];
-    let install = ["apt-get", "install", "--yes", "--quiet"];
-    let lean = ["--no-install-recommends"];
-    vec![[sudo, &update].concat(), [sudo, &install, &lean, packages].concat()]
+fn words(line: &str) -> Vec<String> {
+    line.split_whitespace().map(str::to_owned).collect()
 }
 
-fn answers(workspace: &Workspace, arguments: &[&str]) -> bool {
-    let output = workspace.cargo().args(arguments).output();
-    output.is_ok_and(|output| output.status.success())
+/// Debian's packages are installed by root, or through sudo.
+fn apt(packages: &str) -> Vec<Vec<String>> {
+    let sudo = if rustix::process::geteuid().is_root() { "" } else { "sudo " };
+    let install = format!("{sudo}apt-get install --yes --quiet --no-install-recommends {packages}");
+    vec![words(&format!("{sudo}apt-get update --quiet")), words(&install)]
+}
+
+fn npm_ci(folder: &str) -> Vec<String> {
+    words(&format!("npm --prefix {folder} ci --ignore-scripts --no-audit --no-fund"))
+}
+
+/// The Python environment of a suite of Azure's clients, below the target folder. The list that it was made from is
+/// left in it, last, as the sign that it is whole. What Python compiles, it compiles when first used: compiling all of
+/// the Azure CLI takes longer than running it.
+fn python_packages(workspace: &Workspace, client: &str) -> Vec<Vec<String>> {
+    let folder = workspace.python(client).display().to_string();
+    let wanted = format!("crates/azure-standin/clients/{client}/requirements.txt");
+    let own = |line: &str| -> Vec<String> {
+        let put = |word: String| word.replace("FOLDER", &folder).replace("WANTED", &wanted);
+        words(line).into_iter().map(put).collect()
+    };
+    vec![
+        own("python3 -m venv --clear FOLDER"),
+        own("FOLDER/bin/python -m pip install --quiet --only-binary :all: --no-compile --no-deps --requirement WANTED"),
+        own("FOLDER/bin/python -m pip check"),
+        own("cp WANTED FOLDER/requirements.txt"),
+    ]
+}
+
+fn answers(command: &mut Command) -> bool {
+    command.output().is_ok_and(|output| output.status.success())
+}
+
+fn python_packages_are_current(workspace: &Workspace, client: &str) -> bool {
+    let environment = workspace.python(client);
+    let wanted = fs::read(workspace.clients().join(client).join("requirements.txt"));
+    let installed = fs::read(environment.join("requirements.txt"));
+    let same = match (wanted, installed) {
+        // No suite, no packages.
+        (Err(_), _) => return true,
+        (Ok(wanted), installed) => installed.is_ok_and(|installed| wanted == installed),
+    };
+    same && environment.join("bin/python").is_file()
 }
 
 /// npm records what it installed in `node_modules/.package-lock.json`, in the form of the lock file.
 fn node_packages_are_current(folder: &Path) -> bool {
+    if !folder.is_dir() {
+        return true;
+    }
     let wanted = locked_packages(&folder.join("package-lock.json"));
     let installed = locked_packages(&folder.join("node_modules/.package-lock.json"));
     wanted.is_some() && wanted == installed

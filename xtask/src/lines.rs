@@ -1,6 +1,6 @@
 //! `cargo xtask lines`: lines of Rust code per crate, source and tests apart.
 //!
-//! A line counts unless it is blank or only a comment. Tests are what lies under a crate's `tests/`,
+//! A line counts unless it is blank or only a comment. Tests are what lies under a crate's `tests/` or `clients/`,
 //! files named `tests.rs`, and modules under `#[cfg(test)]`. The count reads lines, not syntax: a
 //! line of a text literal that begins with `//` is taken for a comment.
 
@@ -45,7 +45,8 @@ fn count_crate(folder: &Path) -> Result<Count> {
     let mut count = Count::default();
     for file in rust_files(folder)? {
         let in_file = count_text(&fs::read_to_string(&file)?);
-        let is_test = file.starts_with(folder.join("tests")) || file.ends_with("tests.rs");
+        let in_tests = ["tests", "clients"].iter().any(|tests| file.starts_with(folder.join(tests)));
+        let is_test = in_tests || file.ends_with("tests.rs");
         count.add(&if is_test { in_file.all_tests() } else { in_file });
     }
     Ok(count)

@@ -1,10 +1,11 @@
-//! The developer commands: `cargo xtask test`, `chaos`, `bench`, `lines`. One file a command.
+//! The developer commands: `cargo xtask test`, `clients`, `chaos`, `bench`, `lines`. One file a command.
 //!
 //! What a command starts, it ends: on success, on failure and on Ctrl-C.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a terminal program; what it prints is what it is for")]
 
 mod bench;
 mod chaos;
+mod clients;
 mod install;
 mod lines;
 mod postgres;
@@ -30,8 +31,10 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Run every check: formatting, clippy, tests on both database engines, doc tests, browser tests
+    /// Run every check: formatting, clippy, tests on both database engines, doc tests, browser tests, Azure's clients
     Test(test::Options),
+    /// Run Azure's own clients against the stand-in, and write what they could do into its README
+    Clients(clients::Options),
     /// Measure how fast it is, beside what the machine does without it
     Bench(bench::Options),
     /// Kill the server at random moments, on both database engines, and check that nothing acknowledged is lost
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = Workspace::locate().and_then(|workspace| match cli.command {
         Task::Test(options) => test::run(&workspace, &options),
+        Task::Clients(options) => clients::run(&workspace, &options),
         Task::Bench(options) => bench::run(&workspace, &options),
         Task::Chaos(options) => chaos::run(&workspace, &options),
         Task::Lines => lines::run(&workspace).map(|()| ExitCode::SUCCESS),
@@ -76,6 +80,16 @@ impl Workspace {
     /// The folder with the browser tests and their `package.json`.
     pub fn browser_tests(&self) -> PathBuf {
         self.root.join("crates/strongroom/tests/browser")
+    }
+
+    /// The folder with the suites of Azure's own clients, a folder each.
+    pub fn clients(&self) -> PathBuf {
+        self.root.join("crates/azure-standin/clients")
+    }
+
+    /// The Python environment of one of those suites.
+    pub fn python(&self, client: &str) -> PathBuf {
+        self.target.join("clients").join(client)
     }
 
     /// A cargo command at the root of the workspace; see [`Workspace::command`].

@@ -3,8 +3,9 @@
 //! Every child leads a process group of its own. Ctrl-C then reaches only this process, which passes
 //! it on to the whole group: cargo, what cargo started, and what that started.
 
+use std::fs::File;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -39,9 +40,15 @@ impl Interrupt {
     }
 }
 
-/// Runs `command` to its end, its output going where ours goes. When interrupted, ends its whole
-/// process group first.
+/// Runs `command` to its end, its output going where ours goes unless it says otherwise. When interrupted, ends its
+/// whole process group first.
 pub fn run(command: &mut Command, interrupt: &Interrupt) -> Result<ExitStatus> {
+    run_within(command, Duration::MAX, interrupt)
+}
+
+/// The same, and ends it when it has not ended by itself after `limit`.
+pub fn run_within(command: &mut Command, limit: Duration, interrupt: &Interrupt) -> Result<ExitStatus> {
+    let started = Instant::now();
     let program = command.get_program().to_string_lossy().into_owned();
     let mut child = command
         .stdin(Stdio::null())
@@ -56,7 +63,28 @@ pub fn run(command: &mut Command, interrupt: &Interrupt) -> Result<ExitStatus> {
             end(&mut child, Signal::TERM);
             return Err(format!("{program} was interrupted").into());
         }
+        if started.elapsed() > limit {
+            end(&mut child, Signal::TERM);
+            return Err(format!("{program} had not ended after {} s", limit.as_secs()).into());
+        }
         std::thread::sleep(POLL);
+    }
+}
+
+/// A process that ends with this value.
+pub struct Running(pub Child);
+
+impl Running {
+    /// Starts `command` in a process group of its own; what it writes to standard error is added to the file `log`.
+    pub fn start(command: &mut Command, log: &Path) -> Result<Self> {
+        let log = File::options().create(true).append(true).open(log)?;
+        Ok(Self(command.stderr(log).process_group(0).spawn()?))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        end(&mut self.0, Signal::TERM);
     }
 }
 

@@ -1,11 +1,12 @@
 //! `cargo xtask test`: every check in stages, each named with its result and time.
 //!
-//! A stage that fails does not stop the next one; only an interrupt does. Locally PostgreSQL and the browser may be
-//! missing: their stages are then skipped and counted. With `CI=true` nothing is skipped.
+//! A stage that fails does not stop the next one; only an interrupt does. Locally PostgreSQL, the browser and Azure's
+//! clients may be missing: their stages are then skipped and counted. With `CI=true` nothing is skipped.
 
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
+use crate::clients::{self, Client};
 use crate::install::{self, Tool};
 use crate::postgres::{self, Postgres};
 use crate::process::{self, Interrupt};
@@ -20,10 +21,10 @@ const BROWSER_TEST_TIMEOUT: &str = "--test-timeout=180000";
 
 #[derive(clap::Args)]
 pub struct Options {
-    /// Install what is missing (Debian packages, cargo-nextest, Node packages) before testing
+    /// Install what is missing (Debian packages, cargo-nextest, Node and Python packages) before testing
     #[arg(long)]
     install: bool,
-    /// Formatting, clippy and the tests on SQLite only: no PostgreSQL, no doc tests, no browser
+    /// Formatting, clippy and the tests on SQLite only: no PostgreSQL, doc tests, browser, nor Azure's clients
     #[arg(long)]
     quick: bool,
 }
@@ -46,6 +47,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
         suite.tests_on_both_engines(&mut report);
         suite.doc_tests(&mut report);
         suite.browser_tests(&mut report);
+        suite.azures_own_clients(&mut report);
     }
     report.print();
     if interrupt.received() {
@@ -80,7 +82,7 @@ fn provide(
     }
     println!("Missing here; `cargo xtask test --install` installs it, or:");
     for tool in &missing {
-        println!("  {}: {}", tool.name(), tool.how_to_install());
+        println!("  {}: {}", tool.name(), tool.how_to_install(workspace));
     }
     Ok(missing)
 }
@@ -145,11 +147,9 @@ impl Suite<'_> {
     }
 
     fn browser_tests(&self, report: &mut Report) {
-        let tools = [Tool::Node, Tool::Chromium, Tool::NodePackages];
+        let tools = [Tool::Node, Tool::Chromium, Tool::BrowserPackages];
         self.stage(report, "browser tests", &tools, || {
-            // With `--tests` cargo settles on the same features as for the tests, and builds nothing twice.
-            let mut build = self.workspace.cargo();
-            self.run(build.args(["build", "--workspace", "--bins", "--tests", "--locked"]))?;
+            self.build_programs()?;
             let chromium = process::find(install::CHROMIUM).ok_or("Chromium is gone")?;
             let mut node = self.workspace.command("node");
             node.args(["--test", "--test-reporter=spec", "--test-concurrency=1"])
@@ -159,6 +159,21 @@ impl Suite<'_> {
                 .env("STRONGROOM_BIN", self.workspace.target.join("debug/strongroom"));
             self.run(&mut node)
         });
+    }
+
+    fn azures_own_clients(&self, report: &mut Report) {
+        let present = Client::present(self.workspace);
+        let tools: Vec<Tool> = present.iter().flat_map(|client| client.needs()).copied().collect();
+        self.stage(report, "Azure's own clients", &tools, || {
+            self.build_programs()?;
+            clients::check(self.workspace, &present, self.interrupt)
+        });
+    }
+
+    /// With `--tests` cargo settles on the same features as for the tests, and builds nothing twice.
+    fn build_programs(&self) -> Result<()> {
+        let mut build = self.workspace.cargo();
+        self.run(build.args(["build", "--workspace", "--bins", "--tests", "--locked"]))
     }
 
     /// Runs one stage, unless its tools are missing or the run was interrupted, and notes its result.

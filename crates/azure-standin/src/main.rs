@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use azure_standin::{Config, Standin};
+use azure_standin::{Config, RsaPool, Standin};
 use clap::{Args, Parser, Subcommand};
 
 /// A local process that speaks Azure's protocols, for testing without Azure.
@@ -19,7 +19,13 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Run until Ctrl-C. The control server takes the next port.
-    Serve(Place),
+    Serve {
+        #[command(flatten)]
+        place: Place,
+        /// New Key Vault keys take public ones made for tests, while there are any, which spares making them
+        #[arg(long, hide = true)]
+        test_keys: bool,
+    },
     /// Print the `export` lines with which Azure's tools use the stand-in: eval "$(azure-standin env)"
     Env(Place),
 }
@@ -40,18 +46,20 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let colour = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colour).with_writer(std::io::stderr).init();
     match Cli::parse().command {
-        Command::Serve(place) => serve(place).await,
+        Command::Serve { place, test_keys } => serve(place, test_keys).await,
         Command::Env(place) => print_env(&place),
     }
 }
 
-async fn serve(place: Place) -> Result<(), Box<dyn Error>> {
+async fn serve(place: Place, test_keys: bool) -> Result<(), Box<dyn Error>> {
     let control = match place.listen.port() {
         0 => 0,
         port => port.checked_add(1).ok_or("no port is left for the control server")?,
     };
     let control = SocketAddr::from(([127, 0, 0, 1], control));
-    let config = Config { listen: place.listen, control, data: Some(place.data.clone()), ..Config::default() };
+    let rsa_pool = if test_keys { azure_standin::test_keys() } else { RsaPool::default() };
+    let config =
+        Config { listen: place.listen, control, data: Some(place.data.clone()), rsa_pool, ..Config::default() };
     let standin = Standin::start(config).await?;
     tracing::info!("proxy {} control {}", standin.proxy_url(), standin.control_url());
     tracing::info!(
