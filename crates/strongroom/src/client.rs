@@ -11,8 +11,8 @@ use url::{Host, Url};
 use uuid::Uuid;
 
 use crate::http::api::types::{
-    AuditEvent, AuditQuery, CheckVault, Checks, CreateItem, CreateVault, EditItem, Item, ItemPage, ItemQuery,
-    LoginAnswer, LoginRequest, Member, Page, PageQuery, Problem, Revealed, SearchItems, Vault, Workspace,
+    AuditEvent, AuditQuery, Check, CheckNews, CheckVault, Checks, CreateItem, CreateVault, EditItem, Item, ItemPage,
+    ItemQuery, LoginAnswer, LoginRequest, Member, Page, PageQuery, Problem, Revealed, SearchItems, Vault, Workspace,
 };
 use crate::secret_text::SecretText;
 
@@ -84,22 +84,51 @@ impl Server {
     }
 
     async fn send<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, ClientError> {
-        let unreachable = |error: reqwest::Error| ClientError::Unreachable {
-            url: self.url.to_string(),
-            reason: innermost(&error.without_url()),
-        };
-        let answer = request.send().await.map_err(unreachable)?;
+        let answer = self.answered(request).await?;
         let status = answer.status();
-        let body = answer.bytes().await.map_err(unreachable)?;
-        if status.is_success() {
-            // An answer without a body, 204, is `()`.
-            let body = if body.is_empty() { &b"null"[..] } else { &body };
-            return serde_json::from_slice(body).map_err(|_| self.foreign(status));
+        let body = answer.bytes().await.map_err(|error| self.unreachable(error))?;
+        // An answer without a body, 204, is `()`.
+        let body = if body.is_empty() { &b"null"[..] } else { &body };
+        serde_json::from_slice(body).map_err(|_| self.foreign(status))
+    }
+
+    /// Checks that the server sends one a line, as they are made.
+    async fn checks(&self, request: RequestBuilder, mut tell: impl FnMut(&Check)) -> Result<Checks, ClientError> {
+        let mut answer = self.answered(request.header(header::ACCEPT, "application/x-ndjson")).await?;
+        let status = answer.status();
+        let (mut checks, mut unread) = (Vec::new(), Vec::new());
+        while let Some(chunk) = answer.chunk().await.map_err(|error| self.unreachable(error))? {
+            unread.extend_from_slice(&chunk);
+            while let Some(end) = unread.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = unread.drain(..=end).collect();
+                match serde_json::from_slice(&line).map_err(|_| self.foreign(status))? {
+                    CheckNews::Check(check) => {
+                        tell(&check);
+                        checks.push(check);
+                    }
+                    CheckNews::Problem { problem } => return Err(ClientError::Problem(problem)),
+                }
+            }
         }
+        if checks.is_empty() || !unread.is_empty() { Err(self.foreign(status)) } else { Ok(Checks { checks }) }
+    }
+
+    /// An answer that is not a refusal.
+    async fn answered(&self, request: RequestBuilder) -> Result<reqwest::Response, ClientError> {
+        let answer = request.send().await.map_err(|error| self.unreachable(error))?;
+        let status = answer.status();
+        if status.is_success() {
+            return Ok(answer);
+        }
+        let body = answer.bytes().await.map_err(|error| self.unreachable(error))?;
         match serde_json::from_slice::<Problem>(&body) {
             Ok(problem) => Err(ClientError::Problem(Box::new(problem))),
             Err(_) => Err(self.foreign(status)),
         }
+    }
+
+    fn unreachable(&self, error: reqwest::Error) -> ClientError {
+        ClientError::Unreachable { url: self.url.to_string(), reason: innermost(&error.without_url()) }
     }
 
     /// Something other than our API answered: with a gateway's status the server behind it is away.
@@ -123,14 +152,14 @@ impl Client {
         self.send(self.request(Method::POST, &["vaults"]).json(request)).await
     }
 
-    /// Tries a key that no vault uses yet.
-    pub async fn check_azure(&self, request: &CheckVault) -> Result<Checks, ClientError> {
-        self.send(self.request(Method::POST, &["vaults", "check"]).json(request)).await
+    /// Tries a key that no vault uses yet. `tell` gets each check as soon as it is made.
+    pub async fn check_azure(&self, request: &CheckVault, tell: impl FnMut(&Check)) -> Result<Checks, ClientError> {
+        self.server.checks(self.request(Method::POST, &["vaults", "check"]).json(request), tell).await
     }
 
-    /// Tries an existing vault's key with the stored credentials.
-    pub async fn check_vault(&self, id: Uuid) -> Result<Checks, ClientError> {
-        self.send(self.request(Method::POST, &["vaults", &id.to_string(), "check"])).await
+    /// Tries an existing vault's key with the stored credentials, as [`Client::check_azure`].
+    pub async fn check_vault(&self, id: Uuid, tell: impl FnMut(&Check)) -> Result<Checks, ClientError> {
+        self.server.checks(self.request(Method::POST, &["vaults", &id.to_string(), "check"]), tell).await
     }
 
     pub async fn members(&self) -> Result<Vec<Member>, ClientError> {

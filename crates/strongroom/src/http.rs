@@ -5,6 +5,7 @@ pub mod error;
 mod extract;
 mod frame;
 mod origin;
+pub mod progress;
 pub mod routes;
 pub mod web;
 

@@ -22,7 +22,7 @@ async fn check_with(tenant: &Tenant, keys: &AzureKeys, change: impl FnOnce(&mut 
     };
     change(&mut input);
     let start = Instant::now();
-    let lines = check(keys, &input, Timestamp::now(), 4096).await;
+    let lines = check(keys, &input, Timestamp::now(), 4096, &|_| ()).await;
     assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
     assert_eq!(lines.len(), 19, "every line once");
     lines
@@ -95,7 +95,7 @@ async fn a_pasted_key_identifier_passes() {
         vault_url: &url,
         vault_key_name: &pasted,
     };
-    let lines = check(&tenant.keys(), &input, Timestamp::now(), 4096).await;
+    let lines = check(&tenant.keys(), &input, Timestamp::now(), 4096, &|_| ()).await;
     assert!(lines.iter().all(|line| line.status != CheckStatus::Fail), "{lines:?}");
 }
 

@@ -140,7 +140,8 @@ async fn create(arguments: Create, client: &Client, console: &Console) -> Result
 }
 
 async fn check(arguments: AzureArguments, client: &Client, console: &Console) -> Result<(), Failure> {
-    let checks = client.check_azure(&CheckVault { azure: arguments.read(console)? }).await?;
+    let request = CheckVault { azure: arguments.read(console)? };
+    let checks = client.check_azure(&request, |check| print_check(check, console)).await?;
     print_checks(&checks, console)?;
     verdict(&checks.checks)
 }
@@ -155,25 +156,33 @@ fn verdict(checks: &[Check]) -> Result<(), Failure> {
         .fix("mend the first that failed and check again; later ones often follow from it"))
 }
 
-fn print_checks(checks: &Checks, console: &Console) -> Result<(), Failure> {
+/// One check as soon as it is made; as JSON they come in one document at the end.
+fn print_check(check: &Check, console: &Console) {
     if console.format == Format::Json {
-        return console.json(checks);
+        return;
     }
-    let row = |check: &Check| {
-        let milliseconds = check.ms.map(|ms| format!("{ms} ms")).unwrap_or_default();
-        let cause = check.cause.clone().unwrap_or_default();
-        vec![check.code.clone(), status_word(check.status).to_owned(), milliseconds, cause]
-    };
-    console.table(&["Check", "Status", "Time", "Cause"], checks.checks.iter().map(row).collect())?;
-    for check in checks.checks.iter().filter(|check| check.status != CheckStatus::Pass) {
-        if let Some(fix) = &check.fix {
-            console.line(&format!("\n{}: {fix}", check.code))?;
-        }
-        if let Some(id) = &check.azure_request_id {
-            console.line(&format!("  Azure request id: {id}"))?;
-        }
+    let time = check.ms.filter(|ms| *ms > 0).map(|ms| format!("  {ms} ms")).unwrap_or_default();
+    let mut text = format!("{:<9}  {:<24}  {}{time}", status_word(check.status), check.code, check.title);
+    // The command has a line of its own, to be copied.
+    let command = check.command.as_deref().map(|command| format!(" Run: {command}")).unwrap_or_default();
+    let fix = check.fix.as_deref().map(|fix| fix.strip_suffix(&command).unwrap_or(fix).to_owned());
+    let azure = check.azure_request_id.as_ref().filter(|_| check.status != CheckStatus::Pass);
+    let azure = azure.map(|id| format!("Azure request id: {id}"));
+    let reason = check.reason.as_ref().map(|reason| format!("[{reason}]"));
+    let cause = check.cause.as_ref().map(|cause| [cause.as_str(), reason.as_deref().unwrap_or_default()].join(" "));
+    for told in [cause, fix, check.command.clone(), azure].into_iter().flatten() {
+        text.push_str("\n           ");
+        text.push_str(&printable(told.trim_end()));
     }
-    Ok(())
+    // Whoever pipes the lines away sees the verdict in the exit status.
+    let _ = console.line(&text);
+}
+
+fn print_checks(checks: &Checks, console: &Console) -> Result<(), Failure> {
+    match console.format {
+        Format::Json => console.json(checks),
+        Format::Table => Ok(()),
+    }
 }
 
 /// Checks a vault that there is. One whose items cannot be read ends with that, rather than with the failed check.
@@ -181,7 +190,7 @@ async fn check_existing(wanted: &str, client: &Client, console: &Console) -> Res
     let vaults = client.vaults().await?;
     let vault = lookup::vault(&vaults, wanted)?;
     let checks = match vault.strategy {
-        Strategy::AzureExternalKeys => client.check_vault(vault.id).await?,
+        Strategy::AzureExternalKeys => client.check_vault(vault.id, |check| print_check(check, console)).await?,
         // The server holds the key itself; there is nobody to ask.
         Strategy::Cloud => Checks { checks: Vec::new() },
     };
@@ -266,5 +275,6 @@ fn status_word(status: CheckStatus) -> &'static str {
         CheckStatus::Warn => "warn",
         CheckStatus::Fail => "FAIL",
         CheckStatus::Skipped => "skipped",
+        CheckStatus::CouldNotCheck => "not known",
     }
 }

@@ -96,13 +96,20 @@ fn vaults(routes: Routes) -> Routes {
         .at(POST, here!("/vaults"), Token(A::ManageVaults), vaults::create)
         .doc(Doc::new("Make a vault").takes::<t::CreateVault>().gives::<t::Vault>(201))
         .at(POST, here!("/vaults/check"), Token(A::ManageVaults), vaults::check_azure)
-        .doc(Doc::new("Check a key in Azure; saves nothing").takes::<t::CheckVault>().gives::<t::Checks>(200))
+        .doc(
+            Doc::new("Check a key in Azure; saves nothing")
+                .takes::<t::CheckVault>()
+                .gives::<t::Checks>(200)
+                .or_lines::<t::Check>(),
+        )
         .at(GET, here!("/vaults/{vault}"), Token(A::SeeVaults), vaults::get)
         .doc(Doc::new("One vault").gives::<t::Vault>(200))
         .at(PATCH, here!("/vaults/{vault}"), Token(A::ManageVaults), vaults::edit)
         .doc(Doc::new("Change a vault").if_match().takes::<t::EditVault>().gives::<t::Vault>(200))
         .at(POST, here!("/vaults/{vault}/check"), Token(A::ManageVaults), vaults::check)
-        .doc(Doc::new("Check a vault's key with the credential it holds").gives::<t::Checks>(200))
+        .doc(
+            Doc::new("Check a vault's key with the credential it holds").gives::<t::Checks>(200).or_lines::<t::Check>(),
+        )
 }
 
 fn items(routes: Routes) -> Routes {

@@ -123,7 +123,7 @@ impl App {
         self.store.read(move |tx| require_room(tx, workspace, Strategy::AzureExternalKeys, limit)).await?;
         let client_secret_text = client_secret.expose();
         let input = AzureInput { client_id, tenant_id, client_secret: client_secret_text, vault_url, vault_key_name };
-        let lines = self.check_azure(caller, &input).await?;
+        let lines = self.check_azure(caller, &input, &|_| ()).await?;
         let stop = |line: &CheckLine| {
             line.status == CheckStatus::Fail || (line.status == CheckStatus::Warn && !request.accept_warnings)
         };

@@ -99,17 +99,27 @@ impl App {
         self.vaults(caller).await?.into_iter().find(|vault| vault.id == id).ok_or(Error::NotFound("vault"))
     }
 
-    /// The checks of step 5 on values that nobody has saved.
-    pub async fn check_azure(&self, caller: &Caller, input: &AzureInput<'_>) -> Result<Vec<CheckLine>> {
+    /// The checks of step 5 on values that nobody has saved; `tell` gets each line as soon as it is known.
+    pub async fn check_azure(
+        &self,
+        caller: &Caller,
+        input: &AzureInput<'_>,
+        tell: &(dyn Fn(&CheckLine) + Send + Sync),
+    ) -> Result<Vec<CheckLine>> {
         self.authorize_here(caller, Action::ManageVaults).await?;
-        let lines = check(&self.azure, input, self.clock.now(), create::REQUIRED_BITS).await;
+        let lines = check(&self.azure, input, self.clock.now(), create::REQUIRED_BITS, tell).await;
         let facts = vec![("failed", failed(&lines).into())];
         self.record(self.event(caller, "vault.check", Target::Workspace(caller.workspace), facts)?).await?;
         Ok(lines)
     }
 
     /// The same checks on an existing vault, with the credential that it holds.
-    pub async fn check_vault(&self, caller: &Caller, id: VaultId) -> Result<Vec<CheckLine>> {
+    pub async fn check_vault(
+        &self,
+        caller: &Caller,
+        id: VaultId,
+        tell: &(dyn Fn(&CheckLine) + Send + Sync),
+    ) -> Result<Vec<CheckLine>> {
         self.authorize_here(caller, Action::ManageVaults).await?;
         let vault = self.vault(caller, id).await?;
         let Some(azure) = &vault.azure else {
@@ -127,7 +137,7 @@ impl App {
             vault_url: &azure.vault_url,
             vault_key_name: &azure.key_name,
         };
-        let lines = check(&self.azure, &input, self.clock.now(), create::REQUIRED_BITS).await;
+        let lines = check(&self.azure, &input, self.clock.now(), create::REQUIRED_BITS, tell).await;
         let facts = vec![("failed", failed(&lines).into())];
         self.record(self.event(caller, "vault.check", Target::Vault(id), facts)?).await?;
         Ok(lines)

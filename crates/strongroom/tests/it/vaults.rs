@@ -62,7 +62,7 @@ async fn a_wrong_secret_is_named_and_nothing_is_saved() {
     let mut wrong = request("Another", &world.values);
     let KeyRequest::Azure { client_secret, .. } = &mut wrong.key else { panic!("an Azure request") };
     *client_secret = "not-the-secret-of-this-application".into();
-    let lines = world.app.check_azure(&world.owner, &input(&wrong)).await.expect("checked");
+    let lines = world.app.check_azure(&world.owner, &input(&wrong), &|_| ()).await.expect("checked");
     let first = lines.iter().find(|line| line.status == strongroom_keys::check::CheckStatus::Fail).expect("a failure");
     assert_eq!(first.reason, Some("credential.refused"), "{first:?}");
     assert!(first.fix.as_deref().is_some_and(|fix| fix.contains("Value")), "{first:?}");

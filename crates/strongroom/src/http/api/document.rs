@@ -19,7 +19,10 @@ use utoipa::{
 };
 
 use super::types::Problem;
-use crate::http::routes::{Listed, Needs};
+use crate::http::{
+    progress::NDJSON,
+    routes::{Listed, Needs},
+};
 
 /// The document's name for the bearer token.
 const TOKEN: &str = "token";
@@ -31,6 +34,7 @@ pub struct Doc {
     body: Option<Shape>,
     status: u16,
     answer: Option<Shape>,
+    lines: Option<Shape>,
 }
 
 /// A type's place in the document, and the named types that it needs.
@@ -42,7 +46,7 @@ struct Shape {
 impl Doc {
     /// A route that answers 204, until it is said otherwise.
     pub fn new(summary: &'static str) -> Self {
-        Self { summary, parameters: Vec::new(), body: None, status: 204, answer: None }
+        Self { summary, parameters: Vec::new(), body: None, status: 204, answer: None, lines: None }
     }
 
     /// Takes the fields of `T` in its query.
@@ -61,6 +65,12 @@ impl Doc {
     pub fn gives<T: ToSchema>(mut self, status: u16) -> Self {
         self.status = status;
         self.answer = Some(Shape::of::<T>());
+        self
+    }
+
+    /// Answers, to those who accept it, one JSON value a line instead.
+    pub fn or_lines<T: ToSchema>(mut self) -> Self {
+        self.lines = Some(Shape::of::<T>());
         self
     }
 
@@ -132,7 +142,7 @@ pub fn document(routes: &[Listed]) -> OpenApi {
     let mut paths = PathsBuilder::new();
     for route in routes {
         let Some(doc) = &route.doc else { continue };
-        for shape in doc.body.iter().chain(&doc.answer) {
+        for shape in doc.body.iter().chain(&doc.answer).chain(&doc.lines) {
             named.extend(shape.named.iter().cloned());
         }
         paths = paths.path(route.path, operation(route, doc, &problem.schema));
@@ -153,6 +163,9 @@ fn operation(route: &Listed, doc: &Doc, problem: &RefOr<Schema>) -> PathItem {
     let mut answer = ResponseBuilder::new().description(doc.summary);
     if let Some(shape) = &doc.answer {
         answer = answer.content("application/json", json(&shape.schema));
+    }
+    if let Some(shape) = &doc.lines {
+        answer = answer.content(NDJSON, json(&shape.schema));
     }
     let refused = ResponseBuilder::new().description("A problem").content("application/problem+json", json(problem));
     let mut operation = OperationBuilder::new()

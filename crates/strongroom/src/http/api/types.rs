@@ -351,7 +351,9 @@ pub struct CheckVault {
     pub azure: AzureKey,
 }
 
-/// Also the answer of `POST …/vaults/{id}/check`, which tries an existing vault with its stored credentials.
+/// Also the answer of `POST …/vaults/{id}/check`, which tries an existing vault with its stored credentials. With
+/// `Accept: application/x-ndjson` both send each check on a line of its own as soon as it is made; should the checks come
+/// to nothing after that, the last line is `{"problem": …}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Checks {
     /// In the order in which they ran.
@@ -360,13 +362,23 @@ pub struct Checks {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Check {
+    /// What was looked at, as in `key.enabled`.
     pub code: String,
+    /// The same in words.
+    #[serde(default)]
+    pub title: String,
     pub status: CheckStatus,
+    /// The stable code of what was found, as in `key.disabled`; absent where all is well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<String>,
-    /// The exact command or portal path that mends it.
+    /// What to do; ends with the command where one mends it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fix: Option<String>,
+    /// That command alone, with the customer's own names in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
     /// How long it took.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ms: Option<u64>,
@@ -382,8 +394,18 @@ pub enum CheckStatus {
     Warn,
     /// The vault cannot be created like this.
     Fail,
-    /// Not run, because an earlier one failed or because Azure did not let us look.
+    /// Not run, because an earlier one failed or because it has no meaning here.
     Skipped,
+    /// Azure did not let us look.
+    CouldNotCheck,
+}
+
+/// One line of a check that is sent as it is made.
+#[derive(Deserialize)]
+#[serde(untagged)]
+pub enum CheckNews {
+    Check(Check),
+    Problem { problem: Box<Problem> },
 }
 
 // ------------------------------------------------------------------------------------------------------------ items

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use axum::{
     Json,
     extract::State,
-    http::{StatusCode, header},
-    response::IntoResponse,
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
 };
+use serde_json::json;
 use strongroom_keys::check::{AzureInput, CheckLine};
 
 use super::{
@@ -21,7 +22,11 @@ use crate::{
     access::{Action, Target as Aim},
     app::{App, Caller},
     error::{Error, KeyUnavailable, Result, Unavailable},
-    http::extract::{Authenticated, Body, IfMatch, ListQuery, PathId, Tagged},
+    http::{
+        error::problem,
+        extract::{Authenticated, Body, IfMatch, ListQuery, PathId, Tagged},
+        progress::{self, Told},
+    },
     id::VaultId,
     keyring::Strategy,
     vault::{Health, KeyRequest, Vault, VaultEdit, VaultRequest},
@@ -85,24 +90,50 @@ pub async fn edit(
 pub async fn check_azure(
     State(app): Server,
     Authenticated(caller): Authenticated,
+    headers: HeaderMap,
     Body(CheckVault { azure }): Body<CheckVault>,
-) -> Result<Json<Checks>> {
-    let input = AzureInput {
-        client_id: &azure.client_id,
-        tenant_id: &azure.tenant_id,
-        client_secret: azure.client_secret.expose(),
-        vault_url: &azure.vault_url,
-        vault_key_name: &azure.vault_key_name,
-    };
-    Ok(Json(checks(app.check_azure(&caller, &input).await?)))
+) -> Result<Response> {
+    answer_checks(&headers, move |tell| async move {
+        let input = AzureInput {
+            client_id: &azure.client_id,
+            tenant_id: &azure.tenant_id,
+            client_secret: azure.client_secret.expose(),
+            vault_url: &azure.vault_url,
+            vault_key_name: &azure.vault_key_name,
+        };
+        app.check_azure(&caller, &input, &*tell).await
+    })
+    .await
 }
 
 pub async fn check(
     State(app): Server,
     Authenticated(caller): Authenticated,
+    headers: HeaderMap,
     PathId(id): PathId<VaultId>,
-) -> Result<Json<Checks>> {
-    Ok(Json(checks(app.check_vault(&caller, id).await?)))
+) -> Result<Response> {
+    answer_checks(&headers, move |tell| async move { app.check_vault(&caller, id, &*tell).await }).await
+}
+
+/// All checks in one answer, or each as soon as it is made.
+async fn answer_checks<F, Fut>(headers: &HeaderMap, check: F) -> Result<Response>
+where
+    F: FnOnce(progress::Lines) -> Fut,
+    Fut: Future<Output = Result<Vec<CheckLine>>> + Send + 'static,
+{
+    if progress::wants_lines(headers) {
+        return Ok(progress::answer(progress::start(check).await?, news));
+    }
+    let lines = check(Arc::new(|_: &CheckLine| ())).await?;
+    Ok(Json(Checks { checks: lines.into_iter().map(check_line).collect() }).into_response())
+}
+
+fn news(told: Told) -> Option<serde_json::Value> {
+    match told {
+        Told::Line(line) => Some(json!(check_line(line))),
+        Told::End(Ok(_)) => None,
+        Told::End(Err(error)) => Some(json!({ "problem": problem(&error) })),
+    }
 }
 
 fn tagged(vault: Vault, caller: &Caller) -> Tagged<Json<Shown>> {
@@ -169,22 +200,22 @@ fn unwell(why: KeyUnavailable) -> VaultHealth {
     }
 }
 
-fn checks(lines: Vec<CheckLine>) -> Checks {
-    Checks { checks: lines.into_iter().map(check_line).collect() }
-}
-
 fn check_line(line: CheckLine) -> Check {
     use strongroom_keys::check::CheckStatus as Status;
     Check {
         code: line.code.into(),
+        title: line.title.into(),
         status: match line.status {
             Status::Pass => CheckStatus::Pass,
             Status::Warn => CheckStatus::Warn,
             Status::Fail => CheckStatus::Fail,
-            Status::Skipped | Status::CouldNotCheck => CheckStatus::Skipped,
+            Status::Skipped => CheckStatus::Skipped,
+            Status::CouldNotCheck => CheckStatus::CouldNotCheck,
         },
+        reason: line.reason.map(Into::into),
         cause: line.cause,
         fix: line.fix,
+        command: line.command,
         ms: Some(line.ms),
         azure_request_id: line.azure_request_id,
     }

@@ -77,7 +77,7 @@ pub async fn next(visit: Visit, form: Form) -> Result<Response> {
 
 /// *Check*: the checks alone, nothing is saved.
 pub async fn check_values(visit: Visit, form: Form) -> Result<Response> {
-    let lines = visit.app.check_azure(&visit.caller, &input(&form)).await?;
+    let lines = visit.app.check_azure(&visit.caller, &input(&form), &|_| ()).await?;
     second_page(&visit, StatusCode::OK, &form, Strategy::AzureExternalKeys, lines, None).await
 }
 
@@ -121,7 +121,7 @@ pub async fn show(visit: Visit, PathId(id): PathId<VaultId>) -> Result<Response>
 }
 
 pub async fn check_vault(visit: Visit, PathId(id): PathId<VaultId>) -> Result<Response> {
-    let lines = visit.app.check_vault(&visit.caller, id).await?;
+    let lines = visit.app.check_vault(&visit.caller, id, &|_| ()).await?;
     vault_page(&visit, id, lines).await
 }
 

@@ -10,11 +10,16 @@ use jiff::Timestamp;
 use strongroom_envelope::{Random, SystemRandom, VaultKey, VaultKeyPlace, WrapRecord, read_wrap_record, wrap_record};
 
 use crate::azure::{AzureAccess, AzureKeys, AzureProvider, command};
-use crate::input::{Field, InputError, parse_vault_url_and_key};
+use crate::input::{Field, parse_vault_url_and_key};
 use crate::{
-    ClientId, ClientSecret, Code, KeyDescription, KeyFailure, KeyName, KeyProvider, KeyType, Kid, Receipt, Step,
-    TenantId, TokenUse, Wrapped,
+    ClientId, ClientSecret, Code, KeyDescription, KeyFailure, KeyName, KeyProvider, KeyType, Step, TenantId, TokenUse,
+    Wrapped,
 };
+
+mod line;
+
+use line::Report;
+pub use line::{CheckLine, CheckStatus};
 
 /// The five values as they were typed.
 pub struct AzureInput<'a> {
@@ -23,49 +28,6 @@ pub struct AzureInput<'a> {
     pub client_secret: &'a str,
     pub vault_url: &'a str,
     pub vault_key_name: &'a str,
-}
-
-/// One line of the check.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CheckLine {
-    /// Stable, as in `key.enabled`.
-    pub code: &'static str,
-    pub title: &'static str,
-    pub status: CheckStatus,
-    /// The stable code of what went wrong, as in `key.disabled`.
-    pub reason: Option<&'static str>,
-    /// What is wrong, in plain words.
-    pub cause: Option<String>,
-    /// What to do; ends with the exact command where one mends it.
-    pub fix: Option<String>,
-    /// That command alone.
-    pub command: Option<String>,
-    /// Time that Azure took for what this line looks at, in milliseconds; 0 for lines that need no request.
-    pub ms: u64,
-    pub azure_request_id: Option<String>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum CheckStatus {
-    Pass,
-    Warn,
-    Fail,
-    /// Not looked at, because an earlier line failed.
-    Skipped,
-    /// Azure did not say.
-    CouldNotCheck,
-}
-
-impl CheckStatus {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            CheckStatus::Pass => "pass",
-            CheckStatus::Warn => "warn",
-            CheckStatus::Fail => "fail",
-            CheckStatus::Skipped => "skipped",
-            CheckStatus::CouldNotCheck => "could_not_check",
-        }
-    }
 }
 
 /// All lines, in their order.
@@ -99,9 +61,15 @@ const TRIAL_LIMIT: Duration = Duration::from_secs(4);
 const SOON: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Checks whether a vault can be created with these values. `require_bits` is the least RSA modulus that is accepted.
-/// Always returns every line once, in the same order, and within 15 s.
-pub async fn check(azure: &AzureKeys, input: &AzureInput<'_>, now: Timestamp, require_bits: u32) -> Vec<CheckLine> {
-    let mut report = Report::default();
+/// Every line comes once, in the same order, to `tell` as soon as its status is known; all of them within 15 s.
+pub async fn check(
+    azure: &AzureKeys,
+    input: &AzureInput<'_>,
+    now: Timestamp,
+    require_bits: u32,
+    tell: &(dyn Fn(&CheckLine) + Send + Sync),
+) -> Vec<CheckLine> {
+    let mut report = Report::new(tell);
     let Some(access) = check_form(&mut report, azure, input) else { return report.finish() };
     let provider = azure.provider(access);
     let Some(key) = check_readable(&mut report, &provider).await else { return report.finish() };
@@ -118,7 +86,7 @@ pub async fn check(azure: &AzureKeys, input: &AzureInput<'_>, now: Timestamp, re
     report.finish()
 }
 
-fn check_form(report: &mut Report, azure: &AzureKeys, input: &AzureInput<'_>) -> Option<AzureAccess> {
+fn check_form(report: &mut Report<'_>, azure: &AzureKeys, input: &AzureInput<'_>) -> Option<AzureAccess> {
     let client = report.parsed("form.client_id", ClientId::parse(input.client_id));
     let tenant = report.parsed("form.tenant_id", TenantId::parse(input.tenant_id));
     let secret = report.parsed("form.client_secret", ClientSecret::parse(input.client_secret));
@@ -154,7 +122,7 @@ fn check_form(report: &mut Report, azure: &AzureKeys, input: &AzureInput<'_>) ->
 
 /// One GET of the key shows four things: that the Key Vault answers, that Entra answers, that it signs in, and that the
 /// key may be read. Which of them failed is told by the last request that was made.
-async fn check_readable(report: &mut Report, provider: &AzureProvider) -> Option<KeyDescription> {
+async fn check_readable(report: &mut Report<'_>, provider: &AzureProvider) -> Option<KeyDescription> {
     const WAY: [&str; 4] = ["reach.key_vault", "reach.sign_in", "sign_in", "key.readable"];
     let (failing, result) = match provider.describe(READ_LIMIT).await {
         Ok((key, receipts)) => (WAY.len(), Ok((key, receipts))),
@@ -185,7 +153,7 @@ fn way_stopped_at(failure: &KeyFailure) -> usize {
     }
 }
 
-fn check_properties(report: &mut Report, key: &KeyDescription, access: &AzureAccess, now: Timestamp, bits: u32) {
+fn check_properties(report: &mut Report<'_>, key: &KeyDescription, access: &AzureAccess, now: Timestamp, bits: u32) {
     let (vault, name) = (access.vault_url.vault_name(), &access.key_name);
     let larger = bits.max(2048);
     let create = format!("az keyvault key create --vault-name {vault} --name {name} --kty RSA --size {larger}");
@@ -238,7 +206,7 @@ fn permits(key: &KeyDescription, operation: &str) -> bool {
     key.operations.iter().any(|permitted| permitted.eq_ignore_ascii_case(operation))
 }
 
-fn check_dates(report: &mut Report, key: &KeyDescription, access: &AzureAccess, now: Timestamp) {
+fn check_dates(report: &mut Report<'_>, key: &KeyDescription, access: &AzureAccess, now: Timestamp) {
     let refused = |code, detail| KeyFailure::new(code, crate::Operation::Describe, detail);
     match (key.not_before, key.expires) {
         (Some(start), _) if start > now => {
@@ -249,18 +217,20 @@ fn check_dates(report: &mut Report, key: &KeyDescription, access: &AzureAccess, 
         }
         (_, Some(end)) if end <= now + SOON => {
             let failure = refused(Code::KeyExpired, String::new());
-            let line = report.line("key.dates", CheckStatus::Warn);
-            line.reason = Some("key.expires_soon");
-            line.cause =
-                Some(format!("The key expires {end}. New vaults, rotation and rewrap stop then; items go on."));
-            line.advise("Rotate the key, or clear or move its expiry date.", command(&failure, access, None));
+            let cause = format!("The key expires {end}. New vaults, rotation and rewrap stop then; items go on.");
+            let advice = "Rotate the key, or clear or move its expiry date.";
+            report.add(
+                CheckLine::new("key.dates", CheckStatus::Warn)
+                    .because("key.expires_soon", cause)
+                    .advise(advice, command(&failure, access, None)),
+            );
         }
         _ => report.pass("key.dates"),
     }
 }
 
 /// Wraps a throwaway vault key of no vault.
-async fn check_wrap(report: &mut Report, provider: &AzureProvider, random: &dyn Random) -> Option<(Wrapped, VaultKey)> {
+async fn check_wrap(report: &mut Report<'_>, provider: &AzureProvider, random: &dyn Random) -> Option<(Wrapped, VaultKey)> {
     let Ok(key) = VaultKey::generate(random) else {
         let failure = KeyFailure::new(Code::NoRandom, crate::Operation::Wrap, "");
         report.failure("key.wrap", &failure, provider.access(), None);
@@ -281,7 +251,7 @@ async fn check_wrap(report: &mut Report, provider: &AzureProvider, random: &dyn 
 
 const NOWHERE: VaultKeyPlace = VaultKeyPlace { workspace: [0; 16], vault: [0; 16], generation: 0 };
 
-async fn check_unwrap(report: &mut Report, provider: &AzureProvider, wrapped: &Wrapped, expected: &VaultKey) {
+async fn check_unwrap(report: &mut Report<'_>, provider: &AzureProvider, wrapped: &Wrapped, expected: &VaultKey) {
     match provider.unwrap_key(&wrapped.kid, &wrapped.bytes, TokenUse::Cached, TRIAL_LIMIT).await {
         Ok(unwrapped) => {
             report.passed("key.unwrap", unwrapped.receipts.last());
@@ -297,121 +267,22 @@ async fn check_unwrap(report: &mut Report, provider: &AzureProvider, wrapped: &W
     }
 }
 
-fn check_recovery(report: &mut Report, key: &KeyDescription, access: &AzureAccess) {
+fn check_recovery(report: &mut Report<'_>, key: &KeyDescription, access: &AzureAccess) {
     let Some(level) = &key.recovery_level else {
-        report.line("key.recovery", CheckStatus::CouldNotCheck).cause = Some("Azure did not say.".to_owned());
-        return;
+        let line = CheckLine::new("key.recovery", CheckStatus::CouldNotCheck);
+        return report.add(line.because("key.recovery_unknown", "Azure did not say."));
     };
     if level.contains("Recoverable") && !level.contains("Purgeable") {
         return report.pass("key.recovery");
     }
     let vault = access.vault_url.vault_name();
-    let line = report.line("key.recovery", CheckStatus::Warn);
-    line.reason = Some("key.purgeable");
-    line.cause = Some(format!(
+    let cause = format!(
         "The key can be purged at once (recovery level {level}); then nobody can ever open what it protects."
-    ));
-    line.advise(
-        "Turn on purge protection. It cannot be turned off again.",
-        Some(format!("az keyvault update --name {vault} --enable-purge-protection true")),
     );
-}
-
-#[derive(Default)]
-struct Report {
-    lines: Vec<CheckLine>,
-    failed: bool,
-}
-
-impl Report {
-    fn line(&mut self, code: &'static str, status: CheckStatus) -> &mut CheckLine {
-        self.failed |= status == CheckStatus::Fail;
-        self.lines.push(CheckLine {
-            code,
-            title: LINES.iter().find(|(known, _)| *known == code).map_or(code, |(_, title)| title),
-            status,
-            reason: None,
-            cause: None,
-            fix: None,
-            command: None,
-            ms: 0,
-            azure_request_id: None,
-        });
-        let last = self.lines.len() - 1;
-        &mut self.lines[last]
-    }
-
-    fn pass(&mut self, code: &'static str) {
-        self.line(code, CheckStatus::Pass);
-    }
-
-    fn passed(&mut self, code: &'static str, receipt: Option<&Receipt>) {
-        let line = self.line(code, CheckStatus::Pass);
-        line.ms = receipt.map_or(0, |receipt| millis(receipt.latency));
-        line.azure_request_id = receipt.and_then(|receipt| receipt.azure_request_id.clone());
-    }
-
-    fn parsed<T>(&mut self, code: &'static str, parsed: Result<T, InputError>) -> Option<T> {
-        match parsed {
-            Ok(value) => {
-                self.pass(code);
-                Some(value)
-            }
-            Err(error) => {
-                self.input(code, error);
-                None
-            }
-        }
-    }
-
-    fn input(&mut self, code: &'static str, error: InputError) {
-        let line = self.line(code, CheckStatus::Fail);
-        line.reason = Some(error.code);
-        line.cause = Some(error.cause);
-        line.fix = Some(error.fix);
-    }
-
-    fn fail(&mut self, code: &'static str, reason: &'static str, cause: String, advice: &str, command: Option<String>) {
-        let line = self.line(code, CheckStatus::Fail);
-        line.reason = Some(reason);
-        line.cause = Some(cause);
-        line.advise(advice, command);
-    }
-
-    fn failure(&mut self, code: &'static str, failure: &KeyFailure, access: &AzureAccess, kid: Option<&Kid>) {
-        let line = self.line(code, CheckStatus::Fail);
-        line.reason = Some(failure.code.as_str());
-        line.cause = Some(match failure.detail.as_str() {
-            "" => format!("{}.", failure.code.title()),
-            detail => format!("{}: {detail}", failure.code.title()),
-        });
-        line.advise(failure.code.fix(), command(failure, access, kid));
-        line.ms = millis(failure.receipts.iter().map(|receipt| receipt.latency).sum());
-        line.azure_request_id = failure.azure_request_id.clone();
-    }
-
-    /// Every line once, in order; those not reached are skipped.
-    fn finish(mut self) -> Vec<CheckLine> {
-        for (code, _) in LINES {
-            if !self.lines.iter().any(|line| line.code == code) {
-                self.line(code, CheckStatus::Skipped);
-            }
-        }
-        self.lines.sort_by_key(|line| LINES.iter().position(|(code, _)| *code == line.code));
-        self.lines
-    }
-}
-
-impl CheckLine {
-    fn advise(&mut self, advice: &str, command: Option<String>) {
-        self.fix = Some(match &command {
-            Some(command) => format!("{advice} Run: {command}"),
-            None => advice.to_owned(),
-        });
-        self.command = command;
-    }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+    let command = format!("az keyvault update --name {vault} --enable-purge-protection true");
+    report.add(
+        CheckLine::new("key.recovery", CheckStatus::Warn)
+            .because("key.purgeable", cause)
+            .advise("Turn on purge protection. It cannot be turned off again.", Some(command)),
+    );
 }

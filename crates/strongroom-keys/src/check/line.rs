@@ -1,0 +1,177 @@
+//! One line of the check, and the report that tells the lines in their order, each as soon as it is known.
+
+use std::time::Duration;
+
+use crate::azure::{AzureAccess, command};
+use crate::{InputError, KeyFailure, Kid, Receipt};
+
+use super::LINES;
+
+/// One line of the check.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckLine {
+    /// Stable, as in `key.enabled`.
+    pub code: &'static str,
+    pub title: &'static str,
+    pub status: CheckStatus,
+    /// The stable code of what went wrong, as in `key.disabled`.
+    pub reason: Option<&'static str>,
+    /// What is wrong, in plain words.
+    pub cause: Option<String>,
+    /// What to do; ends with the exact command where one mends it.
+    pub fix: Option<String>,
+    /// That command alone.
+    pub command: Option<String>,
+    /// Time that Azure took for what this line looks at, in milliseconds; 0 for lines that need no request.
+    pub ms: u64,
+    pub azure_request_id: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CheckStatus {
+    Pass,
+    Warn,
+    Fail,
+    /// Not looked at, because an earlier line failed or because it has no meaning here.
+    Skipped,
+    /// Azure did not say.
+    CouldNotCheck,
+}
+
+impl CheckStatus {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            CheckStatus::Pass => "pass",
+            CheckStatus::Warn => "warn",
+            CheckStatus::Fail => "fail",
+            CheckStatus::Skipped => "skipped",
+            CheckStatus::CouldNotCheck => "could_not_check",
+        }
+    }
+}
+
+impl CheckLine {
+    pub(super) fn new(code: &'static str, status: CheckStatus) -> CheckLine {
+        CheckLine {
+            code,
+            title: LINES.iter().find(|(known, _)| *known == code).map_or(code, |(_, title)| title),
+            status,
+            reason: None,
+            cause: None,
+            fix: None,
+            command: None,
+            ms: 0,
+            azure_request_id: None,
+        }
+    }
+
+    pub(super) fn because(mut self, reason: &'static str, cause: impl Into<String>) -> CheckLine {
+        self.reason = Some(reason);
+        self.cause = Some(cause.into());
+        self
+    }
+
+    pub(super) fn advise(mut self, advice: &str, command: Option<String>) -> CheckLine {
+        self.fix = Some(match &command {
+            Some(command) => format!("{advice} Run: {command}"),
+            None => advice.to_owned(),
+        });
+        self.command = command;
+        self
+    }
+
+    /// With the time and Azure's id of the request that showed it.
+    pub(super) fn seen_in(mut self, receipt: Option<&Receipt>) -> CheckLine {
+        self.ms = receipt.map_or(0, |receipt| millis(receipt.latency));
+        self.azure_request_id = receipt.and_then(|receipt| receipt.azure_request_id.clone());
+        self
+    }
+}
+
+/// Takes lines as they become known and tells them in the order of [`LINES`].
+pub(super) struct Report<'a> {
+    tell: &'a (dyn Fn(&CheckLine) + Send + Sync),
+    known: Vec<Option<CheckLine>>,
+    told: usize,
+    /// Whether a line has failed.
+    pub failed: bool,
+}
+
+impl<'a> Report<'a> {
+    pub fn new(tell: &'a (dyn Fn(&CheckLine) + Send + Sync)) -> Report<'a> {
+        Report { tell, known: LINES.iter().map(|_| None).collect(), told: 0, failed: false }
+    }
+
+    pub fn add(&mut self, line: CheckLine) {
+        self.failed |= line.status == CheckStatus::Fail;
+        let place = LINES.iter().position(|(code, _)| *code == line.code).expect("every line of the check is in LINES");
+        self.known[place] = Some(line);
+        while let Some(Some(line)) = self.known.get(self.told) {
+            (self.tell)(line);
+            self.told += 1;
+        }
+    }
+
+    pub fn pass(&mut self, code: &'static str) {
+        self.add(CheckLine::new(code, CheckStatus::Pass));
+    }
+
+    pub fn passed(&mut self, code: &'static str, receipt: Option<&Receipt>) {
+        self.add(CheckLine::new(code, CheckStatus::Pass).seen_in(receipt));
+    }
+
+    pub fn parsed<T>(&mut self, code: &'static str, parsed: Result<T, InputError>) -> Option<T> {
+        match parsed {
+            Ok(value) => {
+                self.pass(code);
+                Some(value)
+            }
+            Err(error) => {
+                self.input(code, error);
+                None
+            }
+        }
+    }
+
+    pub fn input(&mut self, code: &'static str, error: InputError) {
+        self.add(CheckLine::new(code, CheckStatus::Fail).because(error.code, error.cause).advise(&error.fix, None));
+    }
+
+    pub fn fail(
+        &mut self,
+        code: &'static str,
+        reason: &'static str,
+        cause: String,
+        advice: &str,
+        command: Option<String>,
+    ) {
+        self.add(CheckLine::new(code, CheckStatus::Fail).because(reason, cause).advise(advice, command));
+    }
+
+    pub fn failure(&mut self, code: &'static str, failure: &KeyFailure, access: &AzureAccess, kid: Option<&Kid>) {
+        let cause = match failure.detail.as_str() {
+            "" => format!("{}.", failure.code.title()),
+            detail => format!("{}: {detail}", failure.code.title()),
+        };
+        let mut line = CheckLine::new(code, CheckStatus::Fail)
+            .because(failure.code.as_str(), cause)
+            .advise(failure.code.fix(), command(failure, access, kid));
+        line.ms = millis(failure.receipts.iter().map(|receipt| receipt.latency).sum());
+        line.azure_request_id = failure.azure_request_id.clone();
+        self.add(line);
+    }
+
+    /// Every line once, in order; those not reached are skipped.
+    pub fn finish(mut self) -> Vec<CheckLine> {
+        for (place, (code, _)) in LINES.iter().enumerate() {
+            if self.known[place].is_none() {
+                self.add(CheckLine::new(code, CheckStatus::Skipped));
+            }
+        }
+        self.known.into_iter().flatten().collect()
+    }
+}
+
+pub(super) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
