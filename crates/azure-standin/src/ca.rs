@@ -9,7 +9,7 @@ use rcgen::{
 };
 use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use crate::clock::{Clock, SystemClock};
 
@@ -22,6 +22,9 @@ pub enum CaError {
     Tls(#[from] rustls::Error),
 }
 
+/// The name of the authority that clients of the stand-in trust.
+pub(crate) const NAME: &str = "azure-standin test CA, not Microsoft";
+
 pub(crate) struct Ca {
     issuer: Issuer<'static, KeyPair>,
     cert_pem: String,
@@ -32,17 +35,19 @@ pub(crate) struct Ca {
 
 impl Ca {
     /// A new root, valid for ten years. Certificates are judged by the clients' real clocks, so they use the real time.
-    pub fn generate() -> Result<Self, CaError> {
+    /// `name` is what its certificates name as their issuer.
+    pub fn generate(name: &str) -> Result<Self, CaError> {
         let key = KeyPair::generate()?;
-        let mut params = root_params();
+        let mut params = root_params(name);
         set_validity(&mut params, 3650);
         let cert_pem = params.self_signed(&key)?.pem();
-        Self::from_pem(&cert_pem, &key.serialize_pem())
+        Self::from_pem(name, &cert_pem, &key.serialize_pem())
     }
 
-    pub fn from_pem(cert_pem: &str, key_pem: &str) -> Result<Self, CaError> {
+    /// The root that [`Ca::generate`] made under that name.
+    pub fn from_pem(name: &str, cert_pem: &str, key_pem: &str) -> Result<Self, CaError> {
         Ok(Self {
-            issuer: Issuer::new(root_params(), KeyPair::from_pem(key_pem)?),
+            issuer: Issuer::new(root_params(name), KeyPair::from_pem(key_pem)?),
             cert_pem: cert_pem.to_owned(),
             key_pem: key_pem.to_owned(),
             provider: Arc::new(rustls::crypto::aws_lc_rs::default_provider()),
@@ -63,6 +68,18 @@ impl Ca {
         if let Some(config) = crate::lock(&self.hosts).get(host) {
             return Ok(config.clone());
         }
+        let (leaf, private) = self.leaf(host)?;
+        let mut config = ServerConfig::builder_with_provider(self.provider.clone())
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_single_cert(vec![leaf], private)?;
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let config = Arc::new(config);
+        crate::lock(&self.hosts).insert(host.to_owned(), config.clone());
+        Ok(config)
+    }
+
+    fn leaf(&self, host: &str) -> Result<(CertificateDer<'static>, PrivateKeyDer<'static>), CaError> {
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::new(vec![host.to_owned()])?;
         params.distinguished_name.push(DnType::CommonName, host);
@@ -71,24 +88,16 @@ impl Ca {
         params.use_authority_key_identifier_extension = true;
         set_validity(&mut params, 365);
         let leaf = params.signed_by(&key, &self.issuer)?;
-        let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let mut config = ServerConfig::builder_with_provider(self.provider.clone())
-            .with_safe_default_protocol_versions()?
-            .with_no_client_auth()
-            .with_single_cert(vec![leaf.der().clone()], private)?;
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        let config = Arc::new(config);
-        crate::lock(&self.hosts).insert(host.to_owned(), config.clone());
-        Ok(config)
+        Ok((leaf.der().clone(), PrivatePkcs8KeyDer::from(key.serialize_der()).into()))
     }
 }
 
-/// What a leaf takes over from its root: name and key usages. The same for every root made here.
-fn root_params() -> CertificateParams {
+/// What a leaf takes over from its root: name and key usages.
+fn root_params(name: &str) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    params.distinguished_name.push(DnType::CommonName, "azure-standin test CA, not Microsoft");
+    params.distinguished_name.push(DnType::CommonName, name);
     params
 }
 
@@ -100,4 +109,15 @@ fn set_validity(params: &mut CertificateParams, days: i64) {
     let now = SystemClock.now();
     params.not_before = day(now, -1);
     params.not_after = day(now, days);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leaf_names_its_authority_as_issuer() {
+        let (leaf, _) = Ca::generate("Example Corp").unwrap().leaf("v.vault.azure.net").unwrap();
+        assert!(leaf.windows(12).any(|part| part == b"Example Corp"));
+    }
 }

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use crate::World;
+use crate::faults::Preset;
 use crate::http::{Answer, Reply, Request, new_id};
 use crate::jwt;
 use crate::state::{Application, State, Tenant};
@@ -101,7 +102,7 @@ fn token(world: &World, request: &Request, tenant: &str) -> Answer {
     }
     let client = field("client_id").ok_or_else(|| missing("client_id"))?;
     let scope = field("scope").ok_or_else(|| missing("scope"))?;
-    let now = world.now();
+    let now = world.now() + request.effect.date_skew_seconds;
     world.read(|state| {
         let tenant = find_tenant(world, state, tenant)?;
         let Some(audience) = scope.strip_suffix("/.default").filter(|audience| !audience.contains(' ')) else {
@@ -132,7 +133,13 @@ fn token(world: &World, request: &Request, tenant: &str) -> Answer {
             );
             return Err(refuse(world, 400, "invalid_resource", 500_011, &message));
         }
-        let token = jwt::issue(&state.signing_key, now, audience, &tenant.id, &application.app_id, &principal.id)
+        if request.effect.preset == Some(Preset::ConditionalAccess) {
+            let message = "Access has been blocked by Conditional Access policies. The access policy does not allow \
+                           token issuance.";
+            return Err(refuse(world, 400, "interaction_required", 53_003, message));
+        }
+        let issued = if request.effect.expired_token { now - jwt::LIFETIME - 60 } else { now };
+        let token = jwt::issue(&state.signing_key, issued, audience, &tenant.id, &application.app_id, &principal.id)
             .ok_or_else(|| Reply::empty(500))?;
         Ok(Reply::json(
             200,

@@ -37,7 +37,9 @@ pub struct Match {
     pub kid: Option<String>,
 }
 
-/// What happens instead, in this order: wait, then drop, or answer, or go on as usual.
+/// What happens, in this order: wait, then drop, or answer with `status` and `body`, or go on as usual; the rest alters
+/// whatever answer there is. The last three strike the CONNECT, before any request, and nothing else of an order that
+/// has one of them counts; only `Match::host` can fit there.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Effect {
@@ -50,6 +52,38 @@ pub struct Effect {
     pub headers: BTreeMap<String, String>,
     /// Seconds.
     pub retry_after: Option<u64>,
+    /// An answer of Azure's own, from the place where Azure gives it: after sign-in, before roles.
+    pub preset: Option<Preset>,
+    /// Announce the whole body, send so many bytes of it, then break the connection.
+    pub truncate: Option<usize>,
+    /// Name a key version that was not asked for and does not exist.
+    pub wrong_kid: bool,
+    /// Entra issues a token that expired a minute ago, and says that it is good for an hour.
+    pub expired_token: bool,
+    /// The host's clock is off by so much, which its `Date` header and the tokens of Entra show.
+    pub date_skew_seconds: i64,
+    /// The proxy answers the CONNECT with this status, 407 or 403 say, and nothing more.
+    pub connect_status: Option<u16>,
+    /// The proxy takes the CONNECT and never answers, as a black-holed host would.
+    pub hang: bool,
+    /// The host shows a certificate of an authority with this name, which nobody trusts, as behind an inspecting proxy.
+    pub untrusted_ca: Option<String>,
+}
+
+/// Refusals that Azure words itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Preset {
+    /// Key Vault: the client's address is not among those that its firewall lets in.
+    Firewall,
+    /// Key Vault: only private links are let in.
+    PrivateLink,
+    /// Key Vault: 429 without `Retry-After`, which `retry_after` adds.
+    Throttled,
+    /// Entra: AADSTS53003.
+    ConditionalAccess,
+    /// Any host: the page with which Azure's web servers say that nothing is behind them (503, HTML).
+    Unavailable,
 }
 
 /// What a request is, as far as faults and counts care.
@@ -82,8 +116,17 @@ impl Faults {
 
     /// The effect of the first fault that hits this request; it is used up by that.
     pub fn strike(&mut self, now: Timestamp, host: &str, path: &str, operation: &Operation) -> Option<Effect> {
+        self.hit(now, |fault| !fault.effect.at_connect() && fault.matching.fits(host, path, operation))
+    }
+
+    /// The same for a CONNECT to `host`.
+    pub fn strike_connect(&mut self, now: Timestamp, host: &str) -> Option<Effect> {
+        self.hit(now, |fault| fault.effect.at_connect() && fault.matching.fits(host, "", &Operation::default()))
+    }
+
+    fn hit(&mut self, now: Timestamp, fits: impl Fn(&Fault) -> bool) -> Option<Effect> {
         self.0.retain(|active| active.left != Some(0) && active.until.is_none_or(|until| now < until));
-        let mut matching = self.0.iter_mut().filter(|active| active.fault.matching.fits(host, path, operation));
+        let mut matching = self.0.iter_mut().filter(|active| fits(&active.fault));
         let hit = matching.find_map(|active| {
             active.owed += active.fault.share.unwrap_or(1.0);
             let due = active.owed >= 1.0;
@@ -113,23 +156,59 @@ impl Match {
 }
 
 impl Effect {
+    fn at_connect(&self) -> bool {
+        self.connect_status.is_some() || self.hang || self.untrusted_ca.is_some()
+    }
+
     /// The answer that replaces the service's; `None` if the request goes on as usual.
     pub(crate) fn reply(&self) -> Option<Reply> {
         let status = self.status.unwrap_or(200);
-        let mut reply = match &self.body {
-            Some(Value::String(text)) => Reply::text(status, "text/html; charset=utf-8", text),
-            Some(body) => Reply::json(status, body),
-            None => Reply::empty(self.status?),
-        };
-        // Ahead of the others, so that they win.
-        let ordered = self.headers.iter().map(|(name, value)| (name.clone(), value.clone()));
-        reply.headers.splice(0..0, ordered);
-        if let Some(seconds) = self.retry_after {
-            reply = reply.with("retry-after", &seconds.to_string());
+        match &self.body {
+            _ if self.preset == Some(Preset::Unavailable) => {
+                Some(Reply::text(503, "text/html; charset=us-ascii", UNAVAILABLE))
+            }
+            Some(Value::String(text)) => Some(Reply::text(status, "text/html; charset=utf-8", text)),
+            Some(body) => Some(Reply::json(status, body)),
+            None => self.status.map(Reply::empty),
         }
-        Some(reply)
+    }
+
+    /// What it makes of an answer at `now`, whoever gave it.
+    pub(crate) fn alter(&self, mut reply: Reply, now: Timestamp) -> Reply {
+        if self.wrong_kid {
+            reply = with_wrong_kid(reply);
+        }
+        let mut headers: Vec<_> = self.headers.clone().into_iter().collect();
+        headers.extend(self.retry_after.map(|seconds| ("retry-after".into(), seconds.to_string())));
+        if self.date_skew_seconds != 0 {
+            let skewed = now.saturating_add(SignedDuration::from_secs(self.date_skew_seconds)).unwrap_or(now);
+            headers.push(("date".into(), skewed.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()));
+        }
+        // Ahead of the others, so that they win.
+        reply.headers.splice(0..0, headers);
+        reply.broken_after = self.truncate;
+        reply
     }
 }
+
+/// Turns the last digit of each kid of the answer.
+fn with_wrong_kid(mut reply: Reply) -> Reply {
+    let Ok(mut body) = serde_json::from_slice::<Value>(&reply.body) else { return reply };
+    for at in ["/kid", "/key/kid"] {
+        if let Some(Value::String(kid)) = body.pointer_mut(at) {
+            let turned = if kid.ends_with('0') { '1' } else { '0' };
+            kid.pop();
+            kid.push(turned);
+        }
+    }
+    reply.body = body.to_string().into_bytes();
+    reply
+}
+
+const UNAVAILABLE: &str = "<!DOCTYPE HTML PUBLIC \"-//W3C//DTD HTML 4.01//EN\"\"http://www.w3.org/TR/html4/strict.dtd\">\r\n\
+    <HTML><HEAD><TITLE>Service Unavailable</TITLE>\r\n<META HTTP-EQUIV=\"Content-Type\" Content=\"text/html; \
+    charset=us-ascii\"></HEAD>\r\n<BODY><h2>Service Unavailable</h2>\r\n<hr><p>HTTP Error 503. The service is \
+    unavailable.</p>\r\n</BODY></HTML>\r\n";
 
 #[cfg(test)]
 mod tests {

@@ -1,14 +1,17 @@
 //! One request in, one reply out: the plain values that every service here is a function of.
 
 use std::net::IpAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use http_body_util::Full;
-use hyper::body::Bytes;
+use hyper::body::{Bytes, Frame, SizeHint};
 use hyper::{HeaderMap, Method};
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
+
+use crate::faults::Effect;
 
 /// A request after parsing. `segments` are percent-decoded and never empty, so `//` and a trailing `/` do not matter.
 pub(crate) struct Request {
@@ -20,6 +23,8 @@ pub(crate) struct Request {
     pub headers: HeaderMap,
     pub body: Bytes,
     pub peer: IpAddr,
+    /// The fault that strikes it; mostly one that does nothing.
+    pub effect: Effect,
 }
 
 impl Request {
@@ -32,7 +37,8 @@ impl Request {
             .collect();
         let query = url::form_urlencoded::parse(parts.uri.query().unwrap_or("").as_bytes()).into_owned().collect();
         let host = host.to_owned();
-        Self { method: parts.method.clone(), host, path, segments, query, headers: parts.headers.clone(), body, peer }
+        let (method, headers) = (parts.method.clone(), parts.headers.clone());
+        Self { method, host, path, segments, query, headers, body, peer, effect: Effect::default() }
     }
 
     /// The query parameter of that name, compared without case.
@@ -69,6 +75,8 @@ pub(crate) struct Reply {
     pub status: u16,
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
+    /// Breaks the connection when so many bytes of the body are sent.
+    pub broken_after: Option<usize>,
 }
 
 pub(crate) type Answer = Result<Reply, Reply>;
@@ -79,11 +87,12 @@ impl Reply {
     }
 
     pub fn text(status: u16, content_type: &str, body: &str) -> Self {
-        Self { status, headers: vec![("content-type".into(), content_type.into())], body: body.as_bytes().to_vec() }
+        let body = body.as_bytes().to_vec();
+        Self { body, ..Self::empty(status) }.with("content-type", content_type)
     }
 
     pub fn empty(status: u16) -> Self {
-        Self { status, headers: Vec::new(), body: Vec::new() }
+        Self { status, headers: Vec::new(), body: Vec::new(), broken_after: None }
     }
 
     pub fn with(mut self, name: &str, value: &str) -> Self {
@@ -92,8 +101,8 @@ impl Reply {
     }
 
     /// The same as hyper wants it. Of a header given twice the first counts; one that cannot be sent is left out.
-    pub fn into_hyper(self) -> hyper::Response<Full<Bytes>> {
-        let mut response = hyper::Response::new(Full::new(Bytes::from(self.body)));
+    pub fn into_hyper(self) -> hyper::Response<Body> {
+        let mut response = hyper::Response::new(Body::new(self.body, self.broken_after));
         *response.status_mut() =
             hyper::StatusCode::from_u16(self.status).unwrap_or(hyper::StatusCode::INTERNAL_SERVER_ERROR);
         for (name, value) in self.headers {
@@ -104,6 +113,54 @@ impl Reply {
             }
         }
         response
+    }
+}
+
+/// All of its bytes at once, or some of them and then a failure.
+pub(crate) struct Body {
+    bytes: Bytes,
+    sent: bool,
+    /// How many bytes were announced and never come.
+    missing: u64,
+}
+
+impl Body {
+    fn new(bytes: Vec<u8>, broken_after: Option<usize>) -> Self {
+        let whole = Bytes::from(bytes);
+        let bytes = whole.slice(..broken_after.unwrap_or(whole.len()).min(whole.len()));
+        let missing = (whole.len() - bytes.len()) as u64;
+        Self { sent: bytes.is_empty() && missing == 0, bytes, missing }
+    }
+}
+
+impl hyper::body::Body for Body {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<std::io::Result<Frame<Bytes>>>> {
+        if !self.sent {
+            self.sent = true;
+            return Poll::Ready(Some(Ok(Frame::data(self.bytes.clone()))));
+        }
+        match self.missing {
+            0 => Poll::Ready(None),
+            _ if self.bytes.is_empty() => Poll::Ready(Some(Err(std::io::Error::other("truncated on purpose")))),
+            // What was written is flushed only while the body makes the connection wait.
+            _ => {
+                self.bytes = Bytes::new();
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.sent && self.missing == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let left = if self.sent { 0 } else { self.bytes.len() as u64 };
+        SizeHint::with_exact(left + self.missing)
     }
 }
 

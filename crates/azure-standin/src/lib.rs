@@ -50,7 +50,7 @@ use tokio::task::JoinHandle;
 pub use ca::CaError;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use control::{ByStatus, Stats};
-pub use faults::{Effect, Fault, Match};
+pub use faults::{Effect, Fault, Match, Preset};
 pub use material::{RsaPool, test_keys};
 pub(crate) use world::World;
 

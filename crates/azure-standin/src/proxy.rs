@@ -5,8 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::Full;
-use hyper::body::{Bytes, Incoming};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::TokioIo;
@@ -16,8 +15,10 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::World;
+use crate::ca::Ca;
+use crate::http::Body;
 use crate::service::{self, Site};
+use crate::{World, lock};
 
 const HEAD_LIMIT: usize = 8 * 1024;
 const HANDSHAKE: Duration = Duration::from_secs(20);
@@ -50,12 +51,27 @@ where
 }
 
 /// One client of the proxy: its CONNECT, then TLS, then HTTP as the host it asked for.
-pub(crate) async fn serve_client(world: Arc<World>, mut stream: TcpStream, peer: SocketAddr, shutdown: Shutdown) {
+pub(crate) async fn serve_client(world: Arc<World>, mut stream: TcpStream, peer: SocketAddr, mut shutdown: Shutdown) {
     let Ok(Ok(head)) = timeout(HANDSHAKE, read_head(&mut stream)).await else { return };
-    let (host, site) = match admit(&world, &head).await {
-        Ok(admitted) => admitted,
+    let host = connect_host(&head);
+    let effect = lock(&world.faults).strike_connect(world.clock.now(), &host).unwrap_or_default();
+    if effect.hang {
+        tracing::info!(host, "a CONNECT hangs on order");
+        let mut nowhere = tokio::io::sink();
+        tokio::select! {
+            _ = shutdown.changed() => {}
+            _ = tokio::io::copy(&mut stream, &mut nowhere) => {}
+        }
+        return;
+    }
+    let admitted = match effect.connect_status {
+        Some(status) => Err((status, "Refused on order.".to_owned())),
+        None => admit(&world, &head, &host).await,
+    };
+    let site = match admitted {
+        Ok(site) => site,
         Err((status, sentence)) => {
-            tracing::info!(status, "refused a CONNECT");
+            tracing::info!(host, status, "refused a CONNECT");
             let _ = stream.write_all(refusal(status, &sentence).as_bytes()).await;
             let _ = stream.shutdown().await;
             return;
@@ -64,7 +80,11 @@ pub(crate) async fn serve_client(world: Arc<World>, mut stream: TcpStream, peer:
     if stream.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await.is_err() {
         return;
     }
-    let config = match world.ca.server_config(&host) {
+    let config = match &effect.untrusted_ca {
+        Some(name) => Ca::generate(name).and_then(|ca| ca.server_config(&host)),
+        None => world.ca.server_config(&host),
+    };
+    let config = match config {
         Ok(config) => config,
         Err(error) => return tracing::error!(%error, "no certificate"),
     };
@@ -83,7 +103,7 @@ pub(crate) async fn serve_client(world: Arc<World>, mut stream: TcpStream, peer:
 pub(crate) async fn serve_http<I, S>(io: I, service: S, mut shutdown: Shutdown)
 where
     I: AsyncRead + AsyncWrite + Unpin,
-    S: Service<hyper::Request<Incoming>, Response = hyper::Response<Full<Bytes>>>,
+    S: Service<hyper::Request<Incoming>, Response = hyper::Response<Body>>,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let mut connection = pin!(http1::Builder::new().serve_connection(TokioIo::new(io), service));
@@ -95,25 +115,30 @@ where
     let _ = connection.await;
 }
 
-/// Whom the CONNECT asks for, if it is someone who is played here and exists.
-async fn admit(world: &Arc<World>, head: &str) -> Result<(String, Site), (u16, String)> {
-    let refuse = |status: u16, sentence: String| Err((status, sentence));
+/// The host that the CONNECT asks for, in lower case; empty if it is none, or not for port 443.
+fn connect_host(head: &str) -> String {
     let mut words = head.lines().next().unwrap_or_default().split(' ');
-    let (Some("CONNECT"), Some(target)) = (words.next(), words.next()) else {
-        return refuse(405, "This is a stand-in for Azure. It takes CONNECT requests only.".into());
-    };
-    let host = target.strip_suffix(":443").unwrap_or_default().to_ascii_lowercase();
-    let Some(site) = Site::of(&host) else {
-        return refuse(403, format!("This is a stand-in for Azure. It does not play {target} and never tunnels."));
+    let target = words.next().filter(|method| *method == "CONNECT").and(words.next());
+    target.and_then(|target| target.strip_suffix(":443")).unwrap_or_default().to_ascii_lowercase()
+}
+
+/// Who is played here under that name, if it is someone who exists; else a status and a sentence.
+async fn admit(world: &Arc<World>, head: &str, host: &str) -> Result<Site, (u16, String)> {
+    if !head.starts_with("CONNECT ") {
+        return Err((405, "This is a stand-in for Azure. It takes CONNECT requests only.".into()));
+    }
+    let Some(site) = Site::of(host) else {
+        let target = head.split(' ').nth(1).unwrap_or_default();
+        return Err((403, format!("This is a stand-in for Azure. It does not play {target} and never tunnels.")));
     };
     let exists = {
         let (world, site) = (world.clone(), site.clone());
         tokio::task::spawn_blocking(move || site.exists(&world)).await.unwrap_or(false)
     };
     if !exists {
-        return refuse(502, format!("The host name {host} could not be resolved: there is no such Key Vault."));
+        return Err((502, format!("The host name {host} could not be resolved: there is no such Key Vault.")));
     }
-    Ok((host, site))
+    Ok(site)
 }
 
 async fn read_head(stream: &mut TcpStream) -> std::io::Result<String> {
@@ -129,14 +154,12 @@ async fn read_head(stream: &mut TcpStream) -> std::io::Result<String> {
 }
 
 fn refusal(status: u16, sentence: &str) -> String {
-    let reason = match status {
-        403 => "Forbidden",
-        405 => "Method Not Allowed",
-        _ => "Bad Gateway",
-    };
+    let reason = hyper::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
+    let ask = if status == 407 { "proxy-authenticate: Basic realm=\"proxy\"\r\n" } else { "" };
     format!(
-        "HTTP/1.1 {status} {reason}\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: {}\r\nconnection: \
+        "HTTP/1.1 {status} {}\r\n{ask}content-type: text/plain; charset=utf-8\r\ncontent-length: {}\r\nconnection: \
          close\r\n\r\n{sentence}\n",
+        reason.unwrap_or("Refused"),
         sentence.len() + 1
     )
 }

@@ -55,21 +55,15 @@ pub(crate) async fn answer(
 ) -> Option<Reply> {
     let (parts, body) = request.into_parts();
     let Ok(body) = Limited::new(body, BODY_LIMIT).collect().await else { return Some(Reply::empty(413)) };
-    let request = Arc::new(Request::new(host, peer, &parts, body.to_bytes()));
-    let (operation, effect) = {
-        let (world, site, request) = (world.clone(), site.clone(), request.clone());
-        let prepare = move || {
-            let operation = classify(&world, &site, &request);
-            let effect = lock(&world.faults).strike(world.clock.now(), &request.host, &request.path, &operation);
-            site.exists(&world).then_some((operation, effect))
-        };
-        tokio::task::spawn_blocking(prepare).await.ok()??
+    let request = Request::new(host, peer, &parts, body.to_bytes());
+    let (request, operation) = {
+        let (world, site) = (world.clone(), site.clone());
+        tokio::task::spawn_blocking(move || struck(&world, &site, request)).await.ok()??
     };
-    let effect = effect.unwrap_or_default();
-    if let Some(delay) = effect.delay_ms {
+    if let Some(delay) = request.effect.delay_ms {
         tokio::time::sleep(Duration::from_millis(delay)).await;
     }
-    let reply = match (effect.drop, effect.reply()) {
+    let reply = match (request.effect.drop, request.effect.reply()) {
         (true, _) => None,
         (false, Some(reply)) => Some(reply),
         (false, None) => {
@@ -78,10 +72,19 @@ pub(crate) async fn answer(
             Some(handled.unwrap_or_else(|_| Reply::empty(500)))
         }
     };
+    let reply = reply.map(|reply| request.effect.alter(reply, world.clock.now()));
     let status = reply.as_ref().map_or(0, |reply| reply.status);
     lock(&world.stats).count(&site, &request, &operation, status);
     tracing::info!(host, method = %request.method, operation = operation.name, status, "answered");
     reply.map(|reply| decorate(&world, &site, &request, reply))
+}
+
+/// The request with the fault that strikes it; `None` if the host is gone meanwhile.
+fn struck(world: &World, site: &Site, mut request: Request) -> Option<(Arc<Request>, Operation)> {
+    let operation = classify(world, site, &request);
+    let effect = lock(&world.faults).strike(world.clock.now(), &request.host, &request.path, &operation);
+    request.effect = effect.unwrap_or_default();
+    site.exists(world).then(|| (Arc::new(request), operation))
 }
 
 fn classify(world: &World, site: &Site, request: &Request) -> Operation {

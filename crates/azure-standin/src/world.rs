@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::ca::Ca;
+use crate::ca::{self, Ca};
 use crate::control::Stats;
 use crate::faults::Faults;
 use crate::graph::new_secret;
@@ -131,7 +131,7 @@ fn found(pool: &mut RsaPool, now: i64) -> Result<Founded, StartError> {
         effective: now,
         lingers_until: None,
     });
-    Ok((Ca::generate()?, Admins { admin, other }, state))
+    Ok((Ca::generate(ca::NAME)?, Admins { admin, other }, state))
 }
 
 fn found_tenant(state: &mut State, name: &str, domain: &str, now: i64) -> Admin {
@@ -177,7 +177,7 @@ fn load(store: &Store) -> Result<Option<Founded>, StartError> {
     }
     let admins = serde_json::from_str(&text("admin.json")?);
     let admins = admins.map_err(|error| corrupt(store, "admin.json", &error.classify()))?;
-    Ok(Some((Ca::from_pem(&text("ca.pem")?, &text("ca-key.pem")?)?, admins, state)))
+    Ok(Some((Ca::from_pem(ca::NAME, &text("ca.pem")?, &text("ca-key.pem")?)?, admins, state)))
 }
 
 fn save_all(store: &Store, (ca, admins, state): &Founded) -> Result<(), StartError> {

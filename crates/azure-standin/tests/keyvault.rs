@@ -2,7 +2,7 @@
 
 mod support;
 
-use azure_standin::{Effect, Fault, Match, Settings};
+use azure_standin::Settings;
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 use support::{Azure, CRYPTO_OFFICER, ENCRYPTION_USER, VAULT, VAULT_PATH, b64, text};
@@ -269,37 +269,6 @@ async fn a_role_assignment_counts_only_when_it_has_propagated() {
     azure.officer("GET", "/keys", Value::Null).await.expect(200);
     azure.clock.advance(SignedDuration::from_secs(300));
     azure.officer("GET", "/keys", Value::Null).await.expect(403);
-}
-
-#[tokio::test]
-async fn faults_on_order_strike_what_they_name_and_no_challenge() {
-    let azure = Azure::start().await;
-    let app = azure.set_up().await;
-    let token = azure.app_token(&app).await;
-    let value = azure.wrap(&token, SECRET).await.expect(200).json()["value"].clone();
-    let effect =
-        Effect { status: Some(503), body: Some(json!("<h1>busy</h1>")), retry_after: Some(9), ..Effect::default() };
-    let matching = Match { operation: Some("unwrapkey".into()), kid: Some(app.key_id.clone()), ..Match::default() };
-    azure.standin.set_fault(Fault { matching, effect, times: Some(1), ..Fault::default() });
-    azure.send("POST", &format!("{}/unwrapkey?api-version=7.5", app.key_id), None, Value::Null).await.expect(401);
-    azure.wrap(&token, SECRET).await.expect(200);
-    let struck = azure.unwrap(&token, &app.key_id, &value).await.expect(503);
-    assert_eq!((struck.text.as_str(), struck.header("retry-after")), ("<h1>busy</h1>", "9"));
-    azure.unwrap(&token, &app.key_id, &value).await.expect(200);
-
-    let control = azure.standin.control_url();
-    let order = json!({"match": {"operation": "wrapkey"}, "effect": {"drop": true}});
-    let plain = reqwest::Client::builder().no_proxy().build().unwrap();
-    let ordered = plain.post(format!("{control}/faults")).json(&order).send().await.unwrap();
-    assert_eq!(ordered.status(), 204);
-    let body = json!({"alg": "RSA-OAEP-256", "value": b64(SECRET)});
-    let url = format!("{VAULT}/keys/app-key/wrapkey?api-version=7.5");
-    assert!(azure.try_send("POST", &url, Some(&token), body).await.is_err());
-    plain.delete(format!("{control}/faults")).send().await.unwrap();
-    azure.wrap(&token, SECRET).await.expect(200);
-    let stats: azure_standin::Stats = plain.get(format!("{control}/stats")).send().await.unwrap().json().await.unwrap();
-    assert_eq!(stats, azure.standin.stats());
-    assert_eq!(stats.operations["unwrapkey"], [(200, 1), (503, 1)].into());
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ mod ops;
 use serde_json::Value;
 
 use crate::World;
-use crate::faults::Operation;
+use crate::faults::{Operation, Preset};
 use crate::http::{Answer, Reply, Request};
 use crate::jwt::{self, Claims, Distrust};
 use crate::limits::Cost;
@@ -44,7 +44,7 @@ pub(crate) fn handle(world: &World, request: &Request, vault: &str) -> Answer {
         authorize(world, state, vault, &claims, call)
     })?;
     check_api_version(request)?;
-    throttle(world, vault, call)?;
+    throttle(world, request, vault, call)?;
     let reply = keys::perform(world, request, vault, call)?;
     Ok(match assignment {
         Some(name) => reply.with("x-ms-keyvault-rbac-assignment-id", &name),
@@ -182,8 +182,14 @@ fn authenticate(world: &World, state: &State, vault: &Vault, request: &Request) 
     Ok(claims)
 }
 
-/// The network rules of the Key Vault.
+/// The network rules of the Key Vault, and those that a fault adds.
 fn admit_address(vault: &Vault, claims: &Claims, request: &Request) -> Result<(), Reply> {
+    let peer = request.peer.to_string();
+    match request.effect.preset {
+        Some(Preset::Firewall) => return Err(errors::forbidden_by_firewall(claims, &peer, vault)),
+        Some(Preset::PrivateLink) => return Err(errors::forbidden_by_connection()),
+        _ => {}
+    }
     if vault.text("publicNetworkAccess").eq_ignore_ascii_case("Disabled") {
         return Err(errors::forbidden_by_connection());
     }
@@ -191,7 +197,6 @@ fn admit_address(vault: &Vault, claims: &Claims, request: &Request) -> Result<()
     if !rules["defaultAction"].as_str().is_some_and(|action| action.eq_ignore_ascii_case("Deny")) {
         return Ok(());
     }
-    let peer = request.peer.to_string();
     let listed = rules["ipRules"].as_array().is_some_and(|rules| {
         rules.iter().filter_map(|rule| rule["value"].as_str()).any(|rule| rule.trim_end_matches("/32") == peer)
     });
@@ -244,7 +249,10 @@ fn check_api_version(request: &Request) -> Result<(), Reply> {
     Err(errors::bad_parameter(&message))
 }
 
-fn throttle(world: &World, vault: &str, call: Call) -> Result<(), Reply> {
+fn throttle(world: &World, request: &Request, vault: &str, call: Call) -> Result<(), Reply> {
+    if request.effect.preset == Some(Preset::Throttled) {
+        return Err(errors::throttled());
+    }
     let Some(share) = world.settings.service_limits else { return Ok(()) };
     let version = call.key().and_then(|name| world.read(|state| state.vault(vault)?.key(name)?.version(None).cloned()));
     let cost = Cost {

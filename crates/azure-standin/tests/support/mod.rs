@@ -78,6 +78,12 @@ impl Azure {
         Self { standin, clock, http }
     }
 
+    /// The present second, as the stand-in sees it.
+    pub fn standin_now(&self) -> i64 {
+        use azure_standin::Clock;
+        self.clock.now().as_second()
+    }
+
     pub async fn send(&self, method: &str, url: &str, token: Option<&str>, body: Value) -> Answer {
         self.try_send(method, url, token, body).await.unwrap()
     }
