@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::net::TcpStream;
 
+use crate::entra::{self, OidcToken};
 use crate::faults::{Fault, Operation};
 use crate::http::{Reply, Request};
 use crate::proxy::{self, Shutdown};
@@ -96,6 +97,23 @@ fn handle(world: &World, request: &Request) -> Reply {
             lock(&world.faults).clear();
             Reply::empty(204)
         }
-        _ => Reply::json(404, &json!({"error": "GET /healthz, GET /stats, POST /faults, DELETE /faults"})),
+        ("POST", ["device"]) => match serde_json::from_slice::<Approval>(&request.body) {
+            Ok(approval) if entra::approve(world, &approval.user_code) => Reply::empty(204),
+            Ok(_) => Reply::json(404, &json!({"error": "no such code waits for approval"})),
+            Err(error) => Reply::json(400, &json!({"error": error.to_string()})),
+        },
+        ("POST", ["oidc-token"]) => match serde_json::from_slice::<OidcToken>(&request.body) {
+            Ok(wanted) => Reply::json(200, &json!({"issuer": wanted.issuer, "token": wanted.sign(world)})),
+            Err(error) => Reply::json(400, &json!({"error": error.to_string()})),
+        },
+        _ => {
+            let known = "GET /healthz, GET /stats, POST /faults, DELETE /faults, POST /device, POST /oidc-token";
+            Reply::json(404, &json!({"error": known}))
+        }
     }
+}
+
+#[derive(Deserialize)]
+struct Approval {
+    user_code: String,
 }

@@ -32,6 +32,7 @@ mod jwt;
 mod keyvault;
 mod limits;
 mod material;
+mod paging;
 mod proxy;
 mod rbac;
 mod service;
@@ -91,6 +92,8 @@ pub struct Settings {
     pub service_limits: Option<f64>,
     /// Whether GET of a disabled key is refused too; sources disagree. Default no.
     pub disabled_blocks_get: bool,
+    /// How long Entra tells a program to wait before it asks again whether a device code is approved. Default 5.
+    pub device_interval_seconds: u64,
     /// The region that Key Vault names in its answers.
     pub region: String,
 }
@@ -101,6 +104,7 @@ impl Default for Settings {
             propagation_seconds: 0,
             service_limits: Some(1.0),
             disabled_blocks_get: false,
+            device_interval_seconds: 5,
             region: "westeurope".into(),
         }
     }
@@ -118,12 +122,23 @@ pub struct Admin {
     pub subscription_id: String,
 }
 
+/// The built-in human of the first tenant: Owner on the subscription, and may use Graph. Signs in with a device code,
+/// which [`Standin::approve_device`] approves.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AdminUser {
+    pub user_principal_name: String,
+    pub display_name: String,
+    pub object_id: String,
+    pub tenant_id: String,
+    pub subscription_id: String,
+}
+
 /// Both administrators of a data directory, as [`Standin::admin`] and [`Standin::other_admin`] return them.
 ///
 /// # Errors
 /// When the directory holds no stand-in, or may not be read.
 pub fn read_admins(dir: &Path) -> std::io::Result<(Admin, Admin)> {
-    let world::Admins { admin, other } = world::Admins::read(dir)?;
+    let world::Admins { admin, other, .. } = world::Admins::read(dir)?;
     Ok((admin, other))
 }
 
@@ -210,6 +225,24 @@ impl Standin {
     /// The administrator of a second tenant, for clients that shall be in the wrong one.
     pub fn other_admin(&self) -> &Admin {
         &self.world.admins.other
+    }
+
+    /// The human administrator of the tenant that owns the subscription.
+    pub fn admin_user(&self) -> &AdminUser {
+        &self.world.admins.user
+    }
+
+    /// The human's yes to a device code, like `POST /device`. False if no such code waits.
+    pub fn approve_device(&self, user_code: &str) -> bool {
+        entra::approve(&self.world, user_code)
+    }
+
+    /// A token for workload identity federation, from an issuer that the stand-in plays: its name and the token, whose
+    /// audience is the usual one. `POST /oidc-token` gives others.
+    pub fn federated_token(&self, subject: &str) -> (String, String) {
+        let wanted = entra::OidcToken::of(subject);
+        let token = wanted.sign(&self.world).unwrap_or_default();
+        (wanted.issuer, token)
     }
 
     pub fn stats(&self) -> Stats {

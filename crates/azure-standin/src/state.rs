@@ -22,6 +22,7 @@ pub(crate) struct State {
     pub signing_key: Material,
     pub applications: Vec<Application>,
     pub principals: Vec<Principal>,
+    pub users: Vec<User>,
     pub groups: Vec<ResourceGroup>,
     pub vaults: Vec<Vault>,
     pub assignments: Vec<Assignment>,
@@ -42,6 +43,8 @@ pub(crate) struct Application {
     pub name: String,
     pub created: i64,
     pub secrets: Vec<ClientSecret>,
+    pub certificates: Vec<Certificate>,
+    pub federated: Vec<FederatedCredential>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -65,6 +68,37 @@ impl ClientSecret {
     }
 }
 
+/// A certificate with which an application may sign its assertions.
+#[derive(Serialize, Deserialize, Clone)]
+pub(crate) struct Certificate {
+    pub key_id: String,
+    pub name: Option<String>,
+    pub der: Vec<u8>,
+    pub starts: i64,
+    pub ends: i64,
+}
+
+/// Whose tokens count as an application's own.
+#[derive(Serialize, Deserialize, Clone)]
+pub(crate) struct FederatedCredential {
+    pub id: String,
+    pub name: String,
+    pub description: Option<String>,
+    pub issuer: String,
+    pub subject: String,
+    pub audiences: Vec<String>,
+}
+
+/// A human, who may do everything in the directory.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct User {
+    pub id: String,
+    pub tenant: String,
+    pub name: String,
+    /// The user principal name, which looks like an e-mail address.
+    pub upn: String,
+}
+
 /// A service principal: an application as one tenant knows it. RBAC matches its `id`, never the application's.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Principal {
@@ -72,6 +106,7 @@ pub(crate) struct Principal {
     pub app_id: String,
     pub tenant: String,
     pub name: String,
+    pub enabled: bool,
     /// May use Graph, as Application Administrator.
     pub directory_admin: bool,
 }
@@ -153,6 +188,15 @@ impl State {
         self.tenants
             .iter()
             .find(|tenant| tenant.id.eq_ignore_ascii_case(name) || tenant.domain.eq_ignore_ascii_case(name))
+    }
+
+    /// What Azure calls the type of the principal with that object id in the subscription's tenant.
+    pub fn principal_type(&self, id: &str) -> Option<&'static str> {
+        let here = |tenant: &str, found: &str| tenant == self.tenants[0].id && found.eq_ignore_ascii_case(id);
+        if self.users.iter().any(|user| here(&user.tenant, &user.id)) {
+            return Some("User");
+        }
+        self.principals.iter().any(|found| here(&found.tenant, &found.id)).then_some("ServicePrincipal")
     }
 
     /// A Key Vault that exists and is not deleted.

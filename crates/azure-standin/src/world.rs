@@ -7,15 +7,16 @@ use serde_json::json;
 
 use crate::ca::{self, Ca};
 use crate::control::Stats;
+use crate::entra::Device;
 use crate::faults::Faults;
 use crate::graph::new_secret;
 use crate::http::{Reply, new_id};
 use crate::limits::Limits;
 use crate::material::{Material, RsaPool};
-use crate::state::{Application, Assignment, ClientSecret, Principal, State, Store, Tenant};
-use crate::{Admin, Clock, Config, Settings, StartError, lock, rbac};
+use crate::state::{Application, Assignment, ClientSecret, Principal, State, Store, Tenant, User};
+use crate::{Admin, AdminUser, Clock, Config, Settings, StartError, lock, rbac};
 
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 const FIVE_YEARS: i64 = 5 * 365 * 86_400;
 
 pub(crate) struct World {
@@ -27,6 +28,8 @@ pub(crate) struct World {
     pub limits: Mutex<Limits>,
     pub faults: Mutex<Faults>,
     pub stats: Mutex<Stats>,
+    /// Sign-ins that wait for a human. They do not outlive the process.
+    pub devices: Mutex<Vec<Device>>,
     state: Mutex<State>,
     store: Option<Store>,
 }
@@ -36,6 +39,7 @@ pub(crate) struct World {
 pub(crate) struct Admins {
     pub admin: Admin,
     pub other: Admin,
+    pub user: AdminUser,
 }
 
 impl World {
@@ -67,6 +71,7 @@ impl World {
             limits: Mutex::default(),
             faults: Mutex::default(),
             stats: Mutex::default(),
+            devices: Mutex::default(),
             state: Mutex::new(state),
             store,
         })
@@ -105,7 +110,7 @@ impl World {
 
 type Founded = (Ca, Admins, State);
 
-/// Two tenants, each with an administrator; the first owns the subscription. The second exists so that a client can
+/// Two tenants, each with an administrator; the first has a human one too, and owns the subscription. The second exists so that a client can
 /// be in the wrong tenant.
 fn found(pool: &mut RsaPool, now: i64) -> Result<Founded, StartError> {
     let signing_key = pool.take(2048).map_or_else(|| Material::generate_rsa(2048), Ok);
@@ -116,22 +121,38 @@ fn found(pool: &mut RsaPool, now: i64) -> Result<Founded, StartError> {
         signing_key: signing_key.map_err(|_| StartError::Entropy)?,
         applications: Vec::new(),
         principals: Vec::new(),
+        users: Vec::new(),
         groups: Vec::new(),
         vaults: Vec::new(),
         assignments: Vec::new(),
     };
     let admin = found_tenant(&mut state, "Contoso", "contoso.onmicrosoft.com", now);
     let other = found_tenant(&mut state, "Fabrikam", "fabrikam.onmicrosoft.com", now);
-    state.assignments.push(Assignment {
-        name: new_id(),
-        scope: format!("/subscriptions/{}", state.subscription),
-        role: rbac::OWNER.to_owned(),
-        principal: admin.object_id.clone(),
-        created: now,
-        effective: now,
-        lingers_until: None,
+    let user = AdminUser {
+        user_principal_name: "ada@contoso.onmicrosoft.com".into(),
+        display_name: "Ada Admin".into(),
+        object_id: new_id(),
+        tenant_id: admin.tenant_id.clone(),
+        subscription_id: admin.subscription_id.clone(),
+    };
+    state.users.push(User {
+        id: user.object_id.clone(),
+        tenant: user.tenant_id.clone(),
+        name: user.display_name.clone(),
+        upn: user.user_principal_name.clone(),
     });
-    Ok((Ca::generate(ca::NAME)?, Admins { admin, other }, state))
+    for principal in [&admin.object_id, &user.object_id] {
+        state.assignments.push(Assignment {
+            name: new_id(),
+            scope: format!("/subscriptions/{}", state.subscription),
+            role: rbac::OWNER.to_owned(),
+            principal: principal.clone(),
+            created: now,
+            effective: now,
+            lingers_until: None,
+        });
+    }
+    Ok((Ca::generate(ca::NAME)?, Admins { admin, other, user }, state))
 }
 
 fn found_tenant(state: &mut State, name: &str, domain: &str, now: i64) -> Admin {
@@ -152,12 +173,15 @@ fn found_tenant(state: &mut State, name: &str, domain: &str, now: i64) -> Admin 
         name: label.into(),
         created: now,
         secrets: vec![ClientSecret::new(new_id(), None, &admin.client_secret, now, now + FIVE_YEARS)],
+        certificates: Vec::new(),
+        federated: Vec::new(),
     });
     state.principals.push(Principal {
         id: admin.object_id.clone(),
         app_id: admin.client_id.clone(),
         tenant,
         name: label.into(),
+        enabled: true,
         directory_admin: true,
     });
     admin

@@ -10,6 +10,7 @@ use crate::World;
 use crate::graph::iso;
 use crate::http::{Answer, Reply, Request, new_id};
 use crate::jwt::{self, Claims, Distrust};
+use crate::paging;
 use crate::rbac;
 use crate::state::{ResourceGroup, State};
 
@@ -35,6 +36,9 @@ pub(crate) fn handle(world: &World, request: &Request) -> Answer {
     if let Some(at) = lower.windows(2).rposition(|pair| pair == ["providers", "microsoft.authorization"]) {
         let scope = format!("/{}", segments[..at].join("/"));
         return roles::handle(&call, scope.trim_end_matches('/'), &lower[at + 2..]);
+    }
+    if (request.method.as_str(), lower.as_slice()) == ("GET", &["tenants"]) {
+        return call.tenants();
     }
     let subscription = world.read(|state| state.subscription.clone());
     let Some(("subscriptions", rest)) = lower.split_first().map(|(first, rest)| (*first, rest)) else {
@@ -128,6 +132,30 @@ impl Call<'_> {
         })
     }
 
+    /// Lists in pages, as ARM does.
+    fn page(&self, rows: Vec<Value>) -> Answer {
+        Ok(Reply::json(200, &paging::page(self.request, rows, "nextLink")))
+    }
+
+    /// The tenants that the caller is in: its own.
+    fn tenants(&self) -> Answer {
+        let own = self.world.read(|state| state.tenant(&self.claims.tid).cloned());
+        let rows = own.into_iter().map(|tenant| {
+            json!({
+                "id": format!("/tenants/{}", tenant.id),
+                "tenantId": tenant.id,
+                "tenantCategory": "Home",
+                "tenantType": "AAD",
+                "displayName": tenant.name,
+                "defaultDomain": tenant.domain,
+                "domains": [tenant.domain],
+                "country": "Netherlands",
+                "countryCode": "NL",
+            })
+        });
+        self.page(rows.collect())
+    }
+
     fn subscriptions(&self) -> Answer {
         self.world.read(|state| {
             let now = self.world.now();
@@ -174,8 +202,7 @@ impl Call<'_> {
         self.world.read(|state| {
             let scope = format!("/subscriptions/{}", state.subscription);
             self.permit(state, "Microsoft.Resources/subscriptions/resourceGroups/read", &scope)?;
-            let rows: Vec<Value> = state.groups.iter().map(|found| group(state, found)).collect();
-            Ok(Reply::json(200, &json!({"value": rows})))
+            self.page(state.groups.iter().map(|found| group(state, found)).collect())
         })
     }
 

@@ -29,8 +29,7 @@ fn definitions(call: &Call, scope: &str) -> Answer {
     call.world.read(|state| {
         call.permit(state, "Microsoft.Authorization/roleDefinitions/read", scope)?;
         let named = |role: &&Role| wanted.as_ref().is_none_or(|name| role.name.eq_ignore_ascii_case(name));
-        let rows: Vec<Value> = rbac::ROLES.iter().filter(named).map(|role| role_json(state, role)).collect();
-        Ok(Reply::json(200, &json!({"value": rows})))
+        call.page(rbac::ROLES.iter().filter(named).map(|role| role_json(state, role)).collect())
     })
 }
 
@@ -48,15 +47,14 @@ fn list(call: &Call, scope: &str) -> Answer {
     let principal = quoted_after(filter, "principalId eq ").or_else(|| quoted_after(filter, "assignedTo("));
     call.world.read(|state| {
         call.permit(state, "Microsoft.Authorization/roleAssignments/read", scope)?;
-        let rows: Vec<Value> = state
+        let rows = state
             .assignments
             .iter()
             .filter(|found| found.lingers_until.is_none())
             .filter(|found| rbac::within(scope, &found.scope) || !at_scope && rbac::within(&found.scope, scope))
             .filter(|found| principal.as_ref().is_none_or(|id| found.principal.eq_ignore_ascii_case(id)))
-            .map(|found| assignment(state, found))
-            .collect();
-        Ok(Reply::json(200, &json!({"value": rows})))
+            .map(|found| assignment(state, found));
+        call.page(rows.collect())
     })
 }
 
@@ -75,7 +73,7 @@ fn put(call: &Call, scope: &str, name: &str) -> Answer {
         check_scope(state, scope)?;
         let role = rbac::role(role).ok_or_else(|| no_role(role))?;
         let tenant = &state.tenants[0].id;
-        if !state.principals.iter().any(|found| found.id.eq_ignore_ascii_case(principal) && found.tenant == *tenant) {
+        let Some(kind) = state.principal_type(principal) else {
             let message = format!(
                 "Principal {} does not exist in the directory {tenant}. Check that you have the correct principal ID. \
                  If you are creating this principal and then immediately assigning a role, this error might be related \
@@ -84,6 +82,13 @@ fn put(call: &Call, scope: &str, name: &str) -> Answer {
                 principal.replace('-', "")
             );
             return Err(error(400, "PrincipalNotFound", &message));
+        };
+        if let Some(said) = properties["principalType"].as_str().filter(|said| !said.eq_ignore_ascii_case(kind)) {
+            let id = principal.replace('-', "");
+            let message = format!(
+                "The PrincipalId '{id}' has type '{kind}' , which is different from specified PrinciaplType '{said}'."
+            );
+            return Err(error(400, "UnmatchedPrincipalType", &message));
         }
         let new = Assignment {
             name: name.to_owned(),
@@ -188,7 +193,7 @@ fn assignment(state: &State, found: &Assignment) -> Value {
         "properties": {
             "roleDefinitionId": definition,
             "principalId": found.principal,
-            "principalType": "ServicePrincipal",
+            "principalType": state.principal_type(&found.principal).unwrap_or("Unknown"),
             "scope": found.scope,
             "createdOn": iso(found.created),
             "updatedOn": iso(found.created),

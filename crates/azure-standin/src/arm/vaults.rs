@@ -46,8 +46,7 @@ pub(super) fn handle(call: &Call, path: &[&str], lower: &[&str]) -> Answer {
         ("GET", ["providers", _, "deletedvaults"]) => call.world.read(|state| {
             let scope = format!("/subscriptions/{}", state.subscription);
             call.permit(state, "Microsoft.KeyVault/deletedVaults/read", &scope)?;
-            let rows: Vec<Value> = state.vaults.iter().filter_map(|vault| deleted_json(state, vault)).collect();
-            Ok(Reply::json(200, &json!({"value": rows})))
+            call.page(state.vaults.iter().filter_map(|vault| deleted_json(state, vault)).collect())
         }),
         ("GET", ["providers", _, "locations", location, "deletedvaults", name]) => call.world.read(|state| {
             let scope = format!("/subscriptions/{}", state.subscription);
@@ -71,7 +70,7 @@ pub(super) fn resources(call: &Call) -> Answer {
         let subscription = format!("/subscriptions/{}", state.subscription);
         call.permit(state, "Microsoft.Resources/subscriptions/resources/read", &subscription)?;
         let wanted = kind.is_none_or(|kind| kind.eq_ignore_ascii_case("Microsoft.KeyVault/vaults"));
-        let rows: Vec<Value> = state
+        let rows = state
             .vaults
             .iter()
             .filter(|vault| wanted && vault.deleted.is_none())
@@ -81,9 +80,8 @@ pub(super) fn resources(call: &Call) -> Answer {
                     "id": vault.id(&state.subscription), "name": vault.name, "type": "Microsoft.KeyVault/vaults",
                     "location": vault.location, "tags": vault.tags,
                 })
-            })
-            .collect();
-        Ok(Reply::json(200, &json!({"value": rows})))
+            });
+        call.page(rows.collect())
     })
 }
 
@@ -95,8 +93,7 @@ fn list(call: &Call, group: Option<&str>) -> Answer {
         }
         call.permit(state, READ, &scope)?;
         let inside = |vault: &&Vault| vault.deleted.is_none() && rbac::within(&vault.id(&state.subscription), &scope);
-        let rows: Vec<Value> = state.vaults.iter().filter(inside).map(|vault| vault_json(state, vault)).collect();
-        Ok(Reply::json(200, &json!({"value": rows})))
+        call.page(state.vaults.iter().filter(inside).map(|vault| vault_json(state, vault)).collect())
     })
 }
 

@@ -224,7 +224,11 @@ pub async fn sign_in(http: &reqwest::Client, tenant: &str, client: &str, secret:
     let url = format!("https://login.microsoftonline.com/{tenant}/oauth2/v2.0/token");
     let form =
         [("grant_type", "client_credentials"), ("client_id", client), ("client_secret", secret), ("scope", scope)];
-    let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
+    post_form(http, &url, &form).await
+}
+
+pub async fn post_form(http: &reqwest::Client, url: &str, fields: &[(&str, &str)]) -> Answer {
+    let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
     let kind = "application/x-www-form-urlencoded";
     let response = http.post(url).header("content-type", kind).body(body).send().await.unwrap();
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
