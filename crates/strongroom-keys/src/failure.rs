@@ -129,6 +129,40 @@ codes! {
     UnknownTenant = "tenant.unknown", Denial,
         "Microsoft Entra knows no such tenant",
         "Copy the Directory (tenant) ID, and check that the configured Azure cloud is the right one.";
+    /// AADSTS700027: no such certificate on the application, or its signature is wrong. Whoever removes the certificate
+    /// from the application withdraws access with it, as with a secret, so this denies.
+    CertificateRefused = "credential.certificate_refused", Denial,
+        "Microsoft Entra refuses the certificate",
+        "Register the certificate on the application; compare its thumbprint with those listed there.";
+    /// AADSTS700027 with the words for an expired one. Like an expired secret.
+    CertificateExpired = "credential.certificate_expired", Denial,
+        "The client certificate has expired",
+        "Register a new certificate on the application. A vault that exists cannot be given it yet; its items are kept.";
+    /// AADSTS700024. Our own assertions are minutes old, so this is a wrong clock, or a token file that is no longer
+    /// renewed: nobody withdrew anything, so it is no denial.
+    AssertionTime = "credential.assertion_time", Outage,
+        "Microsoft Entra finds the sign-in too old or too early",
+        "Set this server's clock. With a workload identity, see that the token file is renewed.";
+    /// AADSTS70021, 700211, 700212, 700213. Whoever deletes the federated credential withdraws access, so this denies.
+    NoFederation = "credential.no_federation", Denial,
+        "The application trusts no such workload identity",
+        "Add a federated credential with the token's issuer, subject and audience to the application.";
+    /// AADSTS7000112. Switching the service principal off is the plainest way to withdraw access, so this denies.
+    ApplicationDisabled = "credential.application_disabled", Denial,
+        "The application is disabled in its tenant",
+        "Enable sign-in for its service principal (Enterprise applications › Properties).";
+    /// AADSTS7000229: the service principal was deleted, or was never made.
+    NoServicePrincipal = "credential.no_service_principal", Denial,
+        "The application has no service principal in this tenant",
+        "Create or restore the application's service principal, then assign its role on the key again.";
+    /// The token file of the workload identity is missing, empty or no token. Nobody was asked, so it is no denial.
+    TokenFile = "credential.token_file", Outage,
+        "This server has no token of its workload identity",
+        "Name the token file in azure.federated_token_file (or AZURE_FEDERATED_TOKEN_FILE), and see that it is mounted and that the server's user may read it.";
+    /// AADSTS500011. The tenant knows the resource by no name: a setting that never worked, not a withdrawal.
+    UnknownResource = "tenant.no_key_vault", Outage,
+        "The tenant does not know the Key Vault service by this name",
+        "Use the Key Vault's public name (NAME.vault.azure.net), never a privatelink name, and check the configured Azure cloud.";
     /// AADSTS53003.
     SignInBlocked = "credential.blocked", Denial,
         "A Conditional Access policy blocks the sign-in",
@@ -217,7 +251,7 @@ impl Code {
         self.row().fix
     }
 
-    /// Whether it was Microsoft Entra who refused, not the Key Vault. Such a denial counts only when every held
+    /// Whether it was the sign-in that failed, before the Key Vault had its say. Such a denial counts only when every held
     /// credential meets it twice, some seconds apart; the caller keeps that count.
     pub fn is_sign_in(self) -> bool {
         matches!(
@@ -226,6 +260,14 @@ impl Code {
                 | Code::SecretExpired
                 | Code::UnknownClient
                 | Code::UnknownTenant
+                | Code::CertificateRefused
+                | Code::CertificateExpired
+                | Code::AssertionTime
+                | Code::NoFederation
+                | Code::ApplicationDisabled
+                | Code::NoServicePrincipal
+                | Code::TokenFile
+                | Code::UnknownResource
                 | Code::SignInBlocked
                 | Code::SignInFailed
         )
@@ -270,6 +312,9 @@ pub struct Facts {
     pub resource: Option<String>,
     /// The address that the Key Vault's firewall saw.
     pub client_address: Option<String>,
+    /// Who issued the token of the workload identity that was presented, and for whom.
+    pub issuer: Option<String>,
+    pub subject: Option<String>,
     /// The Key Vault's network or role check says that it works by access policies, not by roles.
     pub access_policies: bool,
 }
@@ -344,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn of_the_sign_in_refusals_exactly_the_five_known_ones_deny() {
+    fn of_the_sign_in_refusals_exactly_the_known_withdrawals_deny() {
         let denying: Vec<_> = Code::ALL
             .iter()
             .filter(|code| code.is_sign_in() && class(**code, Operation::Unwrap) == Class::Denial)
@@ -357,6 +402,11 @@ mod tests {
                 "credential.expired",
                 "credential.unknown_client",
                 "tenant.unknown",
+                "credential.certificate_refused",
+                "credential.certificate_expired",
+                "credential.no_federation",
+                "credential.application_disabled",
+                "credential.no_service_principal",
                 "credential.blocked"
             ]
         );

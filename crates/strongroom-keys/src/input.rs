@@ -3,11 +3,23 @@
 
 use std::fmt;
 
+use jiff::Timestamp;
 use url::{Host, Url};
 use uuid::Uuid;
-use zeroize::Zeroizing;
 
 use crate::azure::Cloud;
+use crate::credential::CredentialInput;
+
+/// What connects a Key Vault, as it was typed.
+pub struct AzureInput<'a> {
+    pub client_id: &'a str,
+    pub tenant_id: &'a str,
+    pub credential: CredentialInput<'a>,
+    pub vault_url: &'a str,
+    pub vault_key_name: &'a str,
+    /// When the client secret ends, where somebody said so. A certificate says it itself.
+    pub credential_expires: Option<Timestamp>,
+}
 
 /// A value that cannot be used, and what to do about it. Never holds a secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -22,12 +34,14 @@ pub struct InputError {
     pub fix: String,
 }
 
-/// The five values of a connection.
+/// The values of a connection. One of the three credentials is given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Field {
     ClientId,
     TenantId,
     ClientSecret,
+    ClientCertificate,
+    WorkloadIdentity,
     VaultUrl,
     VaultKeyName,
 }
@@ -39,6 +53,8 @@ impl Field {
             Field::ClientId => "client_id",
             Field::TenantId => "tenant_id",
             Field::ClientSecret => "client_secret",
+            Field::ClientCertificate => "client_certificate",
+            Field::WorkloadIdentity => "workload_identity",
             Field::VaultUrl => "vault_url",
             Field::VaultKeyName => "vault_key_name",
         }
@@ -98,36 +114,6 @@ fn guid(field: Field, text: &str, name: &str) -> Result<Uuid, InputError> {
             format!("The {name} is not a GUID like 12345678-90ab-cdef-1234-567890abcdef."),
             fix,
         )),
-    }
-}
-
-/// The Value of a client secret. Zeroized on drop; does not print, clone or serialise.
-pub struct ClientSecret(Zeroizing<String>);
-
-impl ClientSecret {
-    /// Takes the secret's Value; white space around it is dropped. A GUID is refused: that is a secret's ID.
-    pub fn parse(text: &str) -> Result<ClientSecret, InputError> {
-        let field = Field::ClientSecret;
-        let fix = "Paste the secret's Value, which Azure shows only once, when the secret is made.";
-        let bare = text.trim();
-        if bare.is_empty() {
-            return Err(error(field, "empty", "The client secret is missing.", fix));
-        }
-        if Uuid::try_parse(bare.trim_matches(['{', '}'])).is_ok() {
-            return Err(error(field, "secret_id", "This looks like the secret's ID, not the secret.", fix));
-        }
-        if bare.len() > 1024 {
-            return Err(error(field, "too_long", "The client secret is longer than 1024 bytes.", fix));
-        }
-        if bare.chars().any(|c| c.is_whitespace() || c.is_control()) {
-            return Err(error(field, "white_space", "The client secret has white space inside it.", fix));
-        }
-        Ok(ClientSecret(Zeroizing::new(bare.to_owned())))
-    }
-
-    /// The secret in the clear, to be sealed for storage or sent to Microsoft Entra.
-    pub fn expose(&self) -> &str {
-        &self.0
     }
 }
 
@@ -355,7 +341,7 @@ fn vault_url(code: &'static str, cause: &str, fix: &str) -> InputError {
     error(Field::VaultUrl, code, cause, fix)
 }
 
-fn error(field: Field, code: &'static str, cause: impl Into<String>, fix: impl Into<String>) -> InputError {
+pub(crate) fn error(field: Field, code: &'static str, cause: impl Into<String>, fix: impl Into<String>) -> InputError {
     InputError { field, code, cause: cause.into(), fix: fix.into() }
 }
 
@@ -386,15 +372,6 @@ mod tests {
         ] {
             assert_eq!(TenantId::parse(text).expect_err(text).code, code, "{text}");
         }
-    }
-
-    #[test]
-    fn a_secret_id_is_not_a_secret() {
-        assert_eq!(ClientSecret::parse(GUID).err().map(|e| e.code), Some("secret_id"));
-        assert_eq!(ClientSecret::parse("").err().map(|e| e.code), Some("empty"));
-        assert_eq!(ClientSecret::parse("two words").err().map(|e| e.code), Some("white_space"));
-        let secret = ClientSecret::parse(" abc8Q~defGHI_jkl.mno-pqr \n");
-        assert_eq!(secret.as_ref().ok().map(ClientSecret::expose), Some("abc8Q~defGHI_jkl.mno-pqr"));
     }
 
     #[test]

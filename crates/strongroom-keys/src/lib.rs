@@ -13,13 +13,15 @@ use uuid::Uuid;
 
 pub mod azure;
 pub mod check;
+pub mod credential;
 pub mod failure;
 pub mod input;
 pub mod kid;
 pub mod local;
 
+pub use credential::{ClientCertificate, ClientSecret, Credential, CredentialInput};
 pub use failure::{Class, Code, KeyFailure, Operation};
-pub use input::{ClientId, ClientSecret, InputError, KeyName, TenantId, VaultUrl, parse_vault_url_and_key};
+pub use input::{AzureInput, ClientId, InputError, KeyName, TenantId, VaultUrl, parse_vault_url_and_key};
 pub use kid::{KeyUrl, Kid, NotAKid};
 pub use local::LocalProvider;
 

@@ -110,6 +110,10 @@ CREATE TABLE providers (
   vault_url             TEXT NOT NULL,
   key_name              TEXT NOT NULL,
   credential_id         UUID NOT NULL,
+  -- secret, certificate or workload_identity; NULL for a Cloud vault.
+  credential_kind       TEXT,
+  -- Unix milliseconds, where somebody said so or the certificate does.
+  credential_expires    BIGINT,
   sealed_credential     BYTEA NOT NULL,
   created_at            BIGINT NOT NULL,
   revision              BIGINT NOT NULL,

@@ -77,6 +77,9 @@ pub struct AzureConfig {
     pub proxy: Option<Url>,
     /// PEM; trusted beside the built-in roots.
     pub ca_file: Option<PathBuf>,
+    /// The token of this server's workload identity; read anew at every sign-in. Default: what
+    /// `AZURE_FEDERATED_TOKEN_FILE` names, as Kubernetes' webhook sets it.
+    pub federated_token_file: Option<PathBuf>,
 }
 
 #[derive(Deserialize)]
@@ -141,7 +144,8 @@ pub enum ConfigError {
 
 impl Config {
     /// Reads `file`, or `strongroom.toml` in the working directory if there is one, and lays `environment` over it:
-    /// pairs of name and value as `std::env::vars` gives them, of which only `STRONGROOM_…__…` are looked at.
+    /// pairs of name and value as `std::env::vars` gives them, of which only `STRONGROOM_…__…` and
+    /// `AZURE_FEDERATED_TOKEN_FILE` are looked at.
     pub fn load(
         file: Option<&Path>,
         environment: impl IntoIterator<Item = (String, String)>,
@@ -161,11 +165,15 @@ impl Config {
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
         let file = source(config::Config::builder().add_source(File::from_str(text, FileFormat::Toml)), origin)?;
+        let environment: HashMap<String, String> = environment.into_iter().collect();
+        let token_file = environment.get("AZURE_FEDERATED_TOKEN_FILE").filter(|path| !path.is_empty()).cloned();
         let environment = source(config::Config::builder().add_source(over(environment)), "the environment")?;
         refuse_unknown(&file, origin)?;
         refuse_unknown(&environment, "the environment")?;
         let merged = source(config::Config::builder().add_source(file).add_source(environment), origin)?;
-        let config: Self = merged.try_deserialize().map_err(|error| ConfigError::Value(error.to_string()))?;
+        let mut config: Self = merged.try_deserialize().map_err(|error| ConfigError::Value(error.to_string()))?;
+        let configured = config.azure.federated_token_file.take();
+        config.azure.federated_token_file = configured.or(token_file.map(PathBuf::from));
         config.check()?;
         Ok(config)
     }
@@ -251,7 +259,7 @@ impl<'de> Deserialize<'de> for DatabaseUrl {
 }
 
 /// Every key there is, to find the one that was meant.
-const KEYS: [&str; 14] = [
+const KEYS: [&str; 15] = [
     "server.listen",
     "server.public_url",
     "server.metrics_listen",
@@ -264,6 +272,7 @@ const KEYS: [&str; 14] = [
     "azure.cloud",
     "azure.proxy",
     "azure.ca_file",
+    "azure.federated_token_file",
     "vaults.max_per_provider",
     "vaults.lease_seconds",
 ];
@@ -275,7 +284,7 @@ fn read(path: &Path) -> Result<String, ConfigError> {
 
 /// The environment as a source. `STRONGROOM_URL`, `STRONGROOM_TOKEN` and their like belong to the command line and have
 /// no double underscore.
-fn over(environment: impl IntoIterator<Item = (String, String)>) -> Environment {
+fn over(environment: HashMap<String, String>) -> Environment {
     let ours: HashMap<String, String> =
         environment.into_iter().filter(|(name, _)| name.starts_with("STRONGROOM_") && name.contains("__")).collect();
     Environment::with_prefix("STRONGROOM").prefix_separator("_").separator("__").ignore_empty(true).source(Some(ours))

@@ -5,6 +5,7 @@
 //! Canaries unwrap for real every [`CANARY_PAUSE`], so that a denial bites and ends within seconds.
 
 mod canary;
+mod credential;
 mod marks;
 mod record;
 
@@ -23,12 +24,13 @@ use futures_util::{
     future::{BoxFuture, Shared},
 };
 use jiff::Timestamp;
-use strongroom_envelope::{InstanceKeys, Random, VaultKey, digest, open, read_wrap_record};
+use strongroom_envelope::{InstanceKeys, Random, VaultKey, digest, read_wrap_record};
 use strongroom_keys::{INTERACTIVE, KeyProvider, TokenUse, Unwrapped, azure::AzureKeys};
 use tokio::sync::broadcast;
 
 pub use self::{
     canary::CANARY_PAUSE,
+    credential::{CredentialKind, CredentialText},
     record::{KeyRecord, Policy, ProviderRow, Strategy, connect, wrap_mac},
 };
 use self::{marks::Mark, record::load};
@@ -37,7 +39,6 @@ use crate::{
     clock::Clock,
     error::{Error, KeyUnavailable, Result, Unavailable},
     id::{EventId, LeaseId, NodeId, ProviderId, VaultId},
-    secret_text::SecretText,
     store::Store,
 };
 
@@ -173,15 +174,9 @@ impl Keyring {
         self.state().answered.get(&vault).copied()
     }
 
-    /// The client secret that an Azure vault holds, to check it with.
-    pub async fn client_secret(&self, vault: VaultId, generation: u32) -> Result<SecretText> {
-        let record = self.record(vault, generation).await?;
-        let row = &record.provider;
-        let secret = open(self.keys.as_ref(), &row.credential_place(), &row.sealed_credential)
-            .map_err(|_| Error::integrity("integrity.row", "the stored credential did not open"))?;
-        let text = std::str::from_utf8(&secret)
-            .map_err(|_| Error::integrity("provider.unreadable", "the stored credential is no text"))?;
-        Ok(SecretText::from(text))
+    /// The credential that an Azure vault holds, to check it with, and when it ends.
+    pub async fn credential(&self, vault: VaultId, generation: u32) -> Result<CredentialText> {
+        self.record(vault, generation).await?.provider.credential(&self.keys)
     }
 
     /// How many leases run now.

@@ -8,15 +8,15 @@ use serde::Deserialize;
 
 use super::transport::{Exchange, Outcome};
 use crate::failure::Facts;
-use crate::{Code, KeyFailure, Operation, Step};
+use crate::{Code, Credential, KeyFailure, Operation, Step};
 
-/// The failure that the last of these exchanges was. `secret` is blanked out should an answer repeat it.
-pub(super) fn failure(operation: Operation, exchanges: Vec<Exchange>, secret: &str) -> KeyFailure {
+/// The failure that the last of these exchanges was. What `credential` sends is blanked out should an answer repeat it.
+pub(super) fn failure(operation: Operation, exchanges: Vec<Exchange>, credential: &Credential) -> KeyFailure {
     let Reading { code, detail, facts } = match exchanges.last() {
         Some(last) => read(last, operation),
         None => Reading::new(Code::Unreadable, "the SDK made no request"),
     };
-    let mut failure = KeyFailure::new(code, operation, detail.replace(secret, "…"));
+    let mut failure = KeyFailure::new(code, operation, credential.blank_out(&detail));
     failure.facts = Box::new(facts);
     if let Some(last) = exchanges.last() {
         failure.http_status = last.receipt.status;
@@ -153,9 +153,23 @@ fn read_entra(status: u16, body: &[u8], host: &str) -> Reading {
         (7_000_222, Code::SecretExpired),
         (700_016, Code::UnknownClient),
         (90_002, Code::UnknownTenant),
+        (700_027, Code::CertificateRefused),
+        (700_024, Code::AssertionTime),
+        (70_021, Code::NoFederation),
+        (700_211, Code::NoFederation),
+        (700_212, Code::NoFederation),
+        (700_213, Code::NoFederation),
+        (7_000_112, Code::ApplicationDisabled),
+        (7_000_229, Code::NoServicePrincipal),
         (53_003, Code::SignInBlocked),
+        (500_011, Code::UnknownResource),
     ];
-    let code = known.into_iter().find(|(number, _)| is(*number)).map_or(Code::SignInFailed, |(_, code)| code);
+    let code = match known.into_iter().find(|(number, _)| is(*number)) {
+        // One number for "not registered" and "expired"; its words tell them apart.
+        Some((700_027, _)) if answer.error_description.contains("expired") => Code::CertificateExpired,
+        Some((_, code)) => code,
+        None => Code::SignInFailed,
+    };
     // After the first sentence come trace ids and the time, which the receipt has.
     let description = answer.error_description.split(" Trace ID:").next().unwrap_or_default();
     let description = description.split("\r\nTrace ID:").next().unwrap_or_default();
@@ -197,6 +211,7 @@ fn facts(message: &str) -> Facts {
         client_address: after("Client address: ", &['\r', '\n', ' '])
             .filter(|text| text.parse::<std::net::IpAddr>().is_ok()),
         access_policies: message.contains(" permission on key vault "),
+        ..Facts::default()
     }
 }
 
@@ -367,8 +382,58 @@ mod tests {
                 400,
                 500_011,
                 "AADSTS500011: The resource principal named x was not found in the tenant named y.",
-                Code::SignInFailed,
+                Code::UnknownResource,
             ),
+            (
+                401,
+                700_027,
+                "AADSTS700027: The certificate with identifier used to sign the client assertion is not registered on application. [Reason - The key was not found., Thumbprint of key used by client: 'A1']",
+                Code::CertificateRefused,
+            ),
+            (
+                401,
+                700_027,
+                "AADSTS700027: The certificate with identifier used to sign the client assertion is expired on application. [Reason - The key used is expired.]",
+                Code::CertificateExpired,
+            ),
+            (
+                401,
+                700_024,
+                "AADSTS700024: Client assertion is not within its valid time range. Current time: 2026-01-01T00:00:00Z",
+                Code::AssertionTime,
+            ),
+            (
+                400,
+                70_021,
+                "AADSTS70021: No matching federated identity record found for presented assertion.",
+                Code::NoFederation,
+            ),
+            (
+                401,
+                700_211,
+                "AADSTS700211: No matching federated identity record found for presented assertion issuer 'a'.",
+                Code::NoFederation,
+            ),
+            (
+                401,
+                700_212,
+                "AADSTS700212: No matching federated identity record found for presented assertion audience 'a'.",
+                Code::NoFederation,
+            ),
+            (
+                401,
+                700_213,
+                "AADSTS700213: No matching federated identity record found for presented assertion subject 'a'.",
+                Code::NoFederation,
+            ),
+            (401, 7_000_112, "AADSTS7000112: Application 'a'(Strongroom) is disabled.", Code::ApplicationDisabled),
+            (
+                400,
+                7_000_229,
+                "AADSTS7000229: The client application a is missing service principal in the tenant b.",
+                Code::NoServicePrincipal,
+            ),
+            (400, 90_013, "AADSTS90013: Invalid input received from the user.", Code::SignInFailed),
         ] {
             let body = serde_json::json!({"error": "invalid_client", "error_description": description, "error_codes": [number]});
             let reading = read_entra(status, body.to_string().as_bytes(), LOGIN);

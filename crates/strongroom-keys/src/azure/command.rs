@@ -48,6 +48,22 @@ pub fn command(failure: &KeyFailure, access: &AzureAccess, kid: Option<&Kid>) ->
             format!("az keyvault network-rule add --name {vault} --ip-address {address}")
         }
         Code::SecretWrong | Code::SecretExpired => format!("az ad app credential reset --id {client} --append"),
+        Code::CertificateRefused | Code::CertificateExpired => {
+            format!("az ad app credential reset --id {client} --cert @certificate.pem --append")
+        }
+        Code::NoFederation => {
+            let named = |fact: &Option<String>| fact.clone().filter(|text| is_claim(text));
+            let (issuer, subject) = (named(&facts.issuer)?, named(&facts.subject)?);
+            let parameters = serde_json::json!({
+                "name": "strongroom",
+                "issuer": issuer,
+                "subject": subject,
+                "audiences": ["api://AzureADTokenExchange"],
+            });
+            format!("az ad app federated-credential create --id {client} --parameters '{parameters}'")
+        }
+        Code::ApplicationDisabled => format!("az ad sp update --id {client} --set accountEnabled=true"),
+        Code::NoServicePrincipal => format!("az ad sp create --id {client}"),
         Code::TenantMismatch => {
             format!("az keyvault show --name {vault} --query properties.tenantId --output tsv")
         }
@@ -61,11 +77,17 @@ fn is_resource_id(text: &str) -> bool {
         && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '/' | '-' | '_' | '.' | '(' | ')'))
 }
 
+/// Only what an issuer's URL or a subject like `system:serviceaccount:ns:name` or `repo:org/name:ref:refs/heads/main`
+/// can hold: the text goes between single quotes.
+fn is_claim(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "/:._-@|*~+=%,".contains(c))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::azure::Cloud;
-    use crate::{ClientId, ClientSecret, KeyName, Operation, TenantId, VaultUrl};
+    use crate::{ClientId, Credential, CredentialInput, KeyName, Operation, TenantId, VaultUrl};
 
     const ID: &str = "11111111-1111-4111-8111-111111111111";
 
@@ -73,7 +95,8 @@ mod tests {
         AzureAccess {
             tenant: TenantId::parse(ID).expect("an id"),
             client: ClientId::parse(ID).expect("an id"),
-            secret: ClientSecret::parse("abc8Q~def").unwrap_or_else(|error| panic!("{error}")),
+            credential: Credential::parse(&CredentialInput::Secret("abc8Q~def"))
+                .unwrap_or_else(|error| panic!("{error}")),
             vault_url: VaultUrl::parse("https://acme.vault.azure.net", Cloud::Public).expect("a URL"),
             key_name: KeyName::parse("kek").expect("a name"),
         }
@@ -88,6 +111,17 @@ mod tests {
             assert!(!command.contains(resource), "{command}");
             assert!(command.ends_with("--scope \"$(az keyvault show --name acme --query id --output tsv)/keys/kek\""));
         }
+    }
+
+    #[test]
+    fn a_federated_credential_is_made_for_the_very_token_that_was_refused() {
+        let mut failure = KeyFailure::new(Code::NoFederation, Operation::Unwrap, "");
+        failure.facts.issuer = Some("https://oidc.example/cluster/".to_owned());
+        failure.facts.subject = Some("system:serviceaccount:vaults:strongroom".to_owned());
+        let mends = command(&failure, &access(), None).expect("a command");
+        assert!(mends.contains(r#""subject":"system:serviceaccount:vaults:strongroom""#), "{mends}");
+        failure.facts.subject = Some("x' ; rm -rf ~ ; '".to_owned());
+        assert_eq!(command(&failure, &access(), None), None);
     }
 
     #[test]

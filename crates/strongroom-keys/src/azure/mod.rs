@@ -3,19 +3,19 @@
 //! [`AzureKeys`] holds what the whole installation shares: cloud, proxy, trust, connections. [`AzureAccess`] names one
 //! key and who may use it; both together make an [`AzureProvider`].
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use azure_core::credentials::{Secret, TokenCredential};
 use azure_core::http::{ClientOptions, RetryOptions, Transport, UserAgentOptions};
-use azure_identity::{ClientSecretCredential, ClientSecretCredentialOptions};
 use azure_security_keyvault_keys::{KeyClient, KeyClientOptions};
 use url::Url;
 
-use crate::{ClientId, ClientSecret, KeyName, TenantId, VaultUrl};
+use crate::{ClientId, Credential, KeyName, TenantId, VaultUrl};
 
 mod answer;
 mod cloud;
 mod command;
+mod credential;
 mod provider;
 mod tls;
 mod transport;
@@ -24,6 +24,7 @@ pub use cloud::{Cloud, UnknownCloud};
 pub use command::command;
 pub use provider::{ALGORITHM, AzureProvider};
 
+use credential::TokenFile;
 use transport::ObservingTransport;
 
 /// How this installation reaches Azure.
@@ -34,13 +35,16 @@ pub struct AzureConfig {
     pub proxy: Option<Url>,
     /// Certificates to trust beside the platform's own, as PEM.
     pub ca_pem: Option<Vec<u8>>,
+    /// Holds the token of this server's workload identity; read anew at every sign-in, since it rotates. The only such
+    /// file for all vaults, so that no vault can name a path.
+    pub federated_token_file: Option<PathBuf>,
 }
 
 /// One key, and who uses it.
 pub struct AzureAccess {
     pub tenant: TenantId,
     pub client: ClientId,
-    pub secret: ClientSecret,
+    pub credential: Credential,
     pub vault_url: VaultUrl,
     pub key_name: KeyName,
 }
@@ -61,6 +65,7 @@ pub enum ConfigError {
 pub struct AzureKeys {
     cloud: Cloud,
     transport: Arc<ObservingTransport>,
+    token_file: Arc<TokenFile>,
 }
 
 impl AzureKeys {
@@ -71,7 +76,11 @@ impl AzureKeys {
         {
             return Err(ConfigError::Proxy);
         }
-        Ok(AzureKeys { cloud: config.cloud, transport: Arc::new(ObservingTransport::new(config)?) })
+        Ok(AzureKeys {
+            cloud: config.cloud,
+            transport: Arc::new(ObservingTransport::new(config)?),
+            token_file: Arc::new(TokenFile::new(config.federated_token_file.clone())),
+        })
     }
 
     pub fn cloud(&self) -> Cloud {
@@ -80,28 +89,17 @@ impl AzureKeys {
 
     /// A provider for one key. Sends nothing; the first call signs in.
     pub fn provider(&self, access: AzureAccess) -> AzureProvider {
-        AzureProvider::new(self.clone(), access)
+        AzureProvider::new(self.clone(), Arc::new(access))
     }
 
     /// A client that has not signed in yet. The SDK keeps a token inside the credential and another inside the client,
     /// and offers no way to drop them: a fresh token takes a new pair.
-    fn session(&self, access: &AzureAccess) -> Arc<KeyClient> {
+    fn session(&self, access: &Arc<AzureAccess>) -> Arc<KeyClient> {
         let options = KeyClientOptions { client_options: self.client_options(), ..Default::default() };
-        let client = KeyClient::new(&access.vault_url.to_string(), self.credential(access), Some(options))
+        let credential = credential::token_credential(access, &self.token_file, self.cloud, self.client_options());
+        let client = KeyClient::new(&access.vault_url.to_string(), credential, Some(options))
             .expect("a VaultUrl is an https URL");
         Arc::new(client)
-    }
-
-    /// What signs in. Certificates and federation become further ways to make a [`TokenCredential`] here. The SDK's
-    /// copy of the secret is out of our reach and is not wiped.
-    fn credential(&self, access: &AzureAccess) -> Arc<dyn TokenCredential> {
-        ClientSecretCredential::new(
-            &access.tenant.to_string(),
-            access.client.to_string(),
-            Secret::new(access.secret.expose().to_owned()),
-            Some(ClientSecretCredentialOptions { client_options: self.client_options() }),
-        )
-        .expect("the tenant is a GUID, client and secret are not empty, the cloud's sign-in host is https")
     }
 
     fn client_options(&self) -> ClientOptions {

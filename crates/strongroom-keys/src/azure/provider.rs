@@ -36,7 +36,7 @@ const TRIES: u32 = 3;
 /// One customer's key. Cheap to keep; holds the access token of the last sign-in.
 pub struct AzureProvider {
     azure: AzureKeys,
-    access: AzureAccess,
+    access: Arc<AzureAccess>,
     session: Mutex<Arc<KeyClient>>,
 }
 
@@ -116,7 +116,7 @@ impl KeyProvider for AzureProvider {
 }
 
 impl AzureProvider {
-    pub(super) fn new(azure: AzureKeys, access: AzureAccess) -> AzureProvider {
+    pub(super) fn new(azure: AzureKeys, access: Arc<AzureAccess>) -> AzureProvider {
         let session = Mutex::new(azure.session(&access));
         AzureProvider { azure, access, session }
     }
@@ -222,7 +222,14 @@ impl AzureProvider {
 
     /// A failure that the last answer itself shows.
     fn failure(&self, operation: Operation, recorder: &Recorder) -> KeyFailure {
-        answer::failure(operation, recorder.exchanges(), self.access.secret.expose())
+        let mut failure = answer::failure(operation, recorder.exchanges(), &self.access.credential);
+        if failure.code == Code::NoFederation
+            && let Some(presented) = self.azure.token_file.presented()
+        {
+            failure.facts.issuer = Some(answer::words(&presented.issuer));
+            failure.facts.subject = Some(answer::words(&presented.subject));
+        }
+        failure
     }
 
     /// A failure that the last answer alone does not show.

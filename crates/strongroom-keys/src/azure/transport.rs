@@ -62,6 +62,20 @@ impl Recorder {
         exchanges
     }
 
+    /// A sign-in that could not even be asked for.
+    pub(super) fn not_sent(&self, host: &str, code: Code, detail: String) {
+        let index = self.begin(Receipt {
+            step: Step::SignIn,
+            host: host.to_owned(),
+            our_request_id: Uuid::new_v4(),
+            azure_request_id: None,
+            region: None,
+            status: None,
+            latency: Duration::ZERO,
+        });
+        self.end(index, Outcome::Failed { code, detail });
+    }
+
     fn begin(&self, receipt: Receipt) -> usize {
         let mut exchanges = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         exchanges.push(Exchange { receipt, started: Instant::now(), outcome: Outcome::Pending });

@@ -10,9 +10,10 @@ use jiff::Timestamp;
 use strongroom_envelope::{Random, SystemRandom, VaultKey, VaultKeyPlace, WrapRecord, read_wrap_record, wrap_record};
 
 use crate::azure::{AzureAccess, AzureKeys, AzureProvider, command};
+pub use crate::input::AzureInput;
 use crate::input::{Field, parse_vault_url_and_key};
 use crate::{
-    ClientId, ClientSecret, Code, KeyDescription, KeyFailure, KeyName, KeyProvider, KeyType, Step, TenantId, TokenUse,
+    ClientId, Code, Credential, KeyDescription, KeyFailure, KeyName, KeyProvider, KeyType, Step, TenantId, TokenUse,
     Wrapped,
 };
 
@@ -20,15 +21,6 @@ mod line;
 
 use line::Report;
 pub use line::{CheckLine, CheckStatus};
-
-/// The five values as they were typed.
-pub struct AzureInput<'a> {
-    pub client_id: &'a str,
-    pub tenant_id: &'a str,
-    pub client_secret: &'a str,
-    pub vault_url: &'a str,
-    pub vault_key_name: &'a str,
-}
 
 /// All lines, in their order.
 const LINES: [(&str, &str); 19] = [
@@ -70,7 +62,7 @@ pub async fn check(
     tell: &(dyn Fn(&CheckLine) + Send + Sync),
 ) -> Vec<CheckLine> {
     let mut report = Report::new(tell);
-    let Some(access) = check_form(&mut report, azure, input) else { return report.finish() };
+    let Some(access) = check_form(&mut report, azure, input, now) else { return report.finish() };
     let provider = azure.provider(access);
     let Some(key) = check_readable(&mut report, &provider).await else { return report.finish() };
     check_properties(&mut report, &key, provider.access(), now, require_bits);
@@ -86,10 +78,18 @@ pub async fn check(
     report.finish()
 }
 
-fn check_form(report: &mut Report<'_>, azure: &AzureKeys, input: &AzureInput<'_>) -> Option<AzureAccess> {
+fn check_form(
+    report: &mut Report<'_>,
+    azure: &AzureKeys,
+    input: &AzureInput<'_>,
+    now: Timestamp,
+) -> Option<AzureAccess> {
     let client = report.parsed("form.client_id", ClientId::parse(input.client_id));
     let tenant = report.parsed("form.tenant_id", TenantId::parse(input.tenant_id));
-    let secret = report.parsed("form.client_secret", ClientSecret::parse(input.client_secret));
+    let credential = Credential::parse(&input.credential).and_then(|credential| {
+        credential.certificate().map_or(Ok(()), |certificate| certificate.valid_at(now)).map(|()| credential)
+    });
+    let credential = report.parsed("form.client_secret", credential);
     let key = match parse_vault_url_and_key(input.vault_url, input.vault_key_name, azure.cloud()) {
         Ok(key) => {
             report.pass("form.vault_url");
@@ -117,7 +117,7 @@ fn check_form(report: &mut Report<'_>, azure: &AzureKeys, input: &AzureInput<'_>
         }
     };
     let (vault_url, key_name) = key?;
-    Some(AzureAccess { tenant: tenant?, client: client?, secret: secret?, vault_url, key_name })
+    Some(AzureAccess { tenant: tenant?, client: client?, credential: credential?, vault_url, key_name })
 }
 
 /// One GET of the key shows four things: that the Key Vault answers, that Entra answers, that it signs in, and that the
@@ -230,7 +230,11 @@ fn check_dates(report: &mut Report<'_>, key: &KeyDescription, access: &AzureAcce
 }
 
 /// Wraps a throwaway vault key of no vault.
-async fn check_wrap(report: &mut Report<'_>, provider: &AzureProvider, random: &dyn Random) -> Option<(Wrapped, VaultKey)> {
+async fn check_wrap(
+    report: &mut Report<'_>,
+    provider: &AzureProvider,
+    random: &dyn Random,
+) -> Option<(Wrapped, VaultKey)> {
     let Ok(key) = VaultKey::generate(random) else {
         let failure = KeyFailure::new(Code::NoRandom, crate::Operation::Wrap, "");
         report.failure("key.wrap", &failure, provider.access(), None);
@@ -276,9 +280,8 @@ fn check_recovery(report: &mut Report<'_>, key: &KeyDescription, access: &AzureA
         return report.pass("key.recovery");
     }
     let vault = access.vault_url.vault_name();
-    let cause = format!(
-        "The key can be purged at once (recovery level {level}); then nobody can ever open what it protects."
-    );
+    let cause =
+        format!("The key can be purged at once (recovery level {level}); then nobody can ever open what it protects.");
     let command = format!("az keyvault update --name {vault} --enable-purge-protection true");
     report.add(
         CheckLine::new("key.recovery", CheckStatus::Warn)

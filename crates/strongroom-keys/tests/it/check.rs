@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use azure_standin::{Effect, Settings};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
+use strongroom_keys::CredentialInput;
 use strongroom_keys::azure::{AzureConfig, AzureKeys};
 use strongroom_keys::check::{AzureInput, CheckLine, CheckStatus, check};
 
@@ -16,9 +17,10 @@ async fn check_with(tenant: &Tenant, keys: &AzureKeys, change: impl FnOnce(&mut 
     let mut input = AzureInput {
         client_id: &tenant.client_id,
         tenant_id: &tenant.standin.admin().tenant_id,
-        client_secret: &tenant.secret,
+        credential: CredentialInput::Secret(&tenant.secret),
         vault_url: &url,
         vault_key_name: KEY,
+        credential_expires: None,
     };
     change(&mut input);
     let start = Instant::now();
@@ -71,7 +73,7 @@ async fn every_typing_error_shows_at_once_and_nothing_is_sent() {
     let lines = check_with(&tenant, &tenant.keys(), |input| {
         input.client_id = "object id";
         input.tenant_id = "contoso.onmicrosoft.com";
-        input.client_secret = "12345678-90ab-cdef-1234-567890abcdef";
+        input.credential = CredentialInput::Secret("12345678-90ab-cdef-1234-567890abcdef");
         input.vault_url = "https://acme.privatelink.vaultcore.azure.net";
         input.vault_key_name = "under_score";
     })
@@ -91,9 +93,10 @@ async fn a_pasted_key_identifier_passes() {
     let input = AzureInput {
         client_id: &format!(" {{{}}} ", tenant.client_id),
         tenant_id: &tenant.standin.admin().tenant_id,
-        client_secret: &tenant.secret,
+        credential: CredentialInput::Secret(&tenant.secret),
         vault_url: &url,
         vault_key_name: &pasted,
+        credential_expires: None,
     };
     let lines = check(&tenant.keys(), &input, Timestamp::now(), 4096, &|_| ()).await;
     assert!(lines.iter().all(|line| line.status != CheckStatus::Fail), "{lines:?}");
@@ -105,7 +108,10 @@ async fn a_wrong_credential_is_named_at_the_sign_in() {
     let nowhere = "99999999-9999-4999-8999-999999999999";
     let keys = tenant.keys();
     for (lines, reason) in [
-        (check_with(&tenant, &keys, |input| input.client_secret = "wrong8Q~secret").await, "credential.refused"),
+        (
+            check_with(&tenant, &keys, |input| input.credential = CredentialInput::Secret("wrong8Q~secret")).await,
+            "credential.refused",
+        ),
         (check_with(&tenant, &keys, |input| input.client_id = nowhere).await, "credential.unknown_client"),
         (check_with(&tenant, &keys, |input| input.tenant_id = nowhere).await, "tenant.unknown"),
     ] {

@@ -7,11 +7,10 @@ use strongroom_envelope::{
 };
 use strongroom_keys::azure::{AzureAccess, AzureConfig, AzureKeys, Cloud};
 use strongroom_keys::{
-    Class, ClientId, ClientSecret, INTERACTIVE, KeyProvider, KeyType, Kid, LocalProvider, TenantId, TokenUse,
-    parse_vault_url_and_key,
+    Class, ClientId, INTERACTIVE, KeyProvider, KeyType, Kid, LocalProvider, TenantId, TokenUse, parse_vault_url_and_key,
 };
 
-use crate::tenant::Tenant;
+use crate::tenant::{Tenant, secret};
 
 pub const PLACE: VaultKeyPlace = VaultKeyPlace { workspace: [1; 16], vault: [2; 16], generation: 3 };
 
@@ -127,13 +126,14 @@ async fn live_azure_keeps_the_contract() {
         cloud,
         proxy: optional("AZURE_PROXY").map(|url| url.parse().expect("AZURE_PROXY")),
         ca_pem: optional("AZURE_CA_FILE").map(|path| std::fs::read(path).expect("AZURE_CA_FILE")),
+        federated_token_file: None,
     };
     let (vault_url, key_name) =
         parse_vault_url_and_key(&var("AZURE_VAULT_URL"), &var("AZURE_KEY_NAME"), cloud).expect("a key");
     let provider = AzureKeys::new(&config).expect("a configuration").provider(AzureAccess {
         tenant: TenantId::parse(&var("AZURE_TENANT_ID")).expect("AZURE_TENANT_ID"),
         client: ClientId::parse(&var("AZURE_CLIENT_ID")).expect("AZURE_CLIENT_ID"),
-        secret: ClientSecret::parse(&var("AZURE_CLIENT_SECRET")).unwrap_or_else(|error| panic!("{error}")),
+        credential: secret(&var("AZURE_CLIENT_SECRET")),
         vault_url,
         key_name,
     });

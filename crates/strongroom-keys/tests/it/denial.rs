@@ -179,27 +179,36 @@ async fn each_wrong_credential_has_its_own_code() {
     let (expired, _) = tenant.add_secret(long_ago).await;
     let other = tenant.standin.other_admin();
     let nowhere = "99999999-9999-4999-8999-999999999999";
-    let cases: [(&str, AzureAccess); 5] = [
-        ("credential.refused", AzureAccess { secret: secret("wrong8Q~secret"), ..tenant.access() }),
-        ("credential.expired", AzureAccess { secret: secret(&expired), ..tenant.access() }),
-        ("credential.unknown_client", AzureAccess { client: ClientId::parse(nowhere).expect("id"), ..tenant.access() }),
-        ("tenant.unknown", AzureAccess { tenant: TenantId::parse(nowhere).expect("id"), ..tenant.access() }),
+    let wrong = "wrong8Q~secret";
+    let cases: [(&str, &str, AzureAccess); 5] = [
+        ("credential.refused", wrong, AzureAccess { credential: secret(wrong), ..tenant.access() }),
+        ("credential.expired", &expired, AzureAccess { credential: secret(&expired), ..tenant.access() }),
+        (
+            "credential.unknown_client",
+            &tenant.secret,
+            AzureAccess { client: ClientId::parse(nowhere).expect("id"), ..tenant.access() },
+        ),
+        (
+            "tenant.unknown",
+            &tenant.secret,
+            AzureAccess { tenant: TenantId::parse(nowhere).expect("id"), ..tenant.access() },
+        ),
         (
             "tenant.mismatch",
+            &other.client_secret,
             AzureAccess {
                 tenant: TenantId::parse(&other.tenant_id).expect("id"),
                 client: ClientId::parse(&other.client_id).expect("id"),
-                secret: secret(&other.client_secret),
+                credential: secret(&other.client_secret),
                 ..tenant.access()
             },
         ),
     ];
-    for (code, access) in cases {
-        let value = access.secret.expose().to_owned();
+    for (code, value, access) in cases {
         let failure = denied(&tenant.keys().provider(access), &good, TokenUse::Cached).await;
         assert_eq!(failure.code.as_str(), code);
         assert_eq!(failure.is_sign_in(), code != "tenant.mismatch");
-        assert!(!format!("{failure} {failure:?}").contains(&value), "{code}: the secret is in its error");
+        assert!(!format!("{failure} {failure:?}").contains(value), "{code}: the secret is in its error");
     }
 }
 

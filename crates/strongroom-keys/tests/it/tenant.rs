@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use azure_standin::{Admin, Config, Effect, Fault, Match, Settings, Standin, test_keys};
 use serde_json::{Value, json};
 use strongroom_keys::azure::{AzureAccess, AzureConfig, AzureKeys, AzureProvider, Cloud};
-use strongroom_keys::{ClientId, ClientSecret, KeyName, TenantId, VaultUrl};
+use strongroom_keys::{ClientId, Credential, CredentialInput, KeyName, TenantId, VaultUrl};
 use uuid::Uuid;
 
 pub const VAULT: &str = "acme-kv";
@@ -181,6 +181,7 @@ impl Tenant {
             cloud: Cloud::Public,
             proxy: Some(self.standin.proxy_url().parse().expect("a URL")),
             ca_pem: Some(self.standin.ca_pem().as_bytes().to_vec()),
+            federated_token_file: None,
         }
     }
 
@@ -193,7 +194,7 @@ impl Tenant {
         AzureAccess {
             tenant: TenantId::parse(&self.standin.admin().tenant_id).expect("a tenant"),
             client: ClientId::parse(&self.client_id).expect("a client"),
-            secret: secret(&self.secret),
+            credential: secret(&self.secret),
             vault_url: VaultUrl::parse(&format!("https://{HOST}"), Cloud::Public).expect("a Key Vault"),
             key_name: KeyName::parse(KEY).expect("a key name"),
         }
@@ -214,8 +215,8 @@ impl Tenant {
     }
 }
 
-pub fn secret(value: &str) -> ClientSecret {
-    ClientSecret::parse(value).unwrap_or_else(|error| panic!("{error}"))
+pub fn secret(value: &str) -> Credential {
+    Credential::parse(&CredentialInput::Secret(value)).unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// An answer with this status and body in place of Azure's.

@@ -1,7 +1,11 @@
 //! `strongroom vault`
 
+use std::fs;
+use std::path::{Path, PathBuf};
+
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
+use zeroize::Zeroizing;
 
 use super::console::{Console, Format, printable, secret_from_stdin};
 use super::failure::{Exit, Failure};
@@ -10,6 +14,7 @@ use crate::client::Client;
 use crate::http::api::types::{
     AzureKey, Check, CheckStatus, CheckVault, Checks, CreateVault, HealthStatus, Strategy, Vault, VaultHealth,
 };
+use crate::secret_text::SecretText;
 
 /// See, make and check vaults.
 #[derive(Subcommand)]
@@ -23,7 +28,9 @@ pub enum Arguments {
   strongroom vault create Azure --strategy azure-external-keys --default \\
       --client-id 11111111-2222-3333-4444-555555555555 --tenant-id 66666666-7777-8888-9999-000000000000 \\
       --vault-url https://contoso.vault.azure.net --vault-key-name strongroom \\
-      --client-secret-stdin < client-secret.txt")]
+      --client-secret-stdin --client-secret-expires 2027-05-01 < client-secret.txt
+
+Instead of a client secret: --client-certificate certificate.pem, or --workload-identity.")]
     Create(Create),
     /// Check the key of a vault, or a key in Azure before making a vault of it
     ///
@@ -70,6 +77,15 @@ pub struct AzureArguments {
     /// Read the client secret from standard input instead of asking
     #[arg(long)]
     client_secret_stdin: bool,
+    /// The day on which the client secret ends, as in 2027-05-01, to be warned in time
+    #[arg(long, value_name = "DATE", conflicts_with_all = ["client_certificate", "workload_identity"])]
+    client_secret_expires: Option<String>,
+    /// A PEM file with an RSA private key and its certificate, instead of a client secret
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["client_secret_stdin", "workload_identity"])]
+    client_certificate: Option<PathBuf>,
+    /// Sign in with the server's own workload identity, instead of a client secret
+    #[arg(long, conflicts_with = "client_secret_stdin")]
+    workload_identity: bool,
     /// Vault URI of the Key Vault
     #[arg(long)]
     vault_url: Option<String>,
@@ -220,10 +236,14 @@ fn unavailable(vault: &Vault) -> Option<Failure> {
 impl AzureArguments {
     fn is_given(&self) -> bool {
         self.client_secret_stdin
+            || self.workload_identity
+            || self.client_certificate.is_some()
+            || self.client_secret_expires.is_some()
             || [&self.client_id, &self.tenant_id, &self.vault_url, &self.vault_key_name].iter().any(|one| one.is_some())
     }
 
-    /// The five values; what is not given is asked for, the client secret always unless it is piped in.
+    /// The values of the connection. What is not given is asked for: the client secret too, unless it is piped in or
+    /// another credential takes its place.
     fn read(self, console: &Console) -> Result<AzureKey, Failure> {
         let ask = |value: Option<String>, label: &str, option: &str| match value {
             Some(value) => Ok(value),
@@ -233,13 +253,37 @@ impl AzureArguments {
         let tenant_id = ask(self.tenant_id, "Tenant ID", "--tenant-id")?;
         let vault_url = ask(self.vault_url, "Vault URL", "--vault-url")?;
         let vault_key_name = ask(self.vault_key_name, "Vault Key Name", "--vault-key-name")?;
-        let client_secret = if self.client_secret_stdin {
-            secret_from_stdin()?
+        let client_certificate = self.client_certificate.as_deref().map(read_certificate).transpose()?;
+        let client_secret = if self.workload_identity || client_certificate.is_some() {
+            None
+        } else if self.client_secret_stdin {
+            Some(secret_from_stdin()?)
         } else {
-            console.ask_secret("Client Secret", "pipe it in and say --client-secret-stdin")?
+            Some(console.ask_secret("Client Secret", "pipe it in and say --client-secret-stdin")?)
         };
-        Ok(AzureKey { client_id, tenant_id, client_secret, vault_url, vault_key_name })
+        Ok(AzureKey {
+            client_id,
+            tenant_id,
+            client_secret,
+            client_certificate,
+            workload_identity: self.workload_identity,
+            client_secret_expires: self.client_secret_expires,
+            vault_url,
+            vault_key_name,
+        })
     }
+}
+
+/// The text of a PEM file; what it holds is the server's to judge.
+fn read_certificate(path: &Path) -> Result<SecretText, Failure> {
+    let bytes = Zeroizing::new(fs::read(path).map_err(|error| {
+        Failure::new(Exit::Other, "file.unreadable", format!("cannot read {}: {error}", path.display()))
+    })?);
+    let text = std::str::from_utf8(&bytes).map_err(|_| {
+        Failure::usage(format!("{} is not PEM text", path.display()))
+            .fix("turn a PFX file into PEM: openssl pkcs12 -in FILE.pfx -nodes -out certificate.pem")
+    })?;
+    Ok(SecretText::from(text))
 }
 
 fn strategy_name(strategy: Strategy) -> &'static str {

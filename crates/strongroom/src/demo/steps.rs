@@ -181,7 +181,10 @@ fn step_five(values: &Values) -> CreateVault {
         azure: Some(AzureKey {
             client_id: values.client_id.clone(),
             tenant_id: values.tenant_id.clone(),
-            client_secret: values.client_secret.expose().into(),
+            client_secret: Some(values.client_secret.expose().into()),
+            client_certificate: None,
+            workload_identity: false,
+            client_secret_expires: None,
             vault_url: values.vault_url.clone(),
             vault_key_name: values.vault_key_name.clone(),
         }),

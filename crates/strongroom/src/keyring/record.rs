@@ -3,17 +3,19 @@
 
 use std::{str::FromStr, sync::Arc};
 
+use jiff::Timestamp;
 use strongroom_envelope::{
     CloudKekPlace, Field, InstanceContext, InstanceKeys, Mac, ProviderRow as ProviderMacRow, Random, VaultKeyPlace,
     VaultPolicyRow, WrapRow, digest, mac_provider_row, mac_vault_policy, mac_wrap_row, open, unwrap_cloud_kek,
     verify_provider_row, verify_vault_policy, verify_wrap_row,
 };
 use strongroom_keys::{
-    ClientId, ClientSecret, KeyName, KeyProvider, Kid, TenantId, VaultUrl,
+    ClientId, Credential, KeyName, KeyProvider, Kid, TenantId, VaultUrl,
     azure::{AzureAccess, AzureKeys},
     local::LocalProvider,
 };
 
+use super::credential::{CredentialKind, CredentialText};
 use crate::{
     audit::Fact,
     error::{Error, Result},
@@ -90,6 +92,10 @@ pub struct ProviderRow {
     pub vault_url: String,
     pub key_name: String,
     pub credential_id: uuid::Uuid,
+    /// None for a Cloud vault.
+    pub credential_kind: Option<CredentialKind>,
+    /// When it ends, in whole seconds, where that is known.
+    pub credential_expires: Option<Timestamp>,
     pub sealed_credential: Vec<u8>,
     pub revision: u64,
 }
@@ -104,13 +110,21 @@ impl ProviderRow {
         }
     }
 
-    /// What a client secret is sealed for.
+    /// What a credential is sealed for.
     pub fn credential_place(&self) -> InstanceContext {
         InstanceContext::ProviderCredential {
             workspace: self.workspace.bytes(),
             provider: self.id.bytes(),
             credential: *self.credential_id.as_bytes(),
         }
+    }
+
+    /// The credential of an Azure vault, opened.
+    pub fn credential(&self, keys: &InstanceKeys) -> Result<CredentialText> {
+        let opened = open(keys, &self.credential_place(), &self.sealed_credential).map_err(|_| planted("provider"))?;
+        let text = std::str::from_utf8(&opened).map_err(|_| unreadable())?;
+        let kind = self.credential_kind.ok_or_else(unreadable)?;
+        Ok(CredentialText::stored(kind, text))
     }
 
     /// The row's MAC, as docs/format.md registers its fields.
@@ -126,6 +140,7 @@ impl ProviderRow {
     fn with_fields<T>(&self, use_row: impl FnOnce(&ProviderMacRow<'_>) -> T) -> T {
         let vault = self.vault.bytes();
         let revision = self.revision.to_be_bytes();
+        let expires = self.credential_expires.map(|at| at.as_millisecond().to_be_bytes());
         let fields = [
             field("vault", &vault),
             field("kind", self.strategy.word().as_bytes()),
@@ -134,6 +149,8 @@ impl ProviderRow {
             field("vault_url", self.vault_url.as_bytes()),
             field("key_name", self.key_name.as_bytes()),
             field("credential_id", self.credential_id.as_bytes()),
+            Field { name: "credential_kind", value: self.credential_kind.map(|kind| kind.word().as_bytes()) },
+            Field { name: "credential_expires", value: expires.as_ref().map(<[u8; 8]>::as_slice) },
             field("sealed_credential", &self.sealed_credential),
             field("revision", &revision),
         ];
@@ -204,7 +221,7 @@ pub(super) fn load(tx: &mut Tx<'_>, keys: &InstanceKeys, vault: VaultId, generat
         "SELECT v.workspace_id, v.name, v.strategy, v.state, v.lease_seconds, v.generation, v.policy_mac, \
                 w.kid, w.algorithm, w.wrapped, w.row_mac, w.provider_id, \
                 p.id, p.kind, p.tenant_id, p.client_id, p.vault_url, p.key_name, p.credential_id, \
-                p.sealed_credential, p.revision, p.row_mac \
+                p.credential_kind, p.credential_expires, p.sealed_credential, p.revision, p.row_mac \
          FROM vaults v \
          JOIN generations g ON g.vault_id = v.id AND g.generation = $2 \
          JOIN wraps w ON w.vault_id = v.id AND w.generation = g.generation AND w.kid = g.kid \
@@ -237,10 +254,15 @@ fn proven(row: &Row<'_>, keys: &InstanceKeys, vault: VaultId, generation: u32) -
         vault_url: row.get(16)?,
         key_name: row.get(17)?,
         credential_id: row.get(18)?,
-        sealed_credential: row.get(19)?,
-        revision: row.get(20)?,
+        credential_kind: match row.get::<Option<String>>(19)? {
+            Some(word) => Some(word.parse().map_err(|()| unreadable())?),
+            None => None,
+        },
+        credential_expires: row.get(20)?,
+        sealed_credential: row.get(21)?,
+        revision: row.get(22)?,
     };
-    provider.verify(keys, &row.get::<Vec<u8>>(21)?)?;
+    provider.verify(keys, &row.get::<Vec<u8>>(23)?)?;
     if provider.strategy != policy.strategy {
         return Err(planted("provider"));
     }
@@ -268,7 +290,6 @@ pub fn connect(
     keys: &InstanceKeys,
     random: &Arc<dyn Random>,
 ) -> Result<Arc<dyn KeyProvider>> {
-    let broken = || Error::integrity("provider.unreadable", "a stored provider row cannot be read");
     match row.strategy {
         Strategy::Cloud => {
             let place = row.kek_place();
@@ -276,15 +297,13 @@ pub fn connect(
             Ok(Arc::new(LocalProvider::new(kek, place, Box::new(Arc::clone(random)))))
         }
         Strategy::AzureExternalKeys => {
-            let secret =
-                open(keys, &row.credential_place(), &row.sealed_credential).map_err(|_| planted("provider"))?;
-            let secret = std::str::from_utf8(&secret).map_err(|_| broken())?;
+            let credential = row.credential(keys)?;
             let access = AzureAccess {
-                tenant: TenantId::parse(&row.tenant_id).map_err(|_| broken())?,
-                client: ClientId::parse(&row.client_id).map_err(|_| broken())?,
-                secret: ClientSecret::parse(secret).map_err(|_| broken())?,
-                vault_url: VaultUrl::parse(&row.vault_url, azure.cloud()).map_err(|_| broken())?,
-                key_name: KeyName::parse(&row.key_name).map_err(|_| broken())?,
+                tenant: TenantId::parse(&row.tenant_id).map_err(|_| unreadable())?,
+                client: ClientId::parse(&row.client_id).map_err(|_| unreadable())?,
+                credential: Credential::parse(&credential.input()).map_err(|_| unreadable())?,
+                vault_url: VaultUrl::parse(&row.vault_url, azure.cloud()).map_err(|_| unreadable())?,
+                key_name: KeyName::parse(&row.key_name).map_err(|_| unreadable())?,
             };
             Ok(Arc::new(azure.provider(access)))
         }
@@ -293,6 +312,10 @@ pub fn connect(
 
 fn field<'a>(name: &'a str, value: &'a [u8]) -> Field<'a> {
     Field { name, value: Some(value) }
+}
+
+fn unreadable() -> Error {
+    Error::integrity("provider.unreadable", "a stored provider row cannot be read")
 }
 
 fn planted(what: &str) -> Error {

@@ -196,6 +196,7 @@ fn reach_azure(config: &Config) -> Result<AzureKeys> {
         },
         proxy: config.azure.proxy.clone(),
         ca_pem: ca_pem.transpose()?,
+        federated_token_file: config.azure.federated_token_file.clone(),
     };
     AzureKeys::new(&azure).map_err(|error| Error::Setup {
         what: error.to_string().into(),

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{Timestamp, civil::Date, tz::TimeZone};
 use strongroom_envelope::{CloudKek, VaultKey, VaultKeyPlace, read_wrap_record, seal, wrap_cloud_kek, wrap_record};
 use strongroom_keys::{
-    ClientId, INTERACTIVE, KeyFailure, KeyProvider, TenantId, TokenUse,
-    check::{AzureInput, CheckLine, CheckStatus},
+    AzureInput, ClientCertificate, ClientId, INTERACTIVE, KeyFailure, KeyProvider, TenantId, TokenUse,
+    check::{CheckLine, CheckStatus},
     parse_vault_url_and_key,
 };
 
@@ -17,8 +17,7 @@ use crate::{
     audit::{Event, Target},
     error::{Error, KeyUnavailable, Result},
     id::{MemberId, ProviderId, VaultId, WorkspaceId},
-    keyring::{KeyRecord, Policy, ProviderRow, connect, wrap_mac},
-    secret_text::SecretText,
+    keyring::{CredentialText, KeyRecord, Policy, ProviderRow, connect, wrap_mac},
     store::{StoreError, Tx},
 };
 
@@ -39,7 +38,52 @@ pub struct VaultRequest {
 /// The strategy, with what it needs.
 pub enum KeyRequest {
     Cloud,
-    Azure { client_id: String, tenant_id: String, client_secret: SecretText, vault_url: String, vault_key_name: String },
+    Azure(AzureRequest),
+}
+
+/// What *Configure the Azure vault* asks for, as typed.
+pub struct AzureRequest {
+    pub client_id: String,
+    pub tenant_id: String,
+    pub credential: CredentialText,
+    /// When the client secret ends, where somebody said so; see [`expiry`].
+    pub credential_expires: Option<Timestamp>,
+    pub vault_url: String,
+    pub vault_key_name: String,
+}
+
+impl AzureRequest {
+    /// For the checks.
+    pub fn input(&self) -> AzureInput<'_> {
+        AzureInput {
+            client_id: &self.client_id,
+            tenant_id: &self.tenant_id,
+            credential: self.credential.input(),
+            vault_url: &self.vault_url,
+            vault_key_name: &self.vault_key_name,
+            credential_expires: self.credential_expires,
+        }
+    }
+
+    /// When the credential ends: a certificate says it itself.
+    fn expires(&self) -> Option<Timestamp> {
+        match &self.credential {
+            CredentialText::Secret(_) => self.credential_expires,
+            CredentialText::Certificate(pem) => {
+                ClientCertificate::parse(pem.expose()).ok().map(|certificate| certificate.not_after())
+            }
+            CredentialText::WorkloadIdentity => None,
+        }
+    }
+}
+
+/// Reads the day or moment at which a client secret ends, as in `2027-05-01` (its first moment, UTC) or RFC 3339, to the
+/// second.
+pub fn expiry(text: &str) -> Option<Timestamp> {
+    let text = text.trim();
+    let day = || TimeZone::UTC.to_timestamp(text.parse::<Date>().ok()?.into()).ok();
+    let moment = text.parse::<Timestamp>().ok().or_else(day)?;
+    Timestamp::from_second(moment.as_second()).ok()
 }
 
 /// A vault whose key is proven to wrap and unwrap, ready to be written.
@@ -66,7 +110,7 @@ impl App {
         let name = checked_name(&request.name)?;
         let new = match &request.key {
             KeyRequest::Cloud => self.prepare_cloud_vault(caller.workspace, &name, caller.member).await?,
-            KeyRequest::Azure { .. } => self.prepare_azure_vault(caller, &name, &request).await?,
+            KeyRequest::Azure(azure) => self.prepare_azure_vault(caller, &name, azure, request.accept_warnings).await?,
         };
         let chosen = self.event(caller, "vault.default", Target::Vault(new.id()), Vec::new())?;
         let (id, workspace, make_default) = (new.id(), caller.workspace, request.make_default);
@@ -114,25 +158,26 @@ impl App {
         self.prepare(provider, name, by).await
     }
 
-    async fn prepare_azure_vault(&self, caller: &Caller, name: &str, request: &VaultRequest) -> Result<NewVault> {
-        let KeyRequest::Azure { client_id, tenant_id, client_secret, vault_url, vault_key_name } = &request.key else {
-            return Err(Error::field("strategy", "Azure External Keys needs the values of the key in Azure."));
-        };
+    async fn prepare_azure_vault(
+        &self,
+        caller: &Caller,
+        name: &str,
+        request: &AzureRequest,
+        accept_warnings: bool,
+    ) -> Result<NewVault> {
         let (workspace, limit) = (caller.workspace, self.settings.max_vaults_per_provider);
         // Refuse early what Azure need not be asked for; the write transaction looks again.
         self.store.read(move |tx| require_room(tx, workspace, Strategy::AzureExternalKeys, limit)).await?;
-        let client_secret_text = client_secret.expose();
-        let input = AzureInput { client_id, tenant_id, client_secret: client_secret_text, vault_url, vault_key_name };
-        let lines = self.check_azure(caller, &input, &|_| ()).await?;
+        let lines = self.check_azure(caller, &request.input(), &|_| ()).await?;
         let stop = |line: &CheckLine| {
-            line.status == CheckStatus::Fail || (line.status == CheckStatus::Warn && !request.accept_warnings)
+            line.status == CheckStatus::Fail || (line.status == CheckStatus::Warn && !accept_warnings)
         };
         if lines.iter().any(stop) {
             return Err(Error::ChecksFailed(lines));
         }
-        let parsed = parse_vault_url_and_key(vault_url, vault_key_name, self.azure.cloud());
-        let (Ok((url, key)), Ok(tenant), Ok(client)) = (parsed, TenantId::parse(tenant_id), ClientId::parse(client_id))
-        else {
+        let parsed = parse_vault_url_and_key(&request.vault_url, &request.vault_key_name, self.azure.cloud());
+        let ids = (TenantId::parse(&request.tenant_id), ClientId::parse(&request.client_id));
+        let (Ok((url, key)), (Ok(tenant), Ok(client))) = (parsed, ids) else {
             return Err(Error::ChecksFailed(lines));
         };
         let mut provider = self.blank_provider(workspace, Strategy::AzureExternalKeys)?;
@@ -140,9 +185,11 @@ impl App {
         provider.client_id = client.to_string();
         provider.vault_url = url.to_string();
         provider.key_name = key.as_str().to_owned();
-        let secret = client_secret_text.trim().as_bytes();
+        provider.credential_kind = Some(request.credential.kind());
+        provider.credential_expires = request.expires();
+        let sealed = request.credential.text().as_bytes();
         provider.sealed_credential =
-            seal(self.keys.as_ref(), &provider.credential_place(), secret, self.random.as_ref())
+            seal(self.keys.as_ref(), &provider.credential_place(), sealed, self.random.as_ref())
                 .map_err(|_| Error::random())?;
         self.prepare(provider, name, caller.member).await
     }
@@ -160,6 +207,8 @@ impl App {
             vault_url: String::new(),
             key_name: String::new(),
             credential_id: ProviderId::generate(now, random)?.0,
+            credential_kind: None,
+            credential_expires: None,
             sealed_credential: Vec::new(),
             revision: 1,
         })
@@ -251,8 +300,8 @@ pub fn insert(tx: &mut Tx<'_>, keys: &strongroom_envelope::InstanceKeys, new: &N
     .map_err(name_taken)?;
     tx.execute(
         "INSERT INTO providers (id, vault_id, kind, tenant_id, client_id, vault_url, key_name, credential_id, \
-                                sealed_credential, created_at, revision, row_mac) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+                                credential_kind, credential_expires, sealed_credential, created_at, revision, row_mac) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
         &[
             provider.id.0.into(),
             record.vault.0.into(),
@@ -262,6 +311,8 @@ pub fn insert(tx: &mut Tx<'_>, keys: &strongroom_envelope::InstanceKeys, new: &N
             (&provider.vault_url).into(),
             (&provider.key_name).into(),
             provider.credential_id.into(),
+            provider.credential_kind.map(|kind| kind.word()).into(),
+            provider.credential_expires.into(),
             (&provider.sealed_credential).into(),
             new.created_at.into(),
             provider.revision.into(),

@@ -9,8 +9,8 @@ use strongroom_keys::{
     check::{AzureInput, CheckLine, CheckStatus, check},
 };
 
-pub use self::create::{KeyRequest, NewVault, VaultRequest, insert};
-pub use crate::keyring::Strategy;
+pub use self::create::{AzureRequest, KeyRequest, NewVault, VaultRequest, expiry, insert};
+pub use crate::keyring::{CredentialKind, CredentialText, Strategy};
 use crate::{
     access::{Action, Role, Target as Aim},
     app::{App, Caller},
@@ -55,6 +55,9 @@ pub struct AzureKey {
     pub client_id: String,
     pub vault_url: String,
     pub key_name: String,
+    pub credential_kind: CredentialKind,
+    /// When the credential ends, where that is known.
+    pub credential_expires: Option<Timestamp>,
 }
 
 /// Whether a vault's key answers.
@@ -129,13 +132,14 @@ impl App {
                 "Check a vault of the strategy Azure External Keys.",
             ));
         };
-        let secret = self.keyring.client_secret(id, vault.generation).await?;
+        let credential = self.keyring.credential(id, vault.generation).await?;
         let input = AzureInput {
             client_id: &azure.client_id,
             tenant_id: &azure.tenant_id,
-            client_secret: secret.expose(),
+            credential: credential.input(),
             vault_url: &azure.vault_url,
             vault_key_name: &azure.key_name,
+            credential_expires: azure.credential_expires,
         };
         let lines = check(&self.azure, &input, self.clock.now(), create::REQUIRED_BITS, tell).await;
         let facts = vec![("failed", failed(&lines).into())];
@@ -261,7 +265,8 @@ macro_rules! vaults_sql {
                 p.vault_url, p.key_name, k.status, k.code, k.detail, k.azure_request_id, k.since, \
                 (SELECT COUNT(*) FROM items i WHERE i.vault_id = v.id AND i.trashed_at IS NULL), \
                 (SELECT COUNT(*) FROM items i JOIN item_roles r ON r.item_id = i.id AND r.member_id = $2 \
-                 WHERE i.vault_id = v.id AND i.trashed_at IS NULL), v.policy_mac \
+                 WHERE i.vault_id = v.id AND i.trashed_at IS NULL), v.policy_mac, \
+                p.credential_kind, p.credential_expires \
          FROM vaults v JOIN workspaces w ON w.id = v.workspace_id \
          JOIN generations g ON g.vault_id = v.id AND g.generation = v.generation \
          JOIN providers p ON p.vault_id = v.id LEFT JOIN key_states k ON k.vault_id = v.id"
@@ -296,6 +301,8 @@ fn read(row: &Row<'_>) -> Result<Vault> {
             client_id: row.get(11)?,
             vault_url: row.get(12)?,
             key_name: row.get(13)?,
+            credential_kind: row.parse(22)?,
+            credential_expires: row.get(23)?,
         }),
     };
     Ok(Vault {

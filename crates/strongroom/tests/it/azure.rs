@@ -14,7 +14,7 @@ use strongroom::{
     item::{Content, Field, FieldKind, ItemType},
     member::{Join, NewMember, Setup},
     server,
-    vault::{KeyRequest, VaultRequest},
+    vault::{AzureRequest, CredentialText, KeyRequest, VaultRequest},
 };
 use strongroom_envelope::SystemRandom;
 use strongroom_keys::azure::Cloud;
@@ -100,13 +100,14 @@ pub fn request(name: &str, values: &Values) -> VaultRequest {
         name: name.into(),
         make_default: true,
         accept_warnings: true,
-        key: KeyRequest::Azure {
+        key: KeyRequest::Azure(AzureRequest {
             client_id: values.client_id.clone(),
             tenant_id: values.tenant_id.clone(),
-            client_secret: values.client_secret.expose().into(),
+            credential: CredentialText::Secret(values.client_secret.expose().into()),
+            credential_expires: None,
             vault_url: values.vault_url.clone(),
             vault_key_name: values.vault_key_name.clone(),
-        },
+        }),
     }
 }
 

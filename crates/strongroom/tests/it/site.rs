@@ -17,7 +17,7 @@ use strongroom::{
     member::{Origin, Setup},
     secret_text::SecretText,
     server,
-    vault::{KeyRequest, VaultRequest},
+    vault::{AzureRequest, CredentialText, KeyRequest, VaultRequest},
 };
 use strongroom_envelope::SystemRandom;
 use strongroom_keys::azure::Cloud;
@@ -112,13 +112,14 @@ impl Site {
         let session = app.open_setup(link.token.expose(), setup, &origin).await.expect("a workspace is made");
         let caller = app.caller_by_session(session.token.expose()).await.expect("the Owner is signed in");
         self.token = app.create_token(&caller, "test", 30).await.expect("a token is made").secret;
-        let key = KeyRequest::Azure {
+        let key = KeyRequest::Azure(AzureRequest {
             client_id: self.azure.client_id.clone(),
             tenant_id: self.azure.tenant_id.clone(),
-            client_secret: SecretText::from(self.azure.client_secret.expose()),
+            credential: CredentialText::Secret(SecretText::from(self.azure.client_secret.expose())),
+            credential_expires: None,
             vault_url: self.azure.vault_url.clone(),
             vault_key_name: self.azure.vault_key_name.clone(),
-        };
+        });
         let request = VaultRequest { name: AZURE_VAULT.into(), make_default: false, key, accept_warnings: true };
         self.azure_vault = app.create_vault(&caller, request).await.expect("the Azure vault is made").id.0;
         (self.setup_link, self.session) = (link.token, session.token);

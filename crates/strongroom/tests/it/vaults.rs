@@ -3,7 +3,7 @@
 use strongroom::{
     access::Role,
     error::{Error, Result},
-    vault::{KeyRequest, Vault, VaultEdit, VaultRequest},
+    vault::{CredentialText, KeyRequest, Vault, VaultEdit, VaultRequest},
     workspace::Edit,
 };
 
@@ -60,8 +60,8 @@ async fn a_wrong_secret_is_named_and_nothing_is_saved() {
     let before = world.app.vaults(&world.owner).await.expect("listed").len();
     world.app.edit_vault(&world.owner, world.vault, None, VaultEdit::default()).await.expect("it is there");
     let mut wrong = request("Another", &world.values);
-    let KeyRequest::Azure { client_secret, .. } = &mut wrong.key else { panic!("an Azure request") };
-    *client_secret = "not-the-secret-of-this-application".into();
+    let KeyRequest::Azure(azure) = &mut wrong.key else { panic!("an Azure request") };
+    azure.credential = CredentialText::Secret("not-the-secret-of-this-application".into());
     let lines = world.app.check_azure(&world.owner, &input(&wrong), &|_| ()).await.expect("checked");
     let first = lines.iter().find(|line| line.status == strongroom_keys::check::CheckStatus::Fail).expect("a failure");
     assert_eq!(first.reason, Some("credential.refused"), "{first:?}");
@@ -89,11 +89,8 @@ fn cloud(name: &str, make_default: bool) -> VaultRequest {
 }
 
 fn input(request: &VaultRequest) -> strongroom_keys::check::AzureInput<'_> {
-    let KeyRequest::Azure { client_id, tenant_id, client_secret, vault_url, vault_key_name } = &request.key else {
-        panic!("an Azure request")
-    };
-    let client_secret = client_secret.expose();
-    strongroom_keys::check::AzureInput { client_id, tenant_id, client_secret, vault_url, vault_key_name }
+    let KeyRequest::Azure(azure) = &request.key else { panic!("an Azure request") };
+    azure.input()
 }
 
 async fn default_of(world: &AzureWorld) -> String {

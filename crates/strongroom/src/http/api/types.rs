@@ -16,7 +16,7 @@ use crate::secret_text::SecretText;
 pub use crate::{
     access::{ItemRole, Role as WorkspaceRole},
     item::{Field, FieldKind, ItemType, SecretKind},
-    keyring::Strategy,
+    keyring::{CredentialKind, Strategy},
 };
 
 // ---------------------------------------------------------------------------------------------- shared by all lists
@@ -250,7 +250,18 @@ pub struct CreateVault {
 pub struct AzureKey {
     pub client_id: String,
     pub tenant_id: String,
-    pub client_secret: SecretText,
+    /// Exactly one of `client_secret`, `client_certificate` and `workload_identity` is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_secret: Option<SecretText>,
+    /// PEM text: an RSA private key and its certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_certificate: Option<SecretText>,
+    /// Signs in with the token file that the server's configuration names.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub workload_identity: bool,
+    /// When the client secret ends, to be warned in time: `2027-05-01`, or RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_secret_expires: Option<String>,
     pub vault_url: String,
     pub vault_key_name: String,
 }
@@ -310,6 +321,10 @@ pub struct VaultKey {
     pub client_id: String,
     pub vault_url: String,
     pub vault_key_name: String,
+    pub credential_kind: CredentialKind,
+    /// When the credential ends: a certificate's last moment, or what was said of the client secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credential_expires: Option<Timestamp>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

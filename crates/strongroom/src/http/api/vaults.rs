@@ -9,7 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde_json::json;
-use strongroom_keys::check::{AzureInput, CheckLine};
+use strongroom_keys::check::CheckLine;
 
 use super::{
     paging,
@@ -29,7 +29,7 @@ use crate::{
     },
     id::VaultId,
     keyring::Strategy,
-    vault::{Health, KeyRequest, Vault, VaultEdit, VaultRequest},
+    vault::{AzureRequest, CredentialText, Health, KeyRequest, Vault, VaultEdit, VaultRequest, expiry},
 };
 
 type Server = State<Arc<App>>;
@@ -50,10 +50,7 @@ pub async fn create(
 ) -> Result<impl IntoResponse> {
     let key = match (body.strategy, body.azure) {
         (Strategy::Cloud, None) => KeyRequest::Cloud,
-        (Strategy::AzureExternalKeys, Some(azure)) => {
-            let AzureKey { client_id, tenant_id, client_secret, vault_url, vault_key_name } = azure;
-            KeyRequest::Azure { client_id, tenant_id, client_secret, vault_url, vault_key_name }
-        }
+        (Strategy::AzureExternalKeys, Some(azure)) => KeyRequest::Azure(azure_request(azure)?),
         (Strategy::Cloud, Some(_)) => return Err(Error::field("azure", "A Cloud vault takes no key in Azure.")),
         (Strategy::AzureExternalKeys, None) => {
             return Err(Error::field("azure", "Azure External Keys needs the values of the key in Azure."));
@@ -93,17 +90,8 @@ pub async fn check_azure(
     headers: HeaderMap,
     Body(CheckVault { azure }): Body<CheckVault>,
 ) -> Result<Response> {
-    answer_checks(&headers, move |tell| async move {
-        let input = AzureInput {
-            client_id: &azure.client_id,
-            tenant_id: &azure.tenant_id,
-            client_secret: azure.client_secret.expose(),
-            vault_url: &azure.vault_url,
-            vault_key_name: &azure.vault_key_name,
-        };
-        app.check_azure(&caller, &input, &*tell).await
-    })
-    .await
+    let request = azure_request(azure)?;
+    answer_checks(&headers, move |tell| async move { app.check_azure(&caller, &request.input(), &*tell).await }).await
 }
 
 pub async fn check(
@@ -136,6 +124,29 @@ fn news(told: Told) -> Option<serde_json::Value> {
     }
 }
 
+/// What was typed, with exactly one credential.
+fn azure_request(azure: AzureKey) -> Result<AzureRequest> {
+    let credential = match (azure.client_secret, azure.client_certificate, azure.workload_identity) {
+        (Some(secret), None, false) => CredentialText::Secret(secret),
+        (None, Some(pem), false) => CredentialText::Certificate(pem),
+        (None, None, true) => CredentialText::WorkloadIdentity,
+        _ => {
+            let message = "Give exactly one of client_secret, client_certificate and workload_identity: true.";
+            return Err(Error::field("azure", message));
+        }
+    };
+    let wrong = |message| Error::field("azure.client_secret_expires", message);
+    let credential_expires = match (azure.client_secret_expires, &credential) {
+        (None, _) => None,
+        (Some(text), CredentialText::Secret(_)) => {
+            Some(expiry(&text).ok_or_else(|| wrong("Write a date like 2027-05-01, or RFC 3339."))?)
+        }
+        (Some(_), _) => return Err(wrong("Only a client secret takes this; a certificate says itself when it ends.")),
+    };
+    let AzureKey { client_id, tenant_id, vault_url, vault_key_name, .. } = azure;
+    Ok(AzureRequest { client_id, tenant_id, credential, credential_expires, vault_url, vault_key_name })
+}
+
 fn tagged(vault: Vault, caller: &Caller) -> Tagged<Json<Shown>> {
     Tagged(vault.revision, Json(shown(vault, caller)))
 }
@@ -151,6 +162,8 @@ fn shown(vault: Vault, caller: &Caller) -> Shown {
         client_id: azure.client_id,
         vault_url: azure.vault_url,
         vault_key_name: azure.key_name,
+        credential_kind: azure.credential_kind,
+        credential_expires: azure.credential_expires,
     });
     Shown {
         id: vault.id.0,

@@ -2,7 +2,7 @@
 //! of one vault.
 
 use axum::{http::StatusCode, response::Response};
-use strongroom_keys::check::{AzureInput, CheckLine, CheckStatus as Status};
+use strongroom_keys::check::{CheckLine, CheckStatus as Status};
 
 use super::{
     form::Form,
@@ -24,7 +24,7 @@ use crate::{
     },
     id::VaultId,
     keyring::Strategy,
-    vault::{Health, KeyRequest, Vault, VaultEdit, VaultRequest},
+    vault::{AzureRequest, CredentialText, Health, KeyRequest, Vault, VaultEdit, VaultRequest},
 };
 
 const TABLE: &str = "/settings/privacy-and-security";
@@ -77,7 +77,7 @@ pub async fn next(visit: Visit, form: Form) -> Result<Response> {
 
 /// *Check*: the checks alone, nothing is saved.
 pub async fn check_values(visit: Visit, form: Form) -> Result<Response> {
-    let lines = visit.app.check_azure(&visit.caller, &input(&form), &|_| ()).await?;
+    let lines = visit.app.check_azure(&visit.caller, &azure_request(&form).input(), &|_| ()).await?;
     second_page(&visit, StatusCode::OK, &form, Strategy::AzureExternalKeys, lines, None).await
 }
 
@@ -86,13 +86,7 @@ pub async fn create(visit: Visit, form: Form) -> Result<Response> {
     let strategy = form.parsed::<Strategy>("strategy").ok_or(Error::field("strategy", "Choose a strategy."))?;
     let key = match strategy {
         Strategy::Cloud => KeyRequest::Cloud,
-        Strategy::AzureExternalKeys => KeyRequest::Azure {
-            client_id: form.text("client_id"),
-            tenant_id: form.text("tenant_id"),
-            client_secret: form.secret("client_secret"),
-            vault_url: form.text("vault_url"),
-            vault_key_name: form.text("vault_key_name"),
-        },
+        Strategy::AzureExternalKeys => KeyRequest::Azure(azure_request(&form)),
     };
     let request = VaultRequest {
         name: form.text("name"),
@@ -252,13 +246,14 @@ fn azure_key(vault: &Vault) -> Option<AzureKey> {
     })
 }
 
-fn input(form: &Form) -> AzureInput<'_> {
-    AzureInput {
-        client_id: form.get("client_id"),
-        tenant_id: form.get("tenant_id"),
-        client_secret: form.get("client_secret"),
-        vault_url: form.get("vault_url"),
-        vault_key_name: form.get("vault_key_name"),
+fn azure_request(form: &Form) -> AzureRequest {
+    AzureRequest {
+        client_id: form.text("client_id"),
+        tenant_id: form.text("tenant_id"),
+        credential: CredentialText::Secret(form.secret("client_secret")),
+        credential_expires: None,
+        vault_url: form.text("vault_url"),
+        vault_key_name: form.text("vault_key_name"),
     }
 }
 

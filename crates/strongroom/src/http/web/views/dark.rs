@@ -44,10 +44,15 @@ impl Cause {
             C::KeyNotYetValid => "Key not valid yet",
             C::KeyForbidden => "Key refused",
             C::Firewall | C::SignInBlocked => "Blocked by firewall or policy",
-            C::TenantMismatch | C::UnknownTenant => "Wrong tenant",
-            C::TokenRefused | C::SecretWrong | C::SignInFailed => "Credential refused",
-            C::SecretExpired => "Credential expired",
-            C::UnknownClient => "Application removed",
+            C::TenantMismatch | C::UnknownTenant | C::UnknownResource => "Wrong tenant",
+            C::TokenRefused | C::SecretWrong | C::CertificateRefused | C::NoFederation | C::SignInFailed => {
+                "Credential refused"
+            }
+            C::SecretExpired | C::CertificateExpired => "Credential expired",
+            C::AssertionTime => "Wrong clock",
+            C::TokenFile => "No token file",
+            C::UnknownClient | C::NoServicePrincipal => "Application removed",
+            C::ApplicationDisabled => "Application disabled",
             C::Throttled => "Throttled",
             C::Unavailable
             | C::Timeout
@@ -89,9 +94,20 @@ impl Cause {
                 "Owner, User Access Administrator or Role Based Access Control Administrator on the Key Vault."
             }
             (_, Some(C::Firewall)) => "Contributor or Key Vault Contributor on the Key Vault.",
-            (_, Some(C::SecretWrong | C::SecretExpired | C::UnknownClient | C::TokenRefused)) => {
-                "An owner of the app registration, or an Application Administrator in Microsoft Entra ID."
-            }
+            (
+                _,
+                Some(
+                    C::SecretWrong
+                    | C::SecretExpired
+                    | C::CertificateRefused
+                    | C::CertificateExpired
+                    | C::NoFederation
+                    | C::ApplicationDisabled
+                    | C::NoServicePrincipal
+                    | C::UnknownClient
+                    | C::TokenRefused,
+                ),
+            ) => "An owner of the app registration, or an Application Administrator in Microsoft Entra ID.",
             (_, Some(C::SignInBlocked)) => "A Conditional Access Administrator in Microsoft Entra ID.",
             (_, Some(C::TenantMismatch | C::UnknownTenant)) => {
                 "Whoever manages the tenant and the Key Vault’s subscription in Azure."
@@ -105,8 +121,8 @@ impl Cause {
         use Code as C;
         match (self.class, self.code) {
             (Unavailable::Fault, _) => "Nothing was overwritten. Keep the request id below and the server’s log.",
-            (Unavailable::Dark, Some(C::SecretWrong | C::SecretExpired)) => {
-                "A vault cannot take a new client secret in place yet. Nothing is lost: keep the database as it is until \
+            (Unavailable::Dark, Some(C::SecretWrong | C::SecretExpired | C::CertificateExpired)) => {
+                "A vault cannot take a new credential in place yet. Nothing is lost: keep the database as it is until \
                  an upgrade brings that."
             }
             (Unavailable::Dark, Some(C::AccessRemoved)) => {
