@@ -1,9 +1,12 @@
-//! Key Vault's service limits: per Key Vault and ten seconds, weighted by the size of the key.
+//! Key Vault's service limits: per ten seconds, weighted by the size of the key, for each Key Vault and five times as
+//! much for all Key Vaults of the subscription.
 //! Source: learn.microsoft.com/azure/key-vault/general/service-limits.
 
 use std::collections::HashMap;
 
 const WINDOW_SECONDS: i64 = 10;
+/// So many times the limit of one Key Vault.
+const SUBSCRIPTION: f64 = 5.0;
 
 /// What a request costs.
 pub(crate) struct Cost {
@@ -13,13 +16,17 @@ pub(crate) struct Cost {
     pub rsa_bits: usize,
 }
 
-/// How much of its quota each Key Vault has used in the current window.
+/// What has been used of the current window.
 #[derive(Default)]
-pub(crate) struct Limits(HashMap<String, Window>);
+pub(crate) struct Limits {
+    window: i64,
+    vaults: HashMap<String, Used>,
+    subscription: Used,
+}
 
+/// Parts of one Key Vault's limit.
 #[derive(Default)]
-struct Window {
-    number: i64,
+struct Used {
     creates: f64,
     others: f64,
 }
@@ -28,19 +35,26 @@ impl Limits {
     /// Books the request and says whether it fits. A refused request is not booked. `share` is the part of Azure's
     /// limits that is granted.
     pub fn admit(&mut self, vault: &str, now: i64, share: f64, cost: &Cost) -> bool {
-        let window = self.0.entry(vault.to_ascii_lowercase()).or_default();
-        let number = now.div_euclid(WINDOW_SECONDS);
-        if window.number != number {
-            *window = Window { number, ..Window::default() };
+        let window = now.div_euclid(WINDOW_SECONDS);
+        if self.window != window {
+            *self = Self { window, ..Self::default() };
         }
-        let used = if cost.create { &mut window.creates } else { &mut window.others };
         let weight = 1.0 / (allowed(cost) * share);
-        // Sums of fractions fall short of 1 by a rounding error; half a request is far above it.
-        if *used + weight > 1.0 + weight / 2.0 {
+        let vault = self.vaults.entry(vault.to_ascii_lowercase()).or_default().of(cost);
+        let subscription = self.subscription.of(cost);
+        // Sums of fractions fall short of the limit by a rounding error; half a request is far above it.
+        if *vault + weight / 2.0 > 1.0 || *subscription + weight / 2.0 > SUBSCRIPTION {
             return false;
         }
-        *used += weight;
+        *vault += weight;
+        *subscription += weight;
         true
+    }
+}
+
+impl Used {
+    fn of(&mut self, cost: &Cost) -> &mut f64 {
+        if cost.create { &mut self.creates } else { &mut self.others }
     }
 }
 
@@ -69,5 +83,13 @@ mod tests {
         assert_eq!(fitting, 500);
         assert!(limits.admit("other", 1000, 1.0, &cost));
         assert!(limits.admit("v", 1010, 1.0, &cost));
+    }
+
+    #[test]
+    fn all_key_vaults_together_have_five_times_the_limit_of_one() {
+        let mut limits = Limits::default();
+        let cost = Cost { create: true, hsm: false, rsa_bits: 4096 };
+        let fitting = (0..200).filter(|at| limits.admit(&format!("v{}", at % 10), 0, 1.0, &cost)).count();
+        assert_eq!(fitting, 100);
     }
 }

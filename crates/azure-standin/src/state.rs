@@ -142,6 +142,19 @@ pub(crate) struct Key {
     pub deleted: Option<Deleted>,
     /// Oldest first; the last is current.
     pub versions: Vec<KeyVersion>,
+    #[serde(default)]
+    pub policy: Option<RotationPolicy>,
+}
+
+/// As set by its customer; nothing rotates by itself here.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct RotationPolicy {
+    /// As Key Vault shows them.
+    pub actions: Value,
+    /// How long each new key version is good, in ISO 8601.
+    pub expiry: Option<String>,
+    pub created: i64,
+    pub updated: i64,
 }
 
 #[derive(Serialize, Deserialize, Clone)]

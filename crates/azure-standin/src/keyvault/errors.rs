@@ -1,11 +1,12 @@
 //! Key Vault's error bodies, to the letter where a transcript exists (`\r\n` included).
-//! Where no transcript is public the text is a guess and says so here: expiry, and a token that is expired.
+//! Where no transcript is public the text is a guess: a key outside of its dates, an expired token, a rotation policy
+//! that is refused, a page size out of range, an HSM key in a standard Key Vault.
 
 use serde_json::json;
 
 use crate::http::Reply;
 use crate::jwt::Claims;
-use crate::state::Vault;
+use crate::state::{KeyVersion, Vault};
 
 pub(super) fn error(status: u16, code: &str, inner: Option<&str>, message: &str) -> Reply {
     let mut error = json!({"code": code, "message": message});
@@ -41,9 +42,10 @@ pub(super) fn forbidden_by_rbac(claims: &Claims, action: &str, resource: &str, v
     error(403, "Forbidden", Some("ForbiddenByRbac"), &message)
 }
 
+/// `permission` is one of an access policy, `keys get` say.
 pub(super) fn forbidden_by_policy(claims: &Claims, permission: &str, vault: &Vault) -> Reply {
     let message = format!(
-        "The user, group or application '{}' does not have keys {permission} permission on key vault '{};location={}'. \
+        "The user, group or application '{}' does not have {permission} permission on key vault '{};location={}'. \
          For help resolving this issue, please see https://go.microsoft.com/fwlink/?linkid=2125287",
         caller(claims),
         vault.name,
@@ -76,12 +78,17 @@ pub(super) fn throttled() -> Reply {
 }
 
 pub(super) fn key_not_found(name: &str) -> Reply {
+    not_found("key", "KeyNotFound", name)
+}
+
+/// `kind` is key, secret or certificate.
+pub(super) fn not_found(kind: &str, code: &str, name: &str) -> Reply {
     let message = format!(
-        "A key with (name/id) {name} was not found in this key vault. If you recently deleted this key you may be able \
-         to recover it using the correct recovery command. For help resolving this issue, please see \
+        "A {kind} with (name/id) {name} was not found in this key vault. If you recently deleted this {kind} you may be \
+         able to recover it using the correct recovery command. For help resolving this issue, please see \
          https://go.microsoft.com/fwlink/?linkid=2125182"
     );
-    error(404, "KeyNotFound", None, &message)
+    error(404, code, None, &message)
 }
 
 pub(super) fn deleted_key_not_found(name: &str) -> Reply {
@@ -111,6 +118,34 @@ pub(super) fn outside_dates(operation: &str, expired: bool) -> Reply {
 pub(super) fn operation_forbidden(operation: &str) -> Reply {
     let message = format!("Operation {operation} is not permitted on this key.");
     error(403, "Forbidden", Some("KeyOperationForbidden"), &message)
+}
+
+/// What Key Vault says to a path that ends in no operation of its own.
+pub(super) fn no_such_operation(method: &str, operation: &str) -> Reply {
+    bad_parameter(&format!("Method {method} does not allow operation '{operation}'"))
+}
+
+/// An algorithm that signs with keys of another type, or on another curve.
+pub(super) fn incompatible(kid: &str, version: &KeyVersion, alg: &str) -> Reply {
+    let wanted = match alg {
+        "ES256" => "P-256",
+        "ES384" => "P-384",
+        "ES512" => "P-521",
+        _ => "P-256K",
+    };
+    let why = match (version.material.curve(), alg.starts_with("ES")) {
+        (Some(curve), true) => {
+            format!("uses curve '{curve}', and algorithm '{alg}' can only be used with curve '{wanted}'")
+        }
+        (_, ec) => {
+            let kty = if ec { "EC" } else { "RSA" };
+            format!(
+                "is of type '{}', and algorithm '{alg}' can only be used with a key of type '{kty}' or '{kty}-HSM'",
+                version.kty
+            )
+        }
+    };
+    bad_parameter(&format!("Key and signing algorithm are incompatible. Key {kid} {why}."))
 }
 
 pub(super) fn bad_parameter(message: &str) -> Reply {

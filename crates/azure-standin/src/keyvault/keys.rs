@@ -1,11 +1,11 @@
-//! The life of a key: create, read, change, rotate, delete, recover, purge.
+//! The life of a key: create, import, read, change, rotate, delete, recover, purge.
 
 use serde_json::{Value, json};
 
-use super::{Call, errors, ops};
+use super::{Call, errors, ops, policy};
 use crate::World;
-use crate::http::{Answer, Reply, Request};
-use crate::material::{Material, Unusable};
+use crate::http::{Answer, Reply, Request, b64url, unb64url};
+use crate::material::Material;
 use crate::state::{Deleted, Key, KeyVersion, Vault};
 
 const RSA_OPS: [&str; 6] = ["encrypt", "decrypt", "sign", "verify", "wrapKey", "unwrapKey"];
@@ -19,8 +19,11 @@ pub(super) fn perform(world: &World, request: &Request, vault: &str, call: Call)
     };
     match call {
         Call::Create(name) => create(world, request, vault, name),
+        Call::Import(name) => import(world, request, vault, name),
         Call::Rotate(name) => rotate(world, request, vault, name),
         Call::Update(name, version) => update(world, request, vault, name, version),
+        Call::Policy(name) => policy::get(world, request, vault, name),
+        Call::SetPolicy(name) => policy::set(world, request, vault, name),
         Call::Delete(name) => delete(world, request, vault, name),
         Call::Recover(name) => recover(world, request, vault, name),
         Call::Purge(name) => purge(world, vault, name),
@@ -35,15 +38,18 @@ pub(super) fn perform(world: &World, request: &Request, vault: &str, call: Call)
             }
             Ok(Reply::json(200, &bundle(request, vault, key, version)))
         }),
-        Call::List => read(&|vault| Ok(list(request, vault, "keys", |key| key.deleted.is_none()))),
-        Call::ListDeleted => read(&|vault| Ok(list(request, vault, "deletedkeys", |key| key.deleted.is_some()))),
+        Call::Elsewhere(_, None) => page(request, Vec::new()),
+        Call::Elsewhere(collection, Some(name)) => Err(errors::not_found(collection.kind, collection.missing, name)),
+        Call::Unknown(operation, _) => Err(errors::no_such_operation(request.method.as_str(), operation)),
+        Call::List => read(&|vault| list(request, vault, "keys", |key| key.deleted.is_none())),
+        Call::ListDeleted => read(&|vault| list(request, vault, "deletedkeys", |key| key.deleted.is_some())),
         Call::Versions(name) => read(&|vault| {
             let (key, _) = find(vault, name, None)?;
             let rows = key.versions.iter().map(|version| {
                 let kid = format!("{}/{}", key_url(request, "keys", &key.name), version.id);
                 json!({"kid": kid, "attributes": attributes(vault, version), "tags": version.tags})
             });
-            Ok(page(request, rows.collect()))
+            page(request, rows.collect())
         }),
         Call::GetDeleted(name) => read(&|vault| {
             let key = vault.key(name).ok_or_else(|| errors::deleted_key_not_found(name))?;
@@ -55,7 +61,32 @@ pub(super) fn perform(world: &World, request: &Request, vault: &str, call: Call)
 
 fn create(world: &World, request: &Request, vault: &str, name: &str) -> Answer {
     let body = request.json().ok_or_else(errors::incorrect_parameter)?;
-    let kty = body["kty"].as_str().unwrap_or_default().to_owned();
+    let kty = body["kty"].as_str().unwrap_or_default();
+    check_room(world, vault, name, kty)?;
+    let bits = body["key_size"].as_u64().unwrap_or(2048);
+    let curve = body["crv"].as_str().unwrap_or("P-256");
+    let material = new_material(world, kty, usize::try_from(bits).unwrap_or(0), curve)?;
+    append(world, request, vault, name, first_version(kty, material, &body, world.now()))
+}
+
+fn import(world: &World, request: &Request, vault: &str, name: &str) -> Answer {
+    let mut body = request.json().ok_or_else(errors::incorrect_parameter)?;
+    let jwk = body["key"].take();
+    let mut kty = jwk["kty"].as_str().unwrap_or_default().to_owned();
+    if body["Hsm"] == true && !kty.ends_with("-HSM") {
+        kty.push_str("-HSM");
+    }
+    check_room(world, vault, name, &kty)?;
+    let material = Material::from_jwk(&jwk).map_err(|_| errors::incorrect_parameter())?;
+    if kty.starts_with("EC") != material.curve().is_some() {
+        return Err(errors::incorrect_parameter());
+    }
+    body["key_ops"] = jwk["key_ops"].clone();
+    append(world, request, vault, name, first_version(&kty, material, &body, world.now()))
+}
+
+/// Whether a key of that name and type may be made here.
+fn check_room(world: &World, vault: &str, name: &str, kty: &str) -> Result<(), Reply> {
     let premium = world.read(|state| {
         let vault = state.vault(vault).ok_or_else(errors::html_not_found)?;
         if vault.key(name).is_some_and(|key| key.deleted.is_some()) {
@@ -63,17 +94,19 @@ fn create(world: &World, request: &Request, vault: &str, name: &str) -> Answer {
         }
         Ok(vault.properties["sku"]["name"] == "premium")
     })?;
-    if kty.ends_with("-HSM") && !premium {
-        // No transcript of this refusal is public; that standard Key Vaults refuse is documented.
-        return Err(errors::bad_parameter("HSM-protected keys need a Key Vault of the premium SKU."));
+    match kty {
+        "RSA" | "EC" => Ok(()),
+        "RSA-HSM" | "EC-HSM" if premium => Ok(()),
+        "RSA-HSM" | "EC-HSM" => Err(errors::bad_parameter("HSM-protected keys need a Key Vault of the premium SKU.")),
+        _ => Err(errors::incorrect_parameter()),
     }
-    let bits = body["key_size"].as_u64().unwrap_or(2048);
-    let material = new_material(world, &kty, usize::try_from(bits).unwrap_or(0))?;
+}
+
+fn first_version(kty: &str, material: Material, body: &Value, now: i64) -> KeyVersion {
     let default: &[&str] = if kty.starts_with("RSA") { &RSA_OPS } else { &EC_OPS };
-    let now = world.now();
     let mut version = KeyVersion {
         id: uuid::Uuid::new_v4().simple().to_string(),
-        kty,
+        kty: kty.to_owned(),
         material,
         ops: default.iter().map(|op| (*op).to_owned()).collect(),
         enabled: true,
@@ -83,41 +116,42 @@ fn create(world: &World, request: &Request, vault: &str, name: &str) -> Answer {
         updated: now,
         tags: json!({}),
     };
-    change(&mut version, &body, now);
-    append(world, request, vault, name, version)
+    change(&mut version, body, now);
+    version
 }
 
 fn rotate(world: &World, request: &Request, vault: &str, name: &str) -> Answer {
     let (_, current) = read_version(world, request, vault, name, None)?;
-    let material = new_material(world, &current.kty, current.material.rsa_bits())?;
+    let curve = current.material.curve().unwrap_or_default();
+    let material = new_material(world, &current.kty, current.material.rsa_bits(), curve)?;
     let (id, now) = (uuid::Uuid::new_v4().simple().to_string(), world.now());
     let next = KeyVersion { id, material, enabled: true, nbf: None, exp: None, created: now, updated: now, ..current };
     append(world, request, vault, name, next)
 }
 
-fn new_material(world: &World, kty: &str, bits: usize) -> Result<Material, Reply> {
-    let made = match kty {
-        "RSA" | "RSA-HSM" => {
-            let pooled = crate::lock(&world.pool).take(bits);
-            pooled.map_or_else(|| Material::generate_rsa(bits), Ok)
-        }
-        "EC" | "EC-HSM" => Material::generate_ec(),
-        _ => Err(Unusable),
+fn new_material(world: &World, kty: &str, bits: usize, curve: &str) -> Result<Material, Reply> {
+    let made = if kty.starts_with("EC") {
+        Material::generate_ec(curve)
+    } else {
+        let pooled = crate::lock(&world.pool).take(bits);
+        pooled.map_or_else(|| Material::generate_rsa(bits), Ok)
     };
     made.map_err(|_| errors::incorrect_parameter())
 }
 
-/// Makes `version` the current one of the key, which may be new.
-fn append(world: &World, request: &Request, vault: &str, name: &str, version: KeyVersion) -> Answer {
+/// Makes `version` the current one of the key, which may be new. It expires as the key's policy says, if at all.
+fn append(world: &World, request: &Request, vault: &str, name: &str, mut version: KeyVersion) -> Answer {
     world.write(|state| {
         let vault = state.vault_mut(vault).ok_or_else(errors::html_not_found)?;
         if vault.key(name).is_some_and(|key| key.deleted.is_some()) {
             return Err(errors::deleted_but_recoverable(name));
         }
         if vault.key(name).is_none() {
-            vault.keys.push(Key { name: name.to_owned(), deleted: None, versions: Vec::new() });
+            vault.keys.push(Key { name: name.to_owned(), deleted: None, versions: Vec::new(), policy: None });
         }
         if let Some(key) = vault.key_mut(name) {
+            let stamp = || key.policy.as_ref()?.expiry_of(version.created);
+            version.exp = version.exp.or_else(stamp);
             key.versions.push(version);
         }
         let (key, version) = find(vault, name, None)?;
@@ -194,7 +228,7 @@ fn purge(world: &World, vault: &str, name: &str) -> Answer {
 }
 
 /// A key that is not deleted, and its key version.
-fn find<'a>(vault: &'a Vault, name: &str, id: Option<&str>) -> Result<(&'a Key, &'a KeyVersion), Reply> {
+pub(super) fn find<'a>(vault: &'a Vault, name: &str, id: Option<&str>) -> Result<(&'a Key, &'a KeyVersion), Reply> {
     let asked = || id.map_or_else(|| name.to_owned(), |id| format!("{name}/{id}"));
     let key = vault.key(name).filter(|key| key.deleted.is_none()).ok_or_else(|| errors::key_not_found(&asked()))?;
     Ok((key, key.version(id).ok_or_else(|| errors::key_not_found(&asked()))?))
@@ -215,7 +249,7 @@ fn read_version(
     })
 }
 
-fn key_url(request: &Request, collection: &str, name: &str) -> String {
+pub(super) fn key_url(request: &Request, collection: &str, name: &str) -> String {
     format!("https://{}/{collection}/{name}", request.host)
 }
 
@@ -240,7 +274,7 @@ fn mark_deleted(value: &mut Value, request: &Request, key: &Key, deleted: Delete
     value["scheduledPurgeDate"] = deleted.purge_at.into();
 }
 
-fn list(request: &Request, vault: &Vault, collection: &str, wanted: impl Fn(&Key) -> bool) -> Reply {
+fn list(request: &Request, vault: &Vault, collection: &str, wanted: impl Fn(&Key) -> bool) -> Answer {
     let rows = vault.keys.iter().filter(|key| wanted(key)).filter_map(|key| {
         let version = key.version(None)?;
         let kid = key_url(request, "keys", &key.name);
@@ -253,19 +287,23 @@ fn list(request: &Request, vault: &Vault, collection: &str, wanted: impl Fn(&Key
     page(request, rows.collect())
 }
 
-/// One page of `rows` with the link to the next.
-fn page(request: &Request, rows: Vec<Value>) -> Reply {
-    let number = |name: &str| request.query(name).and_then(|text| text.parse::<usize>().ok());
-    let size = number("maxresults").unwrap_or(PAGE).clamp(1, PAGE);
-    let start = number("$skiptoken").unwrap_or(0);
+/// One page of `rows` with the link to the next, which names the port as Azure's does.
+fn page(request: &Request, rows: Vec<Value>) -> Answer {
+    let size = match request.query("maxresults").map(str::parse::<usize>) {
+        None => PAGE,
+        Some(Ok(size)) if (1..=PAGE).contains(&size) => size,
+        Some(_) => return Err(errors::bad_parameter(&format!("maxresults must be between 1 and {PAGE}."))),
+    };
+    let marker = request.query("$skiptoken").and_then(unb64url).and_then(|token| String::from_utf8(token).ok());
+    let start: usize = marker.and_then(|marker| marker.parse().ok()).unwrap_or(0);
     let next = start.saturating_add(size);
     let link = (next < rows.len()).then(|| {
-        let version = request.query("api-version").unwrap_or_default();
-        let path = &request.path;
-        format!("https://{}{path}?api-version={version}&$skiptoken={next}&maxresults={size}", request.host)
+        let (host, path) = (&request.host, &request.path);
+        let (dated, token) = (request.query("api-version").unwrap_or_default(), b64url(next.to_string().as_bytes()));
+        format!("https://{host}:443{path}?api-version={dated}&$skiptoken={token}&maxresults={size}")
     });
     let rows: Vec<Value> = rows.into_iter().skip(start).take(size).collect();
-    Reply::json(200, &json!({"value": rows, "nextLink": link}))
+    Ok(Reply::json(200, &json!({"value": rows, "nextLink": link})))
 }
 
 fn recovery_level(vault: &Vault) -> Value {

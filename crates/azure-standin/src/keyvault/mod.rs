@@ -1,11 +1,15 @@
 //! Key Vault's data plane for keys: which call this is, who calls, and whether they may. The calls themselves are in
-//! `keys` (life of a key) and `ops` (what is done with one).
+//! `keys` (life of a key), `policy` (its rotation policy) and `ops` (what is done with one).
 
+mod call;
 mod errors;
 mod keys;
 mod ops;
+mod policy;
 
 use serde_json::Value;
+
+use self::call::Call;
 
 use crate::World;
 use crate::faults::{Operation, Preset};
@@ -15,24 +19,11 @@ use crate::limits::Cost;
 use crate::rbac;
 use crate::state::{State, Vault};
 
-pub(crate) const SUFFIX: &str = ".vault.azure.net";
+/// API versions that are named by a date.
+const API_DATES: [&str; 6] =
+    ["2015-06-01", "2016-10-01", "2025-06-01-preview", "2025-07-01", "2026-01-01-preview", "2026-03-01-preview"];
 
-/// One call of the data plane. A key version is 32 hex digits; none means the current one.
-#[derive(Clone, Copy)]
-enum Call<'a> {
-    List,
-    Create(&'a str),
-    Get(&'a str, Option<&'a str>),
-    Versions(&'a str),
-    Update(&'a str, Option<&'a str>),
-    Rotate(&'a str),
-    Delete(&'a str),
-    Crypto(ops::Op, &'a str, Option<&'a str>),
-    ListDeleted,
-    GetDeleted(&'a str),
-    Recover(&'a str),
-    Purge(&'a str),
-}
+pub(crate) const SUFFIX: &str = ".vault.azure.net";
 
 pub(crate) fn handle(world: &World, request: &Request, vault: &str) -> Answer {
     let segments = request.segments();
@@ -45,11 +36,11 @@ pub(crate) fn handle(world: &World, request: &Request, vault: &str) -> Answer {
     })?;
     check_api_version(request)?;
     throttle(world, request, vault, call)?;
-    let reply = keys::perform(world, request, vault, call)?;
-    Ok(match assignment {
-        Some(name) => reply.with("x-ms-keyvault-rbac-assignment-id", &name),
+    let named = |reply: Reply| match &assignment {
+        Some(name) => reply.with("x-ms-keyvault-rbac-assignment-id", name),
         None => reply,
-    })
+    };
+    keys::perform(world, request, vault, call).map(named).map_err(named)
 }
 
 /// The headers that Key Vault puts on every answer, good or bad.
@@ -78,83 +69,6 @@ pub(crate) fn classify(world: &World, request: &Request, vault: &str) -> Operati
         Some(format!("https://{}/keys/{}/{}", request.host, key.name, key.version(version)?.id))
     });
     Operation { name: Some(call.name()), kid }
-}
-
-impl<'a> Call<'a> {
-    fn parse(method: &str, segments: &[&'a str]) -> Option<Self> {
-        let lower: Vec<String> = segments.iter().map(|part| part.to_ascii_lowercase()).collect();
-        let lower: Vec<&str> = lower.iter().map(String::as_str).collect();
-        let named = |at: usize| segments.get(at).copied().filter(|name| is_key_name(name));
-        let versioned = |at: usize| segments.get(at).copied().filter(|version| is_key_version(version));
-        Some(match (method, lower.as_slice()) {
-            ("GET", ["keys"]) => Self::List,
-            ("GET", ["deletedkeys"]) => Self::ListDeleted,
-            ("GET", ["deletedkeys", _]) => Self::GetDeleted(named(1)?),
-            ("DELETE", ["deletedkeys", _]) => Self::Purge(named(1)?),
-            ("POST", ["deletedkeys", _, "recover"]) => Self::Recover(named(1)?),
-            ("GET", ["keys", _]) => Self::Get(named(1)?, None),
-            ("GET", ["keys", _, "versions"]) => Self::Versions(named(1)?),
-            ("GET", ["keys", _, _]) => Self::Get(named(1)?, Some(versioned(2)?)),
-            ("PATCH", ["keys", _]) => Self::Update(named(1)?, None),
-            ("PATCH", ["keys", _, _]) => Self::Update(named(1)?, Some(versioned(2)?)),
-            ("DELETE", ["keys", _]) => Self::Delete(named(1)?),
-            ("POST", ["keys", _, "create"]) => Self::Create(named(1)?),
-            ("POST", ["keys", _, "rotate"]) => Self::Rotate(named(1)?),
-            ("POST", ["keys", _, op]) => Self::Crypto(ops::Op::parse(op)?, named(1)?, None),
-            ("POST", ["keys", _, _, op]) => Self::Crypto(ops::Op::parse(op)?, named(1)?, Some(versioned(2)?)),
-            _ => return None,
-        })
-    }
-
-    /// The name in counts and faults.
-    fn name(self) -> &'static str {
-        match self {
-            Self::List => "list",
-            Self::Create(_) => "create",
-            Self::Get(..) => "get",
-            Self::Versions(_) => "versions",
-            Self::Update(..) => "update",
-            Self::Rotate(_) => "rotate",
-            Self::Delete(_) => "delete",
-            Self::Crypto(op, ..) => op.name(),
-            Self::ListDeleted => "listdeleted",
-            Self::GetDeleted(_) => "getdeleted",
-            Self::Recover(_) => "recover",
-            Self::Purge(_) => "purge",
-        }
-    }
-
-    /// The data action below `Microsoft.KeyVault/vaults/keys/`, and the permission of an access policy.
-    fn rights(self) -> (String, &'static str) {
-        let (action, permission) = match self {
-            Self::List | Self::Versions(_) | Self::ListDeleted => ("read", "list"),
-            Self::Get(..) | Self::GetDeleted(_) => ("read", "get"),
-            Self::Create(_) => ("create/action", "create"),
-            Self::Update(..) => ("update/action", "update"),
-            Self::Rotate(_) => ("rotate/action", "rotate"),
-            Self::Delete(_) => ("delete", "delete"),
-            Self::Recover(_) => ("recover/action", "recover"),
-            Self::Purge(_) => ("purge/action", "purge"),
-            Self::Crypto(op, ..) => return (format!("{}/action", op.action()), op.permission()),
-        };
-        (action.to_owned(), permission)
-    }
-
-    fn key(self) -> Option<&'a str> {
-        match self {
-            Self::List | Self::ListDeleted => None,
-            Self::Create(name)
-            | Self::Get(name, _)
-            | Self::Versions(name)
-            | Self::Update(name, _)
-            | Self::Rotate(name)
-            | Self::Delete(name)
-            | Self::Crypto(_, name, _)
-            | Self::GetDeleted(name)
-            | Self::Recover(name)
-            | Self::Purge(name) => Some(name),
-        }
-    }
 }
 
 fn authenticate(world: &World, state: &State, vault: &Vault, request: &Request) -> Result<Claims, Reply> {
@@ -203,7 +117,7 @@ fn admit_address(vault: &Vault, claims: &Claims, request: &Request) -> Result<()
     if listed { Ok(()) } else { Err(errors::forbidden_by_firewall(claims, &peer, vault)) }
 }
 
-/// The name of the role assignment that allows the call; none if an access policy does.
+/// The name of the role assignment that allows the call; none if an access policy does, or nothing has to.
 fn authorize(
     world: &World,
     state: &State,
@@ -211,23 +125,20 @@ fn authorize(
     claims: &Claims,
     call: Call,
 ) -> Result<Option<String>, Reply> {
-    let (action, permission) = call.rights();
+    let Some(right) = call.right() else { return Ok(None) };
     if !vault.flag("enableRbacAuthorization") {
         let allowed = vault.properties["accessPolicies"].as_array().into_iter().flatten().any(|policy| {
-            let named = |right: &Value| {
-                right.as_str().is_some_and(|right| right.eq_ignore_ascii_case(permission) || right == "all")
+            let named = |given: &Value| {
+                given.as_str().is_some_and(|given| given.eq_ignore_ascii_case(right.permission) || given == "all")
             };
             policy["objectId"].as_str().is_some_and(|oid| oid.eq_ignore_ascii_case(&claims.oid))
-                && policy["permissions"]["keys"].as_array().is_some_and(|rights| rights.iter().any(named))
+                && policy["permissions"][right.object].as_array().is_some_and(|given| given.iter().any(named))
         });
-        let denied = || errors::forbidden_by_policy(claims, permission, vault);
+        let denied = || errors::forbidden_by_policy(claims, &format!("{} {}", right.object, right.permission), vault);
         return allowed.then_some(None).ok_or_else(denied);
     }
-    let action = format!("Microsoft.KeyVault/vaults/keys/{action}");
-    let mut resource = vault.id(&state.subscription);
-    if let Some(key) = call.key() {
-        resource = format!("{resource}/keys/{key}");
-    }
+    let action = format!("Microsoft.KeyVault/vaults/{}/{}", right.action.0, right.action.1);
+    let resource = format!("{}{}", vault.id(&state.subscription), call.resource());
     rbac::allows_data(state, world.now(), &claims.oid, &resource, &action)
         .map(Some)
         .ok_or_else(|| errors::forbidden_by_rbac(claims, &action, &resource, vault))
@@ -237,10 +148,11 @@ fn check_api_version(request: &Request) -> Result<(), Reply> {
     let Some(asked) = request.query("api-version") else {
         return Err(errors::bad_parameter("api-version must be specified"));
     };
-    let plain = asked.split("-preview").next().unwrap_or_default();
-    let numbered = matches!(plain, "7.0" | "7.1" | "7.2" | "7.3" | "7.4" | "7.5" | "7.6");
-    let dated = plain.parse::<jiff::civil::Date>().is_ok_and(|date| date.year() >= 2015);
-    if numbered || dated {
+    let numbered = |asked: &str| {
+        let minor = asked.strip_prefix("7.").map(|rest| rest.split_once("-preview").map_or(rest, |(minor, _)| minor));
+        minor.and_then(|minor| minor.parse::<u8>().ok()).is_some_and(|minor| minor <= 6)
+    };
+    if API_DATES.contains(&asked) || numbered(asked) {
         return Ok(());
     }
     let message = format!(
@@ -262,12 +174,4 @@ fn throttle(world: &World, request: &Request, vault: &str, call: Call) -> Result
     };
     let admitted = crate::lock(&world.limits).admit(vault, world.now(), share, &cost);
     if admitted { Ok(()) } else { Err(errors::throttled()) }
-}
-
-fn is_key_name(name: &str) -> bool {
-    (1..=127).contains(&name.len()) && name.chars().all(|char| char.is_ascii_alphanumeric() || char == '-')
-}
-
-fn is_key_version(text: &str) -> bool {
-    text.len() == 32 && text.chars().all(|char| char.is_ascii_hexdigit())
 }

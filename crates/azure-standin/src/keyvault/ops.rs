@@ -5,6 +5,7 @@ use serde_json::json;
 use super::errors;
 use crate::World;
 use crate::http::{Answer, Reply, Request, b64url, unb64url};
+use crate::material::Unsigned;
 use crate::state::KeyVersion;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -54,9 +55,12 @@ impl Op {
     /// As data actions spell it.
     pub fn action(self) -> &'static str {
         match self {
-            Self::WrapKey => "wrap",
-            Self::UnwrapKey => "unwrap",
-            _ => self.permission(),
+            Self::Encrypt => "encrypt/action",
+            Self::Decrypt => "decrypt/action",
+            Self::WrapKey => "wrap/action",
+            Self::UnwrapKey => "unwrap/action",
+            Self::Sign => "sign/action",
+            Self::Verify => "verify/action",
         }
     }
 }
@@ -72,24 +76,36 @@ pub(super) fn perform(world: &World, request: &Request, op: Op, kid: &str, versi
             ))
         })
     };
+    let unsigned = |field: &str, length: usize, why: Unsigned| match why {
+        Unsigned::UnknownAlgorithm => errors::incorrect_parameter(),
+        Unsigned::Incompatible => errors::incompatible(kid, version, alg),
+        Unsigned::WrongLength(right) => errors::bad_parameter(&format!(
+            "Invalid length of '{field}': {length} bytes. {alg} requires {right} bytes, encoded with base64url."
+        )),
+    };
     let value = match op {
-        Op::Encrypt | Op::WrapKey => version.material.encrypt(alg, &bytes("value")?),
+        Op::Encrypt | Op::WrapKey => {
+            version.material.encrypt(alg, &bytes("value")?).ok_or_else(errors::incorrect_parameter)?
+        }
         Op::Decrypt | Op::UnwrapKey => {
             let sealed = bytes("value")?;
-            if !matches!(alg, "RSA-OAEP" | "RSA-OAEP-256") {
+            if !matches!(alg, "RSA-OAEP" | "RSA-OAEP-256" | "RSA1_5") {
                 return Err(errors::incorrect_parameter());
             }
             let foreign = || errors::bad_parameter("Unable to decrypt specified value with this key.");
-            Some(version.material.decrypt(alg, &sealed).ok_or_else(foreign)?)
+            version.material.decrypt(alg, &sealed).ok_or_else(foreign)?
         }
-        Op::Sign => version.material.sign_digest(alg, &bytes("value")?),
+        Op::Sign => {
+            let hash = bytes("value")?;
+            version.material.sign_digest(alg, &hash).map_err(|why| unsigned("value", hash.len(), why))?
+        }
         Op::Verify => {
-            let verified = version.material.verify_digest(alg, &bytes("digest")?, &bytes("value")?);
-            let verified = verified.ok_or_else(errors::incorrect_parameter)?;
+            let hash = bytes("digest")?;
+            let verified = version.material.verify_digest(alg, &hash, &bytes("value")?);
+            let verified = verified.map_err(|why| unsigned("digest", hash.len(), why))?;
             return Ok(Reply::json(200, &json!({"value": verified})));
         }
     };
-    let value = value.ok_or_else(errors::incorrect_parameter)?;
     Ok(Reply::json(200, &json!({"kid": kid, "value": b64url(&value)})))
 }
 
