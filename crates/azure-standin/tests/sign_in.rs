@@ -241,7 +241,9 @@ fn certificate() -> (Vec<u8>, RsaKeyPair) {
 }
 
 async fn register(azure: &Azure, app: &App, certificate: &[u8]) {
-    let entry = json!({"type": "AsymmetricX509Cert", "usage": "Verify", "key": STANDARD.encode(certificate)});
+    let mut key = STANDARD.encode(certificate);
+    key.insert(64, '\n');
+    let entry = json!({"type": "AsymmetricX509Cert", "usage": "Verify", "key": key});
     let body = json!({"keyCredentials": [entry]});
     azure.graph("PATCH", &format!("/applications/{}", app.application), body).await.expect(204);
 }
@@ -252,10 +254,12 @@ fn assertion(azure: &Azure, app: &App, certificate: &[u8], key: &RsaKeyPair, alg
         "PS256" => ("x5t#S256", &digest::SHA256, &RSA_PSS_SHA256),
         _ => ("x5t", &digest::SHA1_FOR_LEGACY_USE_ONLY, &RSA_PKCS1_SHA256),
     };
-    let header = json!({"alg": alg, "typ": "JWT", print: b64(digest::digest(algorithm, certificate).as_ref())});
+    // Azure CLI sends the padding too.
+    let named = format!("{}=", b64(digest::digest(algorithm, certificate).as_ref()));
+    let header = json!({"alg": alg, "typ": "JWT", print: named});
     let mut claims = json!({
         "aud": format!("https://login.microsoftonline.com/{}/oauth2/v2.0/token", app.tenant),
-        "iss": app.client, "sub": app.client, "jti": "1", "nbf": now, "exp": now + 600,
+        "iss": app.client, "sub": app.client, "jti": "1", "nbf": now, "exp": now as f64 + 600.5,
     });
     for (name, value) in change.as_object().into_iter().flatten() {
         claims[name] = value.clone();

@@ -11,7 +11,7 @@ use x509_cert::der::Decode;
 
 use super::{Form, HOST, iso, refuse};
 use crate::World;
-use crate::http::{Reply, b64url};
+use crate::http::{Reply, unb64url};
 use crate::jwt::{self, How, Parts};
 use crate::state::{Application, Certificate, FederatedCredential, State, Tenant};
 
@@ -90,10 +90,11 @@ fn check_certificate(
     parts: &Parts,
 ) -> Result<(), Reply> {
     let refused = |code: u32, message: &str| refuse(world, 401, "invalid_client", code, message);
-    let named = [parts.header["x5t#S256"].as_str(), parts.header["x5t"].as_str()];
+    // With padding or without.
+    let named = ["x5t#S256", "x5t"].map(|name| unb64url(parts.header[name].as_str()?));
     let known = application.certificates.iter().find(|known| {
         let prints = [thumbprint(known, &SHA256), thumbprint(known, &SHA1_FOR_LEGACY_USE_ONLY)];
-        named.iter().zip(prints).any(|(named, print)| *named == Some(b64url(&print).as_str()))
+        named.iter().zip(prints).any(|(named, print)| *named == Some(print))
     });
     let not_registered = |reason: &str| {
         refused(
@@ -110,9 +111,8 @@ fn check_certificate(
         )
     };
     let Some(known) = known else {
-        let client =
-            named.iter().flatten().next().and_then(|print| crate::http::unb64url(print)).map(|print| hex(&print));
-        let client = client.map_or_else(String::new, |print| format!(", Thumbprint of key used by client: '{print}'"));
+        let print = named.iter().flatten().next().map(|print| hex(print));
+        let client = print.map_or_else(String::new, |print| format!(", Thumbprint of key used by client: '{print}'"));
         return Err(not_registered(&format!("The key was not found.{client}")));
     };
     if signed_by(known, parts).is_none() {
@@ -192,7 +192,9 @@ fn check_federated(
 }
 
 fn check_times(world: &World, now: i64, parts: &Parts) -> Result<(), Reply> {
-    let (from, until) = (parts.payload["nbf"].as_i64().unwrap_or(0), parts.payload["exp"].as_i64().unwrap_or(0));
+    // MSAL for Python sends fractions of a second.
+    let time = |name: &str| parts.payload[name].as_f64().map_or(0, |second| second as i64);
+    let (from, until) = (time("nbf"), time("exp"));
     if from <= now + SKEW && now < until + SKEW {
         return Ok(());
     }

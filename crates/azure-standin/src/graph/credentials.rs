@@ -76,6 +76,8 @@ pub(super) fn certificates(given: &Value, present: &[Certificate]) -> Result<Vec
         let Some(key) = entry["key"].as_str() else {
             return present.iter().find(|known| known.key_id == id).cloned().ok_or_else(invalid);
         };
+        // Azure CLI leaves the line ends of the PEM in it.
+        let key: String = key.split_whitespace().collect();
         let der = STANDARD.decode(key).map_err(|_| invalid())?;
         let validity = x509_cert::Certificate::from_der(&der).map_err(|_| invalid())?.tbs_certificate.validity;
         let second = |time: x509_cert::time::Time| i64::try_from(time.to_unix_duration().as_secs()).unwrap_or(i64::MAX);
