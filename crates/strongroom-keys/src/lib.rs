@@ -98,22 +98,28 @@ pub struct Receipt {
 /// What a request was for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Step {
+    /// Microsoft Entra asked about a tenant, without signing in.
+    Tenant,
     /// Key Vault asked without a token, to learn what to sign in for. Answered by 401.
     Challenge,
     SignIn,
     GetKey,
     WrapKey,
     UnwrapKey,
+    /// What only the check asks: a question without effect, to learn what the application may do.
+    Probe,
 }
 
 impl Step {
     pub fn as_str(self) -> &'static str {
         match self {
+            Step::Tenant => "tenant",
             Step::Challenge => "challenge",
             Step::SignIn => "sign_in",
             Step::GetKey => "get_key",
             Step::WrapKey => "wrap_key",
             Step::UnwrapKey => "unwrap_key",
+            Step::Probe => "probe",
         }
     }
 }

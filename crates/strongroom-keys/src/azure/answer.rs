@@ -53,11 +53,11 @@ fn read(exchange: &Exchange, operation: Operation) -> Reading {
             Reading::new(Code::Redirected, format!("{host} answered {status}"))
         }
         Outcome::Refused { status, body, .. } => match exchange.receipt.step {
-            Step::SignIn => read_entra(*status, body, host),
+            Step::SignIn | Step::Tenant => read_entra(*status, body, host),
             Step::Challenge if *status == 401 => {
                 Reading::new(Code::Unreadable, format!("{host} asks for a sign-in, but not as Key Vault does"))
             }
-            Step::Challenge | Step::GetKey | Step::WrapKey | Step::UnwrapKey => {
+            Step::Challenge | Step::GetKey | Step::WrapKey | Step::UnwrapKey | Step::Probe => {
                 read_key_vault(*status, body, host, operation)
             }
         },

@@ -31,6 +31,11 @@ impl Cloud {
         }
     }
 
+    /// What an access token for any Key Vault is for.
+    pub(crate) fn vault_resource(self) -> String {
+        format!("https://{}", self.vault_suffix().trim_start_matches('.'))
+    }
+
     /// The host of Microsoft Entra, the same that the SDK uses.
     pub fn login_host(self) -> &'static str {
         match self {

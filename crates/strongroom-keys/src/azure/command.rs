@@ -72,7 +72,7 @@ pub fn command(failure: &KeyFailure, access: &AzureAccess, kid: Option<&Kid>) ->
 }
 
 /// Only what a resource id can hold goes into a command: the text comes from outside.
-fn is_resource_id(text: &str) -> bool {
+pub(crate) fn is_resource_id(text: &str) -> bool {
     text.starts_with("/subscriptions/")
         && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '/' | '-' | '_' | '.' | '(' | ')'))
 }

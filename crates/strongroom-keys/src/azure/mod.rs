@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use azure_core::credentials::TokenCredential;
 use azure_core::http::{ClientOptions, RetryOptions, Transport, UserAgentOptions};
 use azure_security_keyvault_keys::{KeyClient, KeyClientOptions};
 use url::Url;
@@ -16,15 +17,19 @@ mod answer;
 mod cloud;
 mod command;
 mod credential;
+pub(crate) mod probe;
 mod provider;
+pub(crate) mod reach;
 mod tls;
 mod transport;
 
 pub use cloud::{Cloud, UnknownCloud};
 pub use command::command;
+pub(crate) use command::is_resource_id;
 pub use provider::{ALGORITHM, AzureProvider};
 
 use credential::TokenFile;
+use reach::Ways;
 use transport::ObservingTransport;
 
 /// How this installation reaches Azure.
@@ -66,6 +71,7 @@ pub struct AzureKeys {
     cloud: Cloud,
     transport: Arc<ObservingTransport>,
     token_file: Arc<TokenFile>,
+    ways: Arc<Ways>,
 }
 
 impl AzureKeys {
@@ -76,10 +82,13 @@ impl AzureKeys {
         {
             return Err(ConfigError::Proxy);
         }
+        let tls = tls::client_config(config.ca_pem.as_deref())?;
+        let ways = Ways::new(config.cloud, Arc::new(tls.clone()), config.proxy.clone());
         Ok(AzureKeys {
             cloud: config.cloud,
-            transport: Arc::new(ObservingTransport::new(config)?),
+            transport: Arc::new(ObservingTransport::new(config, tls)?),
             token_file: Arc::new(TokenFile::new(config.federated_token_file.clone())),
+            ways: Arc::new(ways),
         })
     }
 
@@ -95,11 +104,19 @@ impl AzureKeys {
     /// A client that has not signed in yet. The SDK keeps a token inside the credential and another inside the client,
     /// and offers no way to drop them: a fresh token takes a new pair.
     fn session(&self, access: &Arc<AzureAccess>) -> Arc<KeyClient> {
+        self.session_of(self.credential(access), access)
+    }
+
+    /// A client that signs in with this credential, and with the token that it may hold already.
+    fn session_of(&self, credential: Arc<dyn TokenCredential>, access: &AzureAccess) -> Arc<KeyClient> {
         let options = KeyClientOptions { client_options: self.client_options(), ..Default::default() };
-        let credential = credential::token_credential(access, &self.token_file, self.cloud, self.client_options());
         let client = KeyClient::new(&access.vault_url.to_string(), credential, Some(options))
             .expect("a VaultUrl is an https URL");
         Arc::new(client)
+    }
+
+    fn credential(&self, access: &Arc<AzureAccess>) -> Arc<dyn TokenCredential> {
+        credential::token_credential(access, &self.token_file, self.cloud, self.client_options())
     }
 
     fn client_options(&self) -> ClientOptions {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use azure_core::credentials::TokenCredential;
 use azure_core::http::response::ResponseBody;
 use azure_core::http::{ClientMethodOptions, Context, RequestContent};
 use azure_core::{Bytes, json};
@@ -35,8 +36,8 @@ const TRIES: u32 = 3;
 
 /// One customer's key. Cheap to keep; holds the access token of the last sign-in.
 pub struct AzureProvider {
-    azure: AzureKeys,
-    access: Arc<AzureAccess>,
+    pub(super) azure: AzureKeys,
+    pub(super) access: Arc<AzureAccess>,
     session: Mutex<Arc<KeyClient>>,
 }
 
@@ -205,6 +206,11 @@ impl AzureProvider {
         }
     }
 
+    /// Every call from now on signs in with this credential, and with the token that it holds.
+    pub(super) fn use_credential(&self, credential: Arc<dyn TokenCredential>) {
+        *self.session.lock().unwrap_or_else(PoisonError::into_inner) = self.azure.session_of(credential, &self.access);
+    }
+
     fn session(&self) -> Arc<KeyClient> {
         self.session.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -221,7 +227,7 @@ impl AzureProvider {
     }
 
     /// A failure that the last answer itself shows.
-    fn failure(&self, operation: Operation, recorder: &Recorder) -> KeyFailure {
+    pub(super) fn failure(&self, operation: Operation, recorder: &Recorder) -> KeyFailure {
         let mut failure = answer::failure(operation, recorder.exchanges(), &self.access.credential);
         if failure.code == Code::NoFederation
             && let Some(presented) = self.azure.token_file.presented()
@@ -233,7 +239,7 @@ impl AzureProvider {
     }
 
     /// A failure that the last answer alone does not show.
-    fn fault(&self, code: Code, operation: Operation, detail: String, recorder: &Recorder) -> KeyFailure {
+    pub(super) fn fault(&self, code: Code, operation: Operation, detail: String, recorder: &Recorder) -> KeyFailure {
         let seen = self.failure(operation, recorder);
         KeyFailure {
             http_status: seen.http_status,

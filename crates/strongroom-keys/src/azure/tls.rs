@@ -112,7 +112,16 @@ fn untrusted(reason: &CertificateError, end_entity: &CertificateDer<'_>, rest: &
     rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(Untrusted { problem, issuer }))))
 }
 
-fn issuer_of(certificate: &CertificateDer<'_>) -> String {
+/// What of an error of the handshake tells why the certificate was not accepted.
+pub(super) fn find_untrusted(error: &rustls::Error) -> Option<&Untrusted> {
+    match error {
+        rustls::Error::InvalidCertificate(CertificateError::Other(other)) => other.0.downcast_ref(),
+        _ => None,
+    }
+}
+
+/// Who issued a certificate, by the name in it.
+pub(super) fn issuer_of(certificate: &CertificateDer<'_>) -> String {
     match Certificate::from_der(certificate) {
         Ok(certificate) => super::answer::words(&certificate.tbs_certificate.issuer.to_string()),
         Err(_) => "nobody whose name can be read".to_owned(),

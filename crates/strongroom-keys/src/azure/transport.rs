@@ -2,6 +2,7 @@
 //! https to allowed hosts through, follows no redirect, takes no proxy from the environment, and keeps what the SDK
 //! does not: a receipt of every request, and the raw body of every refusal.
 
+use std::collections::VecDeque;
 use std::error::Error as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -11,10 +12,11 @@ use azure_core::error::ErrorKind;
 use azure_core::http::headers::{AUTHORIZATION, HeaderName, HeaderValue, Headers};
 use azure_core::http::policies::{Policy, PolicyResult};
 use azure_core::http::{AsyncRawResponse, Body, Context, Method, Request, StatusCode};
+use jiff::Timestamp;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::tls::{self, Untrusted};
+use super::tls;
 use super::{AzureConfig, Cloud, ConfigError};
 use crate::{Code, Receipt, Step};
 
@@ -34,6 +36,8 @@ pub(super) struct Recorder(Arc<Mutex<Vec<Exchange>>>);
 #[derive(Debug, Clone)]
 pub(super) struct Exchange {
     pub receipt: Receipt,
+    /// What time the answer says that it was there.
+    pub date: Option<Timestamp>,
     started: Instant,
     pub outcome: Outcome,
 }
@@ -78,12 +82,13 @@ impl Recorder {
 
     fn begin(&self, receipt: Receipt) -> usize {
         let mut exchanges = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        exchanges.push(Exchange { receipt, started: Instant::now(), outcome: Outcome::Pending });
+        exchanges.push(Exchange { receipt, date: None, started: Instant::now(), outcome: Outcome::Pending });
         exchanges.len() - 1
     }
 
     fn answered(&self, index: usize, status: u16, headers: &reqwest::header::HeaderMap) {
         let mut exchanges = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        exchanges[index].date = headers.get(reqwest::header::DATE).and_then(|date| http_date(date.to_str().ok()?));
         let receipt = &mut exchanges[index].receipt;
         receipt.status = Some(status);
         receipt.azure_request_id = header(headers, "x-ms-request-id");
@@ -103,12 +108,17 @@ pub(super) struct ObservingTransport {
     client: reqwest::Client,
     cloud: Cloud,
     proxied: bool,
+    /// When and to which Key Vault the operations of the last [`LIMIT_WINDOW`] went.
+    operations: Mutex<VecDeque<(Instant, String)>>,
 }
 
+/// What Azure's limits per Key Vault are counted over.
+pub(super) const LIMIT_WINDOW: Duration = Duration::from_secs(10);
+
 impl ObservingTransport {
-    pub(super) fn new(config: &AzureConfig) -> Result<ObservingTransport, ConfigError> {
+    pub(super) fn new(config: &AzureConfig, tls: rustls::ClientConfig) -> Result<ObservingTransport, ConfigError> {
         let mut builder = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls::client_config(config.ca_pem.as_deref())?)
+            .tls_backend_preconfigured(tls)
             // One connection a request: a connection that hangs takes nobody else along, and a retry gets another.
             .http1_only()
             .https_only(true)
@@ -122,15 +132,34 @@ impl ObservingTransport {
             builder = builder.proxy(reqwest::Proxy::all(proxy.clone()).map_err(|_| ConfigError::Proxy)?);
         }
         let client = builder.build().map_err(|error| ConfigError::Tls(error.without_url().to_string()))?;
-        Ok(ObservingTransport { client, cloud: config.cloud, proxied: config.proxy.is_some() })
+        let proxied = config.proxy.is_some();
+        Ok(ObservingTransport { client, cloud: config.cloud, proxied, operations: Mutex::default() })
     }
 
-    async fn exchange(&self, request: &Request, recorder: &Recorder) -> Result<AsyncRawResponse, Failed> {
+    /// How many operations this installation asked of a Key Vault in the last [`LIMIT_WINDOW`].
+    pub(super) fn recent_operations(&self, host: &str) -> usize {
+        let mut operations = self.operations.lock().unwrap_or_else(PoisonError::into_inner);
+        forget_old(&mut operations);
+        operations.iter().filter(|(_, asked)| asked == host).count()
+    }
+
+    fn count_operation(&self, host: &str) {
+        let mut operations = self.operations.lock().unwrap_or_else(PoisonError::into_inner);
+        forget_old(&mut operations);
+        operations.push_back((Instant::now(), host.to_owned()));
+    }
+
+    /// One request and its answer, whatever its status.
+    pub(super) async fn exchange(&self, request: &Request, recorder: &Recorder) -> Result<AsyncRawResponse, Failed> {
         let url = request.url();
         let host = url.host_str().unwrap_or_default().to_owned();
         let our_request_id = Uuid::new_v4();
+        let step = step(request, &host, self.cloud);
+        if !matches!(step, Step::Challenge | Step::Tenant | Step::SignIn) {
+            self.count_operation(&host);
+        }
         let index = recorder.begin(Receipt {
-            step: step(request, &host, self.cloud),
+            step,
             host: host.clone(),
             our_request_id,
             azure_request_id: None,
@@ -204,7 +233,7 @@ impl ObservingTransport {
     fn no_answer(&self, error: &reqwest::Error, host: &str) -> Failed {
         let failed = |code, detail: String| Failed { code, detail };
         if let Some(tls) = find::<rustls::Error>(error) {
-            return match find_untrusted(tls) {
+            return match tls::find_untrusted(tls) {
                 Some(untrusted) => failed(Code::Untrusted, format!("{host}: {untrusted}")),
                 None => failed(Code::TlsFailed, format!("{host}: {tls}")),
             };
@@ -244,9 +273,9 @@ impl ObservingTransport {
 
 const CLIENT_REQUEST_ID: &str = "x-ms-client-request-id";
 
-struct Failed {
-    code: Code,
-    detail: String,
+pub(super) struct Failed {
+    pub code: Code,
+    pub detail: String,
 }
 
 #[async_trait]
@@ -261,15 +290,28 @@ impl Policy for ObservingTransport {
 
 fn step(request: &Request, host: &str, cloud: Cloud) -> Step {
     if host == cloud.login_host() {
-        return Step::SignIn;
+        return if request.method() == Method::Get { Step::Tenant } else { Step::SignIn };
     }
     if request.headers().get_optional_str(&AUTHORIZATION).is_none() {
         return Step::Challenge;
     }
-    match request.url().path().rsplit('/').next() {
-        Some("wrapkey") => Step::WrapKey,
-        Some("unwrapkey") => Step::UnwrapKey,
-        _ => Step::GetKey,
+    let path: Vec<&str> = request.url().path().split('/').filter(|part| !part.is_empty()).collect();
+    match path.as_slice() {
+        [.., "wrapkey"] => Step::WrapKey,
+        [.., "unwrapkey"] => Step::UnwrapKey,
+        ["keys", _] | ["keys", _, _] if request.method() == Method::Get && !PROBED.contains(&path[path.len() - 1]) => {
+            Step::GetKey
+        }
+        _ => Step::Probe,
+    }
+}
+
+/// What the check asks below a key besides the key itself; no key version is called so.
+const PROBED: [&str; 2] = ["rotationpolicy", "versions"];
+
+fn forget_old(operations: &mut VecDeque<(Instant, String)>) {
+    while operations.front().is_some_and(|(asked, _)| asked.elapsed() >= LIMIT_WINDOW) {
+        operations.pop_front();
     }
 }
 
@@ -298,13 +340,6 @@ fn find<E: std::error::Error + 'static>(error: &reqwest::Error) -> Option<&E> {
     chain(error).find_map(|cause| cause.downcast_ref::<E>())
 }
 
-fn find_untrusted(error: &rustls::Error) -> Option<&Untrusted> {
-    match error {
-        rustls::Error::InvalidCertificate(rustls::CertificateError::Other(other)) => other.0.downcast_ref(),
-        _ => None,
-    }
-}
-
 fn header(headers: &reqwest::header::HeaderMap, name: &str) -> Option<String> {
     let value = headers.get(name)?.to_str().ok()?;
     Some(super::answer::words(value)).filter(|value| !value.is_empty())
@@ -317,6 +352,11 @@ fn retry_after(headers: &reqwest::header::HeaderMap) -> Option<Duration> {
         .or_else(|| number("retry-after-ms"))
         .map(Duration::from_millis)
         .or_else(|| number("retry-after").map(Duration::from_secs))
+}
+
+/// The `Date` of an answer (RFC 9110, section 5.6.7).
+fn http_date(text: &str) -> Option<Timestamp> {
+    jiff::fmt::rfc2822::parse(text).ok().map(|date| date.timestamp())
 }
 
 fn to_sdk_headers(headers: &reqwest::header::HeaderMap) -> Headers {

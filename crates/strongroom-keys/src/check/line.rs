@@ -16,7 +16,7 @@ pub struct CheckLine {
     pub status: CheckStatus,
     /// The stable code of what went wrong, as in `key.disabled`.
     pub reason: Option<&'static str>,
-    /// What is wrong, in plain words.
+    /// What is wrong, in plain words; where nothing is, what was seen, if that is worth a word.
     pub cause: Option<String>,
     /// What to do; ends with the exact command where one mends it.
     pub fix: Option<String>,
@@ -69,6 +69,38 @@ impl CheckLine {
         self.reason = Some(reason);
         self.cause = Some(cause.into());
         self
+    }
+
+    /// With what was seen, where that is worth a word though nothing is wrong.
+    pub(super) fn noting(mut self, seen: impl Into<String>) -> CheckLine {
+        self.cause = Some(seen.into()).filter(|seen| !seen.is_empty());
+        self
+    }
+
+    /// With one more sentence to the cause.
+    pub(super) fn adding(mut self, sentence: &str) -> CheckLine {
+        let cause = self.cause.unwrap_or_default();
+        let end = if cause.ends_with(['.', '…']) { " " } else { ". " };
+        self.cause = Some(format!("{cause}{end}{sentence}"));
+        self
+    }
+
+    pub(super) fn failed(
+        code: &'static str,
+        failure: &KeyFailure,
+        access: &AzureAccess,
+        kid: Option<&Kid>,
+    ) -> CheckLine {
+        let cause = match failure.detail.as_str() {
+            "" => format!("{}.", failure.code.title()),
+            detail => format!("{}: {detail}", failure.code.title()),
+        };
+        let mut line = CheckLine::new(code, CheckStatus::Fail)
+            .because(failure.code.as_str(), cause)
+            .advise(failure.code.fix(), command(failure, access, kid));
+        line.ms = millis(failure.receipts.iter().map(|receipt| receipt.latency).sum());
+        line.azure_request_id = failure.azure_request_id.clone();
+        line
     }
 
     pub(super) fn advise(mut self, advice: &str, command: Option<String>) -> CheckLine {
@@ -135,30 +167,6 @@ impl<'a> Report<'a> {
 
     pub fn input(&mut self, code: &'static str, error: InputError) {
         self.add(CheckLine::new(code, CheckStatus::Fail).because(error.code, error.cause).advise(&error.fix, None));
-    }
-
-    pub fn fail(
-        &mut self,
-        code: &'static str,
-        reason: &'static str,
-        cause: String,
-        advice: &str,
-        command: Option<String>,
-    ) {
-        self.add(CheckLine::new(code, CheckStatus::Fail).because(reason, cause).advise(advice, command));
-    }
-
-    pub fn failure(&mut self, code: &'static str, failure: &KeyFailure, access: &AzureAccess, kid: Option<&Kid>) {
-        let cause = match failure.detail.as_str() {
-            "" => format!("{}.", failure.code.title()),
-            detail => format!("{}: {detail}", failure.code.title()),
-        };
-        let mut line = CheckLine::new(code, CheckStatus::Fail)
-            .because(failure.code.as_str(), cause)
-            .advise(failure.code.fix(), command(failure, access, kid));
-        line.ms = millis(failure.receipts.iter().map(|receipt| receipt.latency).sum());
-        line.azure_request_id = failure.azure_request_id.clone();
-        self.add(line);
     }
 
     /// Every line once, in order; those not reached are skipped.
