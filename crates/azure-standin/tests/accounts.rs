@@ -57,6 +57,9 @@ async fn the_discovery_documents_name_the_tenant_and_publish_the_signing_key() {
     assert_eq!(document["issuer"], format!("{base}/v2.0"));
     let keys = azure.send("GET", &text(&document["jwks_uri"]), None, Value::Null).await.expect(200).json();
     assert_eq!(keys["keys"][0]["kty"], "RSA");
+    let nowhere = "https://login.microsoftonline.com/nowhere.example/v2.0/.well-known/openid-configuration";
+    let refused = azure.send("GET", nowhere, None, Value::Null).await.expect(400).json();
+    assert_eq!((&refused["error"], &refused["error_codes"]), (&json!("invalid_tenant"), &json!([90_002])));
 }
 
 #[tokio::test]

@@ -173,6 +173,8 @@ async fn a_federated_token_signs_in_if_issuer_audience_and_subject_match() {
     assert_eq!(refusal(&other(json!({"subject": subject, "expires_in": -301})).await).await, 700_024);
     let forged = token.rsplit_once('.').unwrap().0.to_owned() + "." + &b64(&[0; 256]);
     assert_eq!(refusal(&forged).await, 50_013);
+    azure.graph("PATCH", &format!("{path}/one"), json!({"subject": upper})).await.expect(204);
+    assert_eq!(refusal(&token).await, 700_213);
     azure.graph("DELETE", &format!("{path}/one"), Value::Null).await.expect(204);
     assert_eq!(refusal(&token).await, 70_025);
 }

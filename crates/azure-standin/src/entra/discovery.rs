@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{HOST, find_tenant};
+use super::{HOST, tenant_or};
 use crate::World;
 use crate::http::{Answer, Reply};
 use crate::jwt;
@@ -26,7 +26,7 @@ pub(super) fn instance() -> Reply {
 pub(super) fn openid(world: &World, tenant: &str, v2: bool) -> Answer {
     let id = match tenant {
         "common" | "organizations" => "{tenantid}".to_owned(),
-        _ => world.read(|state| find_tenant(world, state, tenant).map(|tenant| tenant.id.clone()))?,
+        _ => world.read(|state| tenant_or(world, state, tenant, "invalid_tenant").map(|tenant| tenant.id.clone()))?,
     };
     let base = format!("https://{HOST}/{tenant}");
     let (issuer, version) = match v2 {

@@ -65,6 +65,11 @@ fn is_any_tenant(name: &str) -> bool {
 }
 
 fn find_tenant<'a>(world: &World, state: &'a State, name: &str) -> Result<&'a Tenant, Reply> {
+    tenant_or(world, state, name, "invalid_request")
+}
+
+/// The tenant, or what Entra says where there is none, under an error name that differs from place to place.
+fn tenant_or<'a>(world: &World, state: &'a State, name: &str, error: &str) -> Result<&'a Tenant, Reply> {
     if is_any_tenant(name) || name == "consumers" {
         let message = "No tenant-identifying information found in either the request or implied by any provided \
                        credentials.";
@@ -76,7 +81,7 @@ fn find_tenant<'a>(world: &World, state: &'a State, name: &str) -> Result<&'a Te
     if uuid::Uuid::try_parse(name).is_err() && !domain(name) || name.contains(['{', '}']) {
         let message =
             format!("Specified tenant identifier '{name}' is neither a valid DNS name, nor a valid external domain.");
-        return Err(refuse(world, 400, "invalid_request", 900_023, &message));
+        return Err(refuse(world, 400, error, 900_023, &message));
     }
     state.tenant(name).ok_or_else(|| {
         let message = format!(
@@ -84,7 +89,7 @@ fn find_tenant<'a>(world: &World, state: &'a State, name: &str) -> Result<&'a Te
              correct cloud. Check with your subscription administrator, this may happen if there are no active \
              subscriptions for the tenant."
         );
-        refuse(world, 400, "invalid_request", 90_002, &message)
+        refuse(world, 400, error, 90_002, &message)
     })
 }
 

@@ -128,6 +128,7 @@ pub(super) fn federated(call: &Call, application: &str, rest: &[&str]) -> Answer
             let found = known.iter().find(|known| known.id == *id || known.name == *id);
             found.map(|known| Reply::json(200, &show(known))).ok_or_else(|| not_found(id))
         }),
+        ("PATCH", [id]) => change_federated(call, application, id),
         ("DELETE", [id]) => call.world.write(|state| {
             let known = &mut find(state, &call.claims, application)?.federated;
             let at = known.iter().position(|known| known.id == *id || known.name == *id);
@@ -139,23 +140,7 @@ pub(super) fn federated(call: &Call, application: &str, rest: &[&str]) -> Answer
 }
 
 fn add_federated(call: &Call, application: &str) -> Answer {
-    let body = call.body()?;
-    let text = |name: &str| {
-        let missing = || bad_request(&format!("Property {name} is required for FederatedIdentityCredential."));
-        body[name].as_str().filter(|text| !text.is_empty()).map(str::to_owned).ok_or_else(missing)
-    };
-    let audiences = body["audiences"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned);
-    let new = FederatedCredential {
-        id: new_id(),
-        name: text("name")?,
-        description: body["description"].as_str().map(str::to_owned),
-        issuer: text("issuer")?,
-        subject: text("subject")?,
-        audiences: audiences.collect(),
-    };
-    if new.audiences.len() != 1 {
-        return Err(bad_request("FederatedIdentityCredential must have exactly one audience."));
-    }
+    let new = read_federated(&call.body()?, &json!({"id": new_id()}))?;
     call.world.write(|state| {
         let known = &mut find(state, &call.claims, application)?.federated;
         if known.iter().any(|known| known.name == new.name) {
@@ -171,6 +156,39 @@ fn add_federated(call: &Call, application: &str) -> Answer {
         let shown = show(&new);
         known.push(new);
         Ok(Reply::json(201, &shown))
+    })
+}
+
+fn change_federated(call: &Call, application: &str, id: &str) -> Answer {
+    let body = call.body()?;
+    call.world.write(|state| {
+        let known = &mut find(state, &call.claims, application)?.federated;
+        let found = known.iter_mut().find(|known| known.id == id || known.name == id);
+        let found = found.ok_or_else(|| not_found(id))?;
+        *found = read_federated(&body, &show(found))?;
+        Ok(Reply::empty(204))
+    })
+}
+
+/// What a request gives, laid over what is there.
+fn read_federated(given: &Value, present: &Value) -> Result<FederatedCredential, Reply> {
+    let either = |name: &str| if given[name].is_null() { &present[name] } else { &given[name] };
+    let text = |name: &str| {
+        let missing = || bad_request(&format!("Property {name} is required for FederatedIdentityCredential."));
+        either(name).as_str().filter(|text| !text.is_empty()).map(str::to_owned).ok_or_else(missing)
+    };
+    let audiences = either("audiences").as_array().into_iter().flatten();
+    let audiences: Vec<String> = audiences.filter_map(Value::as_str).map(str::to_owned).collect();
+    if audiences.len() != 1 {
+        return Err(bad_request("FederatedIdentityCredential must have exactly one audience."));
+    }
+    Ok(FederatedCredential {
+        id: present["id"].as_str().unwrap_or_default().to_owned(),
+        name: text("name")?,
+        description: either("description").as_str().map(str::to_owned),
+        issuer: text("issuer")?,
+        subject: text("subject")?,
+        audiences,
     })
 }
 
