@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use azure_standin::{Config, RsaPool, Standin};
+use azure_standin::{Config, RsaPool, Settings, Standin};
 use clap::{Args, Parser, Subcommand};
 
 /// A local process that speaks Azure's protocols, for testing without Azure.
@@ -19,15 +19,24 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Run until Ctrl-C. The control server takes the next port.
-    Serve {
-        #[command(flatten)]
-        place: Place,
-        /// New Key Vault keys take public ones made for tests, while there are any, which spares making them
-        #[arg(long, hide = true)]
-        test_keys: bool,
-    },
+    Serve(Serve),
     /// Print the `export` lines with which Azure's tools use the stand-in: eval "$(azure-standin env)"
     Env(Place),
+}
+
+#[derive(Args)]
+struct Serve {
+    #[command(flatten)]
+    place: Place,
+    /// How long a role assignment, or its removal, takes to count. Azure: up to ten minutes
+    #[arg(long, value_name = "SECONDS", default_value_t = 0, value_parser = clap::value_parser!(i64).range(0..))]
+    propagation: i64,
+    /// The part of Azure's service limits that is granted; 0 turns them off
+    #[arg(long, value_name = "SHARE", default_value_t = 1.0)]
+    service_limits: f64,
+    /// New Key Vault keys take public ones made for tests, while there are any, which spares making them
+    #[arg(long, hide = true)]
+    test_keys: bool,
 }
 
 #[derive(Args)]
@@ -46,20 +55,22 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let colour = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colour).with_writer(std::io::stderr).init();
     match Cli::parse().command {
-        Command::Serve { place, test_keys } => serve(place, test_keys).await,
+        Command::Serve(options) => serve(options).await,
         Command::Env(place) => print_env(&place),
     }
 }
 
-async fn serve(place: Place, test_keys: bool) -> Result<(), Box<dyn Error>> {
+async fn serve(options: Serve) -> Result<(), Box<dyn Error>> {
+    let settings = options.settings();
+    let Serve { place, test_keys, .. } = options;
     let control = match place.listen.port() {
         0 => 0,
         port => port.checked_add(1).ok_or("no port is left for the control server")?,
     };
     let control = SocketAddr::from(([127, 0, 0, 1], control));
     let rsa_pool = if test_keys { azure_standin::test_keys() } else { RsaPool::default() };
-    let config =
-        Config { listen: place.listen, control, data: Some(place.data.clone()), rsa_pool, ..Config::default() };
+    let data = Some(place.data.clone());
+    let config = Config { listen: place.listen, control, data, rsa_pool, settings, ..Config::default() };
     let standin = Standin::start(config).await?;
     tracing::info!("proxy {} control {}", standin.proxy_url(), standin.control_url());
     tracing::info!(
@@ -74,6 +85,16 @@ async fn serve(place: Place, test_keys: bool) -> Result<(), Box<dyn Error>> {
     }
     standin.shutdown().await;
     Ok(())
+}
+
+impl Serve {
+    fn settings(&self) -> Settings {
+        Settings {
+            propagation_seconds: self.propagation,
+            service_limits: (self.service_limits > 0.0).then_some(self.service_limits),
+            ..Settings::default()
+        }
+    }
 }
 
 #[allow(clippy::print_stdout, reason = "the lines are for the shell that asked")]
@@ -100,4 +121,21 @@ fn print_env(place: &Place) -> Result<(), Box<dyn Error>> {
         println!("export {name}='{}'", value.replace('\'', "'\\''"));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_on_the_command_line_count() {
+        let settings = |words: &str| match Cli::try_parse_from(words.split(' ')).map(|cli| cli.command) {
+            Ok(Command::Serve(options)) => options.settings(),
+            _ => panic!("{words}"),
+        };
+        let azures = settings("azure-standin serve");
+        assert_eq!((azures.propagation_seconds, azures.service_limits), (0, Some(1.0)));
+        let ordered = settings("azure-standin serve --propagation 90 --service-limits 0");
+        assert_eq!((ordered.propagation_seconds, ordered.service_limits), (90, None));
+    }
 }
