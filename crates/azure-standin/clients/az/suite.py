@@ -6,25 +6,25 @@ how it ends.
 """
 
 import base64
-import datetime
 import json
 import os
 import re
 import subprocess
 import sys
 import tempfile
-import threading
 import urllib.request
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import datetime
+from importlib.metadata import version
 from pathlib import Path
 
 import requests
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-CLIENT = "az 2.91.0"
+CLIENT = f"az {version('azure-cli')}"
 TENANT = os.environ["AZURE_TENANT_ID"]
 SUBSCRIPTION = os.environ["AZURE_SUBSCRIPTION_ID"]
 ADMIN = os.environ["AZURE_CLIENT_ID"]
@@ -34,56 +34,57 @@ ENCRYPTION_USER = "Key Vault Crypto Service Encryption User"
 # So that a second run finds nothing of the first.
 UNIQUE = uuid.uuid4().hex[:8]
 
-lines = threading.Lock()
-failures = []
-
 
 def main():
     with tempfile.TemporaryDirectory() as folder:
-        parts = [(part, Az(Path(folder) / part.__name__)) for part in (key_vault, identities)]
+        parts = [(part, Az(Path(folder) / part.__name__)) for part in (identities, key_vault)]
         with ThreadPoolExecutor(len(parts)) as pool:
-            for done in [pool.submit(part, az) for part, az in parts]:
-                done.result()
-    sys.exit(1 if failures else 0)
+            troubles = [done.exception() for done in [pool.submit(part, az) for part, az in parts]]
+    # One part after the other, so that each run says the same in the same order.
+    lines = [line for _, az in parts for line in az.lines]
+    for line in lines:
+        print(json.dumps(line), flush=True)
+    for trouble in filter(None, troubles):
+        raise trouble
+    sys.exit(any(line["result"] == "failed" for line in lines))
 
 
 def identities(az):
     """Applications, what proves them, and roles; as the built-in service principal."""
-    with step("login --service-principal, wrong secret: refused"):
+    with az.step("login --service-principal, wrong secret: refused"):
         az.refused("AADSTS7000215", "login", "--service-principal", "-u", ADMIN, "-p", "wrong", "--tenant", TENANT)
-    with step("login --service-principal"):
+    with az.step("login --service-principal"):
         secret = os.environ["AZURE_CLIENT_SECRET"]
         [account] = az("login", "--service-principal", "-u", ADMIN, "-p", secret, "--tenant", TENANT)
         same(account["user"], {"name": ADMIN, "type": "servicePrincipal"})
-    with step("account show"):
+    with az.step("account show"):
         account = az("account", "show")
         same((account["id"], account["tenantId"], account["state"]), (SUBSCRIPTION, TENANT, "Enabled"))
-    with step("account get-access-token"):
+    with az.step("account get-access-token"):
         token = az("account", "get-access-token", "--resource", "https://graph.microsoft.com")
         same((claims(token["accessToken"])["appid"], token["tokenType"]), (ADMIN, "Bearer"))
 
-    with step("ad app create"):
+    with az.step("ad app create"):
         app = az("ad", "app", "create", "--display-name", f"one-{UNIQUE}")
         same(app["displayName"], f"one-{UNIQUE}")
-    with step("ad app show"):
+    with az.step("ad app show"):
         same(az("ad", "app", "show", "--id", app["appId"])["id"], app["id"])
-    with step("ad app list, in pages"):
+    with az.step("ad app list, in pages"):
+        graph, headers = "https://graph.microsoft.com/v1.0", {"Authorization": f"Bearer {token['accessToken']}"}
         for number in range(12):
             body = {"displayName": f"many-{UNIQUE}-{number}"}
-            headers = {"Authorization": f"Bearer {token['accessToken']}"}
-            made = requests.post("https://graph.microsoft.com/v1.0/applications", json=body, headers=headers, timeout=20)
-            same(made.status_code, 201)
+            same(requests.post(f"{graph}/applications", json=body, headers=headers, timeout=20).status_code, 201)
         same(len(az("ad", "app", "list", "--display-name", f"many-{UNIQUE}")), 12)
-    with step("ad sp create"):
+    with az.step("ad sp create"):
         principal = az("ad", "sp", "create", "--id", app["appId"])
         same((principal["appId"], principal["accountEnabled"]), (app["appId"], True))
     credentials(az, app)
     roles(az, principal)
 
-    with step("ad app delete"):
+    with az.step("ad app delete"):
         az("ad", "app", "delete", "--id", app["appId"])
         az.refused("does not exist", "ad", "app", "show", "--id", app["appId"])
-    with step("logout"):
+    with az.step("logout"):
         az("logout")
         az.refused("az login", "account", "show")
 
@@ -91,54 +92,59 @@ def identities(az):
 def credentials(az, app):
     """Secret, certificate and federated token of one application, each proved by a sign-in with it."""
     sign_in = ("login", "--service-principal", "-u", app["appId"], "--tenant", TENANT, "--allow-no-subscriptions")
-    with step("ad app credential reset"):
+    with az.step("ad app credential reset"):
         made = az("ad", "app", "credential", "reset", "--id", app["appId"], "--years", "1")
         same((made["appId"], made["tenant"]), (app["appId"], TENANT))
         [account] = az.other()(*sign_in, "-p", made["password"])
         same(account["user"]["name"], app["appId"])
-    with step("ad app credential reset --create-cert"):
+    with az.step("ad app credential reset --create-cert"):
         made = az("ad", "app", "credential", "reset", "--id", app["appId"], "--create-cert", "--append")
         certificate = made["fileWithCertAndPrivateKey"]
-    with step("login --service-principal --certificate"):
+    with az.step("login --service-principal --certificate"):
         [account] = az.other()(*sign_in, "--certificate", certificate)
         same(account["user"]["name"], app["appId"])
-    with step("ad app credential list"):
+    with az.step("ad app credential list"):
         same(len(az("ad", "app", "credential", "list", "--id", app["appId"])), 1)
         [listed] = az("ad", "app", "credential", "list", "--id", app["appId"], "--cert")
         same(listed["type"], "AsymmetricX509Cert")
-    with step("ad app federated-credential create"):
+    with az.step("ad app federated-credential create"):
         federated = control("oidc-token", {"subject": "system:serviceaccount:one:server"})
         wanted = {"name": "one", "issuer": federated["issuer"], "subject": "system:serviceaccount:one:server",
                   "audiences": ["api://AzureADTokenExchange"]}
-        made = az("ad", "app", "federated-credential", "create", "--id", app["appId"], "--parameters", json.dumps(wanted))
+        made = az("ad", "app", "federated-credential", "create", "--id", app["appId"],
+                  "--parameters", json.dumps(wanted))
         same({name: made[name] for name in wanted}, wanted)
-    with step("ad app federated-credential list"):
+    with az.step("ad app federated-credential list"):
         [listed] = az("ad", "app", "federated-credential", "list", "--id", app["appId"])
         same(listed["id"], made["id"])
-    with step("login --service-principal --federated-token"):
+    with az.step("login --service-principal --federated-token"):
         [account] = az.other()(*sign_in, "--federated-token", federated["token"])
         same(account["user"]["name"], app["appId"])
 
 
 def roles(az, principal):
     scope = f"/subscriptions/{SUBSCRIPTION}"
-    with step("role definition list, in pages"):
+    with az.step("role definition list, in pages"):
         found = {role["roleName"]: role for role in az("role", "definition", "list")}
         assert len(found) > 10, f"{len(found)} roles, which is one page"
         same(found[ENCRYPTION_USER]["name"], "e147488a-f6f5-4113-8e2d-b22465e65bf6")
-    with step("role assignment create"):
+    with az.step("role assignment create"):
         made = az("role", "assignment", "create", "--assignee", principal["appId"], "--role", ENCRYPTION_USER,
                   "--scope", scope)
         same((made["principalId"], made["principalType"]), (principal["id"], "ServicePrincipal"))
-    with step("role assignment list"):
+    with az.step("role assignment list"):
         [listed] = az("role", "assignment", "list", "--assignee", principal["appId"], "--scope", scope)
         same((listed["name"], listed["roleDefinitionName"]), (made["name"], ENCRYPTION_USER))
         same(listed["principalName"], principal["appId"])
-    with step("role assignment delete"):
+    with az.step("role assignment delete"):
         az("role", "assignment", "delete", "--assignee", principal["appId"], "--scope", scope)
         same(az("role", "assignment", "list", "--assignee", principal["appId"], "--scope", scope), [])
-    with step("ad sp create-for-rbac"):
-        made = az("ad", "sp", "create-for-rbac", "--name", f"rbac-{UNIQUE}", "--role", ENCRYPTION_USER, "--scopes", scope)
+    with az.step("role definition create", lacks="InvalidResourceType"):
+        definition = {"Name": "own", "AssignableScopes": [scope], "Actions": ["*/read"]}
+        az.refused("InvalidResourceType", "role", "definition", "create", "--role-definition", json.dumps(definition))
+    with az.step("ad sp create-for-rbac"):
+        made = az("ad", "sp", "create-for-rbac", "--name", f"rbac-{UNIQUE}", "--role", ENCRYPTION_USER,
+                  "--scopes", scope)
         same((made["displayName"], made["tenant"]), (f"rbac-{UNIQUE}", TENANT))
         [account] = az.other()("login", "--service-principal", "-u", made["appId"], "-p", made["password"],
                                "--tenant", TENANT, "--allow-no-subscriptions")
@@ -147,50 +153,51 @@ def roles(az, principal):
 
 def key_vault(az):
     """Resource group, Key Vault and keys; as the human administrator."""
-    with step("login --use-device-code"):
+    with az.step("login --use-device-code"):
         [account] = device_login(az)
         same((account["id"], account["user"]["type"]), (SUBSCRIPTION, "user"))
-    with step("ad signed-in-user show"):
+    with az.step("ad signed-in-user show"):
         me = az("ad", "signed-in-user", "show")
         same(me["userPrincipalName"], account["user"]["name"])
 
     group, name = f"group-{UNIQUE}", f"kv-{UNIQUE}"
-    with step("group exists"):
+    with az.step("group exists"):
         same(az("group", "exists", "-n", group), False)
-    with step("group create"):
+    with az.step("group create"):
         same(az("group", "create", "-n", group, "-l", "westeurope")["properties"]["provisioningState"], "Succeeded")
-    with step("group show"):
+    with az.step("group show"):
         same(az("group", "show", "-n", group)["location"], "westeurope")
-    with step("keyvault create"):
+    with az.step("keyvault create"):
         vault = az("keyvault", "create", "-n", name, "-g", group, "-l", "westeurope", "--retention-days", "7")
         properties = vault["properties"]
-        same((properties["vaultUri"], properties["enableRbacAuthorization"]), (f"https://{name}.vault.azure.net/", True))
+        same(properties["vaultUri"], f"https://{name}.vault.azure.net/")
+        same(properties["enableRbacAuthorization"], True)
         same((properties["enableSoftDelete"], properties["softDeleteRetentionInDays"]), (True, 7))
-    with step("keyvault show"):
+    with az.step("keyvault show"):
         same(az("keyvault", "show", "-n", name)["id"], vault["id"])
-    with step("keyvault list"):
+    with az.step("keyvault list"):
         same([row["name"] for row in az("keyvault", "list", "-g", group)], [name])
-    with step("keyvault key create, without a role: refused"):
+    with az.step("keyvault key create, without a role: refused"):
         az.refused("ForbiddenByRbac", "keyvault", "key", "create", "--vault-name", name, "-n", "none", "--kty", "RSA")
-    with step("role assignment create, for oneself"):
+    with az.step("role assignment create, for oneself"):
         made = az("role", "assignment", "create", "--assignee", me["userPrincipalName"], "--role", OFFICER,
                   "--scope", vault["id"])
         same((made["principalId"], made["principalType"]), (me["id"], "User"))
     keys(az, name)
     life_of_key(az, name)
 
-    with step("keyvault delete"):
+    with az.step("keyvault delete"):
         az("keyvault", "delete", "-n", name, "-g", group)
-    with step("keyvault list-deleted"):
+    with az.step("keyvault list-deleted"):
         [deleted] = [row for row in az("keyvault", "list-deleted") if row["name"] == name]
         same(deleted["properties"]["vaultId"], vault["id"])
-    with step("keyvault recover"):
+    with az.step("keyvault recover"):
         same(az("keyvault", "recover", "-n", name)["properties"]["provisioningState"], "Succeeded")
-    with step("keyvault purge"):
+    with az.step("keyvault purge"):
         az("keyvault", "delete", "-n", name)
         az("keyvault", "purge", "-n", name)
         same([row for row in az("keyvault", "list-deleted") if row["name"] == name], [])
-    with step("group delete"):
+    with az.step("group delete"):
         az("group", "delete", "-n", group, "--yes")
         same(az("group", "exists", "-n", group), False)
 
@@ -198,66 +205,68 @@ def key_vault(az):
 def keys(az, vault):
     """One key after the other: create, import, look, change, use."""
     at = ("--vault-name", vault, "-n", "one")
-    with step("keyvault key create"):
+    with az.step("keyvault key create"):
         made = az("keyvault", "key", "create", *at, "--kty", "RSA", "--size", "4096")
         first = made["key"]["kid"]
-        same((re.sub("[0-9a-f]{32}$", "…", first), made["key"]["kty"]), (f"https://{vault}.vault.azure.net/keys/one/…", "RSA"))
-        same((len(unb64(made["key"]["n"])), made["attributes"]["enabled"]), (512, True))
-    with step("keyvault key show"):
+        same(re.sub("[0-9a-f]{32}$", "", first), f"https://{vault}.vault.azure.net/keys/one/")
+        same((made["key"]["kty"], len(unb64(made["key"]["n"])), made["attributes"]["enabled"]), ("RSA", 512, True))
+    with az.step("keyvault key show"):
         same(az("keyvault", "key", "show", *at)["key"]["kid"], first)
-    with step("keyvault key encrypt"):
+    with az.step("keyvault key encrypt"):
         sealed = az("keyvault", "key", "encrypt", *at, "--algorithm", "RSA-OAEP-256", "--value", "a word",
                     "--data-type", "plaintext")
         same((sealed["kid"], len(base64.b64decode(sealed["result"]))), (first, 512))
-    with step("keyvault key decrypt"):
+    with az.step("keyvault key decrypt"):
         opened = az("keyvault", "key", "decrypt", *at, "--algorithm", "RSA-OAEP-256", "--value", sealed["result"],
                     "--data-type", "plaintext")
         same((opened["kid"], opened["result"]), (first, "a word"))
-    with step("keyvault key rotate"):
+    with az.step("keyvault key rotate"):
         rotated = az("keyvault", "key", "rotate", *at)["key"]["kid"]
         assert rotated != first and rotated.startswith(first[:-32]), f"{first} became {rotated}"
-    with step("keyvault key list-versions"):
+    with az.step("keyvault key list-versions"):
         same({row["kid"] for row in az("keyvault", "key", "list-versions", *at)}, {first, rotated})
-    with step("keyvault key set-attributes"):
+    with az.step("keyvault key set-attributes"):
         changed = az("keyvault", "key", "set-attributes", "--id", first, "--enabled", "false")
         same((changed["key"]["kid"], changed["attributes"]["enabled"]), (first, False))
-    with step("keyvault key decrypt, disabled: refused"):
+    with az.step("keyvault key decrypt, disabled: refused"):
         az.refused("KeyDisabled", "keyvault", "key", "decrypt", "--id", first, "--algorithm", "RSA-OAEP-256",
                    "--value", sealed["result"])
-    with step("keyvault key rotation-policy update"):
+    with az.step("keyvault key rotation-policy update"):
         wanted = {"lifetimeActions": [{"trigger": {"timeBeforeExpiry": "P30D"}, "action": {"type": "Rotate"}}],
                   "attributes": {"expiryTime": "P2Y"}}
         policy = az("keyvault", "key", "rotation-policy", "update", *at, "--value", json.dumps(wanted))
         same(policy["expiresIn"], "P2Y")
-    with step("keyvault key rotation-policy show"):
+    with az.step("keyvault key rotation-policy show"):
         policy = az("keyvault", "key", "rotation-policy", "show", *at)
         same((policy["expiresIn"], policy["lifetimeActions"][0]["timeBeforeExpiry"]), ("P2Y", "P30D"))
-    with step("keyvault key rotate, under the policy"):
+    with az.step("keyvault key rotate, under the policy"):
         made = az("keyvault", "key", "rotate", *at)["attributes"]
-        years = datetime.datetime.fromisoformat(made["expires"]).year - datetime.datetime.fromisoformat(made["created"]).year
-        same(years, 2)
-    with step("keyvault key import"):
+        created, expires = (datetime.fromisoformat(made[name]) for name in ("created", "expires"))
+        same(expires.year - created.year, 2)
+    with az.step("keyvault key import"):
         key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         file = az.folder / "key.pem"
         file.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8,
                                            serialization.NoEncryption()))
         made = az("keyvault", "key", "import", "--vault-name", vault, "-n", "two", "--pem-file", str(file))
         same(int.from_bytes(unb64(made["key"]["n"])), key.public_key().public_numbers().n)
-    with step("keyvault key list"):
+    with az.step("keyvault key backup", lacks="BadParameter"):
+        az.refused("BadParameter", "keyvault", "key", "backup", *at, "--file", str(az.folder / "backup"))
+    with az.step("keyvault key list"):
         same({row["name"] for row in az("keyvault", "key", "list", "--vault-name", vault)}, {"one", "two"})
 
 
 def life_of_key(az, vault):
     at = ("--vault-name", vault, "-n", "two")
-    with step("keyvault key delete"):
+    with az.step("keyvault key delete"):
         deleted = az("keyvault", "key", "delete", *at)
         same(deleted["recoveryId"], f"https://{vault}.vault.azure.net/deletedkeys/two")
         az.refused("KeyNotFound", "keyvault", "key", "show", *at)
-    with step("keyvault key list-deleted"):
+    with az.step("keyvault key list-deleted"):
         same([row["name"] for row in az("keyvault", "key", "list-deleted", "--vault-name", vault)], ["two"])
-    with step("keyvault key recover"):
+    with az.step("keyvault key recover"):
         same(az("keyvault", "key", "recover", *at)["key"]["kid"], deleted["key"]["kid"])
-    with step("keyvault key purge"):
+    with az.step("keyvault key purge"):
         az("keyvault", "key", "delete", *at)
         az("keyvault", "key", "purge", *at)
         same(az("keyvault", "key", "list-deleted", "--vault-name", vault), [])
@@ -268,12 +277,25 @@ class Az:
 
     def __init__(self, folder):
         self.folder = folder
+        self.lines = []
         folder.mkdir()
         self.environment = dict(
             os.environ, AZURE_CONFIG_DIR=str(folder / "config"), HOME=str(folder), AZURE_CORE_NO_COLOR="true",
             AZURE_CORE_COLLECT_TELEMETRY="false", AZURE_CORE_ONLY_SHOW_ERRORS="true",
             AZURE_CORE_SURVEY_MESSAGE="false",
         )
+
+    @contextmanager
+    def step(self, operation, lacks=""):
+        """Keeps what came of an operation. Where the stand-in lacks it, `lacks` is Azure's error that `az` has to show.
+        What a failed operation should have given is missing in later ones, which fail then too."""
+        line = {"client": CLIENT, "operation": operation, "result": "azure_error" if lacks else "ok", "note": lacks}
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - whatever it was, it goes into the table
+            line["result"] = "failed"
+            line["note"] = str(error) if isinstance(error, AssertionError) else f"{type(error).__name__}: {error}"
+        self.lines.append(line)
 
     def other(self):
         """One that is signed in as nobody."""
@@ -329,20 +351,6 @@ def control(path, body):
     with opener.open(f"{CONTROL}/{path}", json.dumps(body).encode(), timeout=20) as answer:
         text = answer.read()
     return json.loads(text) if text else None
-
-
-@contextmanager
-def step(operation):
-    """Says what came of an operation. What it should have given is missing in later ones, which fail then too."""
-    note = ""
-    try:
-        yield
-    except Exception as error:  # noqa: BLE001 - whatever it was, it goes into the table
-        note = str(error) if isinstance(error, AssertionError) else f"{type(error).__name__}: {error}"
-        failures.append(operation)
-    result = "failed" if note else "ok"
-    with lines:
-        print(json.dumps({"client": CLIENT, "operation": operation, "result": result, "note": note}), flush=True)
 
 
 def same(found, wanted):
