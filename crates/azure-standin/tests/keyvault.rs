@@ -177,6 +177,8 @@ async fn what_is_no_key_path_gets_a_page_and_what_is_no_value_an_error() {
     let token = azure.app_token(&app).await;
     let page = azure.vault("GET", "/keys/app-key/not-a-key-version", &token, Value::Null).await.expect(404);
     assert!(page.header("content-type").starts_with("text/html"));
+    let named = azure.vault("GET", "/keys/app_key", &token, Value::Null).await.expect(400);
+    assert_eq!(named.message(), "The request URI contains an invalid name: app_key");
     let body = json!({"alg": "RSA-OAEP-256", "value": "%%%"});
     let bad = azure.vault("POST", "/keys/app-key/wrapKey", &token, body).await.expect(400);
     assert_eq!(bad.message(), "Content of 'value' is not base64url.\r\nProperty 'value' is required.\r\n");
@@ -424,7 +426,7 @@ async fn a_key_vault_with_access_policies_ignores_roles() {
     let app = azure.set_up().await;
     let token = azure.app_token(&app).await;
     azure.arm("PATCH", VAULT_PATH, json!({"properties": {"enableRbacAuthorization": false}})).await.expect(200);
-    assert_eq!(azure.wrap(&token, SECRET).await.expect(403).inner(), "AccessDenied");
+    assert_eq!(azure.wrap(&token, SECRET).await.expect(403).inner(), "ForbiddenByPolicy");
     let policy = json!({"objectId": app.object_id, "tenantId": app.tenant, "permissions": {"keys": ["wrapKey"]}});
     azure.arm("PATCH", VAULT_PATH, json!({"properties": {"accessPolicies": [policy]}})).await.expect(200);
     azure.wrap(&token, SECRET).await.expect(200);

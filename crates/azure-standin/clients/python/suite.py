@@ -127,7 +127,8 @@ class Suite:
 
     async def on_server(self, key, operation, *arguments):
         """Has the Key Vault do it: a client that may not read the key has no other way."""
-        with world.fault({"operation": "get", "kid": key.id}, {"status": 403, "body": {"error": {"code": "Forbidden"}}}):
+        refused = {"status": 403, "body": {"error": {"code": "Forbidden"}}}
+        with world.fault({"operation": "get", "kid": key.id}, refused):
             return await settle(getattr(self.crypto(key.id), operation)(*arguments))
 
     async def finish(self, verb, name):

@@ -1,4 +1,4 @@
-"""What the suite needs of Azure beside the clients under test: a Key Vault, roles, an application, and faults on order."""
+"""What the suite needs of Azure beside the clients under test: a Key Vault, roles, an application, faults on order."""
 
 import base64
 import datetime

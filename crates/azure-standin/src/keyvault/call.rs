@@ -193,7 +193,7 @@ fn find_collection(segment: &str) -> Option<&'static Collection> {
     COLLECTIONS.iter().find(|collection| collection.segment == segment)
 }
 
-fn is_key_name(name: &str) -> bool {
+pub(super) fn is_key_name(name: &str) -> bool {
     (1..=127).contains(&name.len()) && name.chars().all(|char| char.is_ascii_alphanumeric() || char == '-')
 }
 

@@ -4,6 +4,7 @@
 
 use serde_json::json;
 
+use super::call::is_key_name;
 use crate::http::Reply;
 use crate::jwt::Claims;
 use crate::state::{KeyVersion, Vault};
@@ -51,7 +52,7 @@ pub(super) fn forbidden_by_policy(claims: &Claims, permission: &str, vault: &Vau
         vault.name,
         vault.location
     );
-    error(403, "Forbidden", Some("AccessDenied"), &message)
+    error(403, "Forbidden", Some("ForbiddenByPolicy"), &message)
 }
 
 pub(super) fn forbidden_by_connection() -> Reply {
@@ -93,6 +94,16 @@ pub(super) fn not_found(kind: &str, code: &str, name: &str) -> Reply {
 
 pub(super) fn deleted_key_not_found(name: &str) -> Reply {
     error(404, "KeyNotFound", None, &format!("Deleted Key not found: {name}"))
+}
+
+/// A path that Key Vault does not take: because of the name in it, or as a whole.
+pub(super) fn no_such_path(segments: &[&str]) -> Reply {
+    match segments {
+        ["keys" | "deletedkeys", name, ..] if !is_key_name(name) => {
+            bad_parameter(&format!("The request URI contains an invalid name: {name}"))
+        }
+        _ => html_not_found(),
+    }
 }
 
 /// IIS, not Key Vault, answers what is no key path at all.

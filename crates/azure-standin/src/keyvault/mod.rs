@@ -27,7 +27,7 @@ pub(crate) const SUFFIX: &str = ".vault.azure.net";
 
 pub(crate) fn handle(world: &World, request: &Request, vault: &str) -> Answer {
     let segments = request.segments();
-    let call = Call::parse(request.method.as_str(), &segments).ok_or_else(errors::html_not_found)?;
+    let call = Call::parse(request.method.as_str(), &segments).ok_or_else(|| errors::no_such_path(&segments))?;
     let assignment = world.read(|state| {
         let vault = state.vault(vault).ok_or_else(errors::html_not_found)?;
         let claims = authenticate(world, state, vault, request)?;
