@@ -402,6 +402,10 @@ async fn the_role_assignment_that_let_a_call_in_is_named_even_when_the_key_refus
     );
     let denied = azure.vault("GET", "/keys", &token, Value::Null).await.expect(403);
     assert_eq!(denied.header("x-ms-keyvault-rbac-assignment-id"), "");
+    // Rights come before the state of the key, so a probe finds out about them whatever that is.
+    let body = json!({"alg": "RS256", "value": b64(&[5; 32])});
+    let probed = azure.vault("POST", "/keys/app-key/sign", &token, body).await.expect(403);
+    assert_eq!(probed.inner(), "ForbiddenByRbac");
 }
 
 #[tokio::test]
