@@ -165,15 +165,16 @@ async fn a_federated_token_signs_in_if_issuer_audience_and_subject_match() {
         let answer = reqwest::Client::new().post(url).json(&body).send().await.unwrap().error_for_status().unwrap();
         text(&answer.json::<Value>().await.unwrap()["token"])
     };
-    let upper = subject.to_uppercase();
+    let (upper, foreign) = (subject.to_uppercase(), "system:serviceaccount:other:server");
     assert_eq!(refusal(&other(json!({"subject": subject, "issuer": "https://other.example"})).await).await, 700_211);
     assert_eq!(refusal(&other(json!({"subject": subject, "audience": "api://other"})).await).await, 700_212);
-    assert_eq!(refusal(&other(json!({"subject": upper})).await).await, 700_213);
-    assert_eq!(refusal(&other(json!({"subject": upper, "audience": "api://other"})).await).await, 70_021);
+    assert_eq!(refusal(&other(json!({"subject": foreign})).await).await, 700_213);
+    assert_eq!(refusal(&other(json!({"subject": upper})).await).await, 7_002_138);
+    assert_eq!(refusal(&other(json!({"subject": foreign, "audience": "api://other"})).await).await, 70_021);
     assert_eq!(refusal(&other(json!({"subject": subject, "expires_in": -301})).await).await, 700_024);
     let forged = token.rsplit_once('.').unwrap().0.to_owned() + "." + &b64(&[0; 256]);
     assert_eq!(refusal(&forged).await, 50_013);
-    azure.graph("PATCH", &format!("{path}/one"), json!({"subject": upper})).await.expect(204);
+    azure.graph("PATCH", &format!("{path}/one"), json!({"subject": foreign})).await.expect(204);
     assert_eq!(refusal(&token).await, 700_213);
     azure.graph("DELETE", &format!("{path}/one"), Value::Null).await.expect(204);
     assert_eq!(refusal(&token).await, 70_025);

@@ -140,7 +140,7 @@ fn check_certificate(
 }
 
 /// A token of somebody else, which a federated identity credential of the application must match word for word.
-/// That 70021 is said where audience and subject are both wrong is a guess.
+/// That 70021 is said where audience and subject are both wrong is a guess, and so is 50013 for a forged signature.
 fn check_federated(
     world: &World,
     state: &State,
@@ -170,20 +170,29 @@ fn check_federated(
     if trusted.is_empty() {
         return Err(unmatched(700_211, "issuer", issuer));
     }
+    let exact = trusted.iter().any(|known| known.subject == subject);
+    let alike = trusted.iter().any(|known| known.subject.eq_ignore_ascii_case(subject));
     if !trusted.iter().any(|known| known.subject == subject && heard(known)) {
-        return Err(
-            match (trusted.iter().any(|known| known.subject == subject), trusted.iter().any(|known| heard(known))) {
-                (true, _) => unmatched(700_212, "audience", audience),
-                (false, true) => unmatched(700_213, "subject", subject),
-                (false, false) => refused(
-                    70_021,
-                    &format!(
-                        "No matching federated identity record found for presented assertion. Assertion Issuer: \
-                     '{issuer}'. Assertion Subject: '{subject}'. Assertion Audience: '{audience}'. {FEDERATION}"
-                    ),
+        return Err(match (exact, trusted.iter().any(|known| heard(known))) {
+            (true, _) => unmatched(700_212, "audience", audience),
+            (false, true) if alike => refused(
+                7_002_138,
+                &format!(
+                    "No matching federated identity record found for presented assertion subject '{subject}'. The \
+                     subject matches with case-insensitive comparison, but not with case-sensitive comparison. Check \
+                     your federated identity credential Subject, Audience and Issuer against the presented assertion. \
+                     See documentation at: https://learn.microsoft.com/entra/workload-id/workload-identity-federation."
                 ),
-            },
-        );
+            ),
+            (false, true) => unmatched(700_213, "subject", subject),
+            (false, false) => refused(
+                70_021,
+                &format!(
+                    "No matching federated identity record found for presented assertion. Assertion Issuer: \
+                     '{issuer}'. Assertion Subject: '{subject}'. Assertion Audience: '{audience}'. {FEDERATION}"
+                ),
+            ),
+        });
     }
     if !state.signing_key.verify(parts.signed.as_bytes(), &parts.signature) {
         return Err(refused(50_013, "Assertion failed signature validation. [Reason - The key was not found.]"));
