@@ -8,7 +8,7 @@ mod suite;
 mod table;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::time::Instant;
@@ -87,6 +87,11 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
     }
     check(workspace, &clients, &interrupt)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The Rust suite is a workspace of its own, so that the SDK has its default features there and not in the product.
+pub fn rust_manifest(workspace: &Workspace) -> PathBuf {
+    workspace.clients().join("rust/Cargo.toml")
 }
 
 /// Runs the suites of `clients` against the stand-in's debug build, which must be there. Of all of them, it also sees

@@ -98,7 +98,9 @@ struct Suite<'a> {
 impl Suite<'_> {
     fn formatting(&self, report: &mut Report) {
         self.stage(report, "formatting", &[Tool::Rustfmt], || {
-            self.run(self.workspace.cargo().args(["fmt", "--all", "--check"]))
+            self.run(self.workspace.cargo().args(["fmt", "--all", "--check"]))?;
+            let mut apart = self.workspace.cargo();
+            self.run(apart.args(["fmt", "--check", "--manifest-path"]).arg(clients::rust_manifest(self.workspace)))
         });
     }
 

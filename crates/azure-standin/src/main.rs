@@ -4,6 +4,7 @@ use std::error::Error;
 use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use azure_standin::{Config, RsaPool, Settings, Standin};
 use clap::{Args, Parser, Subcommand};
@@ -50,14 +51,21 @@ struct Place {
 }
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> ExitCode {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
     let colour = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colour).with_writer(std::io::stderr).init();
-    match Cli::parse().command {
+    let outcome = match Cli::parse().command {
         Command::Serve(options) => serve(options).await,
         Command::Env(place) => print_env(&place),
-    }
+    };
+    outcome.map_or_else(report, |()| ExitCode::SUCCESS)
+}
+
+#[allow(clippy::print_stderr, reason = "it is for whoever started this")]
+fn report(error: Box<dyn Error>) -> ExitCode {
+    eprintln!("error: {error}");
+    ExitCode::FAILURE
 }
 
 async fn serve(options: Serve) -> Result<(), Box<dyn Error>> {
@@ -99,10 +107,11 @@ impl Serve {
 
 #[allow(clippy::print_stdout, reason = "the lines are for the shell that asked")]
 fn print_env(place: &Place) -> Result<(), Box<dyn Error>> {
-    let data = place.data.canonicalize().map_err(|error| {
+    let none_yet = |error: std::io::Error| {
         format!("{} holds no stand-in yet ({error}); run `azure-standin serve` first", place.data.display())
-    })?;
-    let (admin, _) = azure_standin::read_admins(&data)?;
+    };
+    let data = place.data.canonicalize().map_err(none_yet)?;
+    let (admin, _) = azure_standin::read_admins(&data).map_err(none_yet)?;
     let ca = data.join("ca.pem").display().to_string();
     let values = [
         ("HTTPS_PROXY", format!("http://{}", place.listen)),

@@ -29,11 +29,10 @@ impl Finding {
     }
 }
 
-/// The Rust suite is a workspace of its own, so that the SDK has its default features there and not in the product.
-/// It shares the target folder, and what is alike is built once.
+/// Shares the target folder with the product's workspace, so that what is alike is built once.
 pub fn build_rust(workspace: &Workspace, interrupt: &Interrupt) -> Result<()> {
     let mut build = workspace.cargo();
-    build.args(["build", "--locked", "--manifest-path"]).arg(workspace.clients().join("rust/Cargo.toml"));
+    build.args(["build", "--locked", "--manifest-path"]).arg(super::rust_manifest(workspace));
     build.arg("--target-dir").arg(&workspace.target);
     if process::run(&mut build, interrupt)?.success() { Ok(()) } else { Err("the Rust suite does not build".into()) }
 }
