@@ -49,11 +49,6 @@ impl Client {
     /// The slowest first, so that two at a time end together.
     pub const ALL: [Client; 4] = [Client::Az, Client::Python, Client::JavaScript, Client::Rust];
 
-    /// Those whose suite is there.
-    pub fn present(workspace: &Workspace) -> Vec<Client> {
-        Self::ALL.into_iter().filter(|client| workspace.clients().join(client.name()).is_dir()).collect()
-    }
-
     /// Its folder.
     fn name(self) -> &'static str {
         match self {
@@ -77,7 +72,7 @@ impl Client {
 
 pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
     let interrupt = Interrupt::listen()?;
-    let clients = if options.names.is_empty() { Client::present(workspace) } else { options.names.clone() };
+    let clients = if options.names.is_empty() { Client::ALL.to_vec() } else { options.names.clone() };
     let tools: Vec<Tool> = clients.iter().flat_map(|client| client.needs()).copied().collect();
     install::provide(workspace, &tools, options.install, "cargo xtask clients --install", &interrupt)?;
     let mut build = workspace.cargo();

@@ -199,19 +199,12 @@ fn python_packages_are_current(workspace: &Workspace, client: &str) -> bool {
     let environment = workspace.python(client);
     let wanted = fs::read(workspace.clients().join(client).join("requirements.txt"));
     let installed = fs::read(environment.join("requirements.txt"));
-    let same = match (wanted, installed) {
-        // No suite, no packages.
-        (Err(_), _) => return true,
-        (Ok(wanted), installed) => installed.is_ok_and(|installed| wanted == installed),
-    };
+    let same = matches!((wanted, installed), (Ok(wanted), Ok(installed)) if wanted == installed);
     same && environment.join("bin/python").is_file()
 }
 
 /// npm records what it installed in `node_modules/.package-lock.json`, in the form of the lock file.
 fn node_packages_are_current(folder: &Path) -> bool {
-    if !folder.is_dir() {
-        return true;
-    }
     let wanted = locked_packages(&folder.join("package-lock.json"));
     let installed = locked_packages(&folder.join("node_modules/.package-lock.json"));
     wanted.is_some() && wanted == installed

@@ -12,7 +12,7 @@ use crate::process::{self, Interrupt, Running};
 use crate::{Result, Workspace};
 
 /// Longest that a suite may take, and that a stand-in may take until it listens.
-const SUITE: Duration = Duration::from_secs(240);
+const SUITE: Duration = Duration::from_secs(480);
 const START: Duration = Duration::from_secs(20);
 
 /// What one run of a suite showed.
