@@ -2,6 +2,7 @@
 
 mod admin;
 mod audit;
+mod azure;
 mod console;
 #[cfg(feature = "demo")]
 mod demo;
@@ -70,6 +71,8 @@ enum Command {
     Audit(audit::Arguments),
     Serve(serve::Arguments),
     #[command(subcommand)]
+    Azure(azure::Arguments),
+    #[command(subcommand)]
     Admin(admin::Arguments),
     #[cfg(feature = "demo")]
     Demo(demo::Arguments),
@@ -99,6 +102,7 @@ async fn execute(cli: Cli, console: &Console) -> Result<u8, Failure> {
         }
         Command::Serve(arguments) => return serve::run(arguments, console).await.map(|()| Exit::Ok as u8),
         Command::Audit(audit::Arguments::Verify(arguments)) => return audit::verify(arguments, console).await,
+        Command::Azure(arguments) => return azure::run(arguments, given, console, now).await.map(|()| Exit::Ok as u8),
         Command::Admin(arguments) => return admin::run(arguments, console).await.map(|()| Exit::Ok as u8),
         #[cfg(feature = "demo")]
         Command::Demo(arguments) => return demo::run(arguments, console).await.map(|()| Exit::Ok as u8),

@@ -1,18 +1,23 @@
 //! Signed-in requests to Graph, Resource Manager and Key Vault, as an administrator. For set-up only: the key
 //! operations of vaults go through `strongroom_keys`.
 
-use std::{collections::HashMap, sync::Mutex, time::Duration};
+use std::collections::HashMap;
+use std::sync::Mutex;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::Method;
 use serde_json::Value;
 use strongroom_keys::azure::Cloud;
 use url::Url;
 
-use super::hosts;
+use super::{
+    sign_in::SignIn,
+    way::{Kind, SetupError, Way},
+};
 use crate::secret_text::SecretText;
 
-/// Who does the set-up: a service principal with Owner on the subscription and rights in Graph.
+/// A service principal that does the set-up, with Owner on the subscription and rights in Graph.
 pub struct Admin {
     pub tenant_id: String,
     pub client_id: String,
@@ -21,7 +26,7 @@ pub struct Admin {
 }
 
 /// Which of Azure's faces a request goes to.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target<'a> {
     Graph,
     Arm,
@@ -29,77 +34,102 @@ pub enum Target<'a> {
     KeyVault(&'a str),
 }
 
-/// A set-up step that did not succeed: what Azure said, without secrets.
-#[derive(Debug, thiserror::Error)]
-#[error("{message}")]
-pub struct SetupError {
-    status: Option<u16>,
-    code: Option<String>,
-    message: String,
+/// One request, as data: the run sends it, the dry run prints it.
+pub(super) struct Request<'a> {
+    pub target: Target<'a>,
+    pub method: &'static str,
+    pub path: String,
+    /// Not encoded yet.
+    pub query: Vec<(&'static str, String)>,
+    pub body: Option<Value>,
 }
 
-impl SetupError {
-    pub(super) fn answer(message: impl Into<String>) -> Self {
-        Self { status: None, code: None, message: message.into() }
-    }
+/// A subscription as its tenant's members see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subscription {
+    pub id: String,
+    pub name: String,
+    pub tenant_id: String,
+}
 
-    pub(super) fn is_not_found(&self) -> bool {
-        self.status == Some(404)
-    }
-
-    pub(super) fn is_forbidden(&self) -> bool {
-        self.status == Some(403)
-    }
-
-    pub(super) fn code(&self) -> Option<&str> {
-        self.code.as_deref()
-    }
+/// Who is signed in, as role assignments name them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    pub object_id: String,
+    /// `User` or `ServicePrincipal`.
+    pub kind: &'static str,
+    /// For a person to recognise: a user principal name, or an application's id.
+    pub name: String,
 }
 
 /// An administrator's way to Azure.
 pub struct Client {
-    http: reqwest::Client,
-    admin: Admin,
-    cloud: Cloud,
-    tokens: Mutex<HashMap<String, String>>,
+    way: Way,
+    sign_in: SignIn,
+    tenant_id: String,
+    subscription_id: String,
+    /// By the host they are for.
+    tokens: Mutex<HashMap<String, SecretText>>,
 }
 
 impl Client {
-    /// Through `proxy`, trusting `ca_pem` beside the platform's roots. Sends nothing.
+    /// As a service principal, through `proxy`, trusting `ca_pem` beside the platform's roots. Sends nothing.
     pub fn new(admin: Admin, cloud: Cloud, proxy: Option<&Url>, ca_pem: Option<&[u8]>) -> Result<Self, SetupError> {
-        let wrong = |error: reqwest::Error| SetupError::answer(format!("the way to Azure cannot be set up: {error}"));
-        // One provider a process; that it is there already is as good.
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let mut builder = reqwest::Client::builder()
-            .https_only(true)
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .timeout(Duration::from_secs(120));
-        if let Some(proxy) = proxy {
-            builder = builder.proxy(reqwest::Proxy::all(proxy.clone()).map_err(wrong)?);
-        }
-        if let Some(pem) = ca_pem {
-            let certificates = reqwest::Certificate::from_pem_bundle(pem).map_err(wrong)?;
-            builder = builder.tls_certs_merge(certificates);
-        }
-        Ok(Self { http: builder.build().map_err(wrong)?, admin, cloud, tokens: Mutex::default() })
+        let way = Way::new(cloud, proxy, ca_pem)?;
+        let sign_in = SignIn::service_principal(admin.client_id, admin.client_secret);
+        Ok(Self { subscription_id: admin.subscription_id, ..Self::signed_in(way, sign_in, admin.tenant_id) })
+    }
+
+    /// As whoever `sign_in` stands for in that tenant. No subscription is chosen yet.
+    pub fn signed_in(way: Way, sign_in: SignIn, tenant_id: String) -> Self {
+        Self { way, sign_in, tenant_id, subscription_id: String::new(), tokens: Mutex::default() }
+    }
+
+    #[must_use]
+    pub fn with_subscription(mut self, subscription: &Subscription) -> Self {
+        self.subscription_id.clone_from(&subscription.id);
+        self
     }
 
     pub fn tenant(&self) -> &str {
-        &self.admin.tenant_id
+        &self.tenant_id
     }
 
     pub fn subscription(&self) -> &str {
-        &self.admin.subscription_id
+        &self.subscription_id
     }
 
-    /// The administrator's object id, from the token's own claims.
-    pub async fn object_id(&self) -> Result<String, SetupError> {
-        let token = self.token(Target::Arm).await?;
-        let claims = token.split('.').nth(1).and_then(|part| URL_SAFE_NO_PAD.decode(part).ok());
-        let claims: Option<Value> = claims.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        let oid = claims.as_ref().and_then(|claims| claims.get("oid")).and_then(Value::as_str);
-        oid.map(str::to_owned).ok_or_else(|| SetupError::answer("the administrator's token names no object id"))
+    /// The enabled subscriptions that the account sees in its tenant.
+    pub async fn subscriptions(&self) -> Result<Vec<Subscription>, SetupError> {
+        let answer = self.send(Target::Arm, "GET", "/subscriptions?api-version=2022-12-01", None).await?;
+        let rows = answer.get("value").and_then(Value::as_array).cloned().unwrap_or_default();
+        let text = |row: &Value, name: &str| row.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let enabled = rows.iter().filter(|row| row.get("state").is_none_or(|state| state == "Enabled"));
+        let subscriptions = enabled.map(|row| Subscription {
+            id: text(row, "subscriptionId"),
+            name: text(row, "displayName"),
+            tenant_id: text(row, "tenantId"),
+        });
+        Ok(subscriptions.filter(|found| found.tenant_id == self.tenant_id).collect())
+    }
+
+    /// Who is signed in, from the claims of the account's own token.
+    pub async fn identity(&self) -> Result<Identity, SetupError> {
+        let host = self.way.hosts().arm;
+        self.with_token(host, |token| {
+            let claims = claims(token).ok_or_else(|| SetupError::answer("the account's token cannot be read"))?;
+            let text = |name: &str| claims.get(name).and_then(Value::as_str).map(str::to_owned);
+            let object_id = text("oid").ok_or_else(|| SetupError::answer("the account's token names no object id"))?;
+            // Only a person's token carries scopes; Entra marks an application's as such.
+            let person = text("idtyp").as_deref() != Some("app") && text("scp").is_some();
+            let name = ["upn", "unique_name", "preferred_username", "appid"].into_iter().find_map(text);
+            Ok(Identity {
+                kind: if person { "User" } else { "ServicePrincipal" },
+                name: name.unwrap_or_else(|| object_id.clone()),
+                object_id,
+            })
+        })
+        .await
     }
 
     /// One request, signed in. `path` starts with a slash and carries its own query.
@@ -110,71 +140,68 @@ impl Client {
         path: &str,
         body: Option<Value>,
     ) -> Result<Value, SetupError> {
-        let token = self.token(target).await?;
-        let (graph, arm, _) = hosts(self.cloud);
-        let url = match target {
-            Target::Graph => format!("https://{graph}{path}"),
-            Target::Arm => format!("https://{arm}{path}"),
-            Target::KeyVault(url) => format!("{url}{path}"),
-        };
         let method = Method::from_bytes(method.as_bytes()).expect("callers write HTTP's own words");
-        let mut request = self.http.request(method, url).bearer_auth(token);
+        let mut request = self.way.request(method, &format!("{}{path}", self.origin(target)))?;
+        request = self.with_token(self.audience(target), |token| Ok(request.bearer_auth(token))).await?;
         if let Some(body) = body {
             request = request.json(&body);
         }
-        let answer = request.send().await.map_err(unreachable)?;
-        read(answer).await
+        self.way.send(request).await
     }
 
-    async fn token(&self, target: Target<'_>) -> Result<String, SetupError> {
-        let (graph, arm, vault) = hosts(self.cloud);
-        let host = match target {
-            Target::Graph => graph,
-            Target::Arm => arm,
-            Target::KeyVault(_) => vault,
-        };
-        let cached = self.tokens.lock().expect("no holder panics").get(host).cloned();
-        if let Some(token) = cached {
-            return Ok(token);
+    pub(super) async fn ask(&self, request: &Request<'_>) -> Result<Value, SetupError> {
+        let path = format!("{}{}", request.path, request.query(|value| utf8_percent_encode(value, NON_ALPHANUMERIC)));
+        self.send(request.target, request.method, &path, request.body.clone()).await
+    }
+
+    /// Where a request goes: `https://graph.microsoft.com`.
+    pub(super) fn origin(&self, target: Target<'_>) -> String {
+        match target {
+            Target::KeyVault(url) => url.to_owned(),
+            other => format!("https://{}", self.audience(other)),
         }
-        let url = format!("https://{}/{}/oauth2/v2.0/token", self.cloud.login_host(), self.admin.tenant_id);
-        let scope = format!("https://{host}/.default");
-        let form = [
-            ("grant_type", "client_credentials"),
-            ("client_id", &self.admin.client_id),
-            ("client_secret", self.admin.client_secret.expose()),
-            ("scope", &scope),
-        ];
-        let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
-        let request = self.http.post(url).header("content-type", "application/x-www-form-urlencoded").body(body);
-        let answer = read(request.send().await.map_err(unreachable)?).await?;
-        let token = answer.get("access_token").and_then(Value::as_str);
-        let token = token.ok_or_else(|| SetupError::answer("Entra's answer holds no token"))?.to_owned();
-        self.tokens.lock().expect("no holder panics").insert(host.to_owned(), token.clone());
-        Ok(token)
+    }
+
+    fn audience(&self, target: Target<'_>) -> &'static str {
+        let hosts = self.way.hosts();
+        match target {
+            Target::Graph => hosts.graph,
+            Target::Arm => hosts.arm,
+            Target::KeyVault(_) => hosts.key_vault,
+        }
+    }
+
+    /// Hands out the token for a host, which is asked for once.
+    async fn with_token<T>(
+        &self,
+        host: &str,
+        use_it: impl FnOnce(&str) -> Result<T, SetupError>,
+    ) -> Result<T, SetupError> {
+        let known = self.tokens.lock().expect("no holder panics").contains_key(host);
+        if !known {
+            let token = self.sign_in.token(&self.way, &self.tenant_id, host).await?;
+            self.tokens.lock().expect("no holder panics").insert(host.to_owned(), token);
+        }
+        use_it(self.tokens.lock().expect("no holder panics")[host].expose())
     }
 }
 
-async fn read(answer: reqwest::Response) -> Result<Value, SetupError> {
-    let status = answer.status();
-    let bytes = answer.bytes().await.map_err(unreachable)?;
-    let body: Value = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
-    if status.is_success() {
-        return Ok(body);
+impl Request<'_> {
+    /// `?name=value&…`, each value as `encode` writes it.
+    pub fn query<'v, V: std::fmt::Display>(&'v self, encode: impl Fn(&'v str) -> V) -> String {
+        let pairs: Vec<String> = self.query.iter().map(|(name, value)| format!("{name}={}", encode(value))).collect();
+        if pairs.is_empty() { String::new() } else { format!("?{}", pairs.join("&")) }
     }
-    let word = |pointer: &str| body.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
-    let code = word("/error/code").or_else(|| word("/error"));
-    let said = word("/error/message").or_else(|| word("/error_description")).unwrap_or_default();
-    let first_line = said.lines().next().unwrap_or_default();
-    let message = format!("Azure answered {status} {}: {first_line}", code.as_deref().unwrap_or_default());
-    Err(SetupError { status: Some(status.as_u16()), code, message })
 }
 
-fn unreachable(error: reqwest::Error) -> SetupError {
-    // The URL holds ids only; its own words for the cause come last.
-    let mut cause: &dyn std::error::Error = &error;
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
-    }
-    SetupError::answer(format!("Azure could not be reached: {cause}"))
+/// The claims of a token that Entra gave us directly; nothing here depends on their being true.
+pub(super) fn claims(token: &str) -> Option<Value> {
+    let bytes = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
+    serde_json::from_slice(&bytes).ok()
+}
+
+/// A text of an answer by its JSON pointer.
+pub(super) fn text(answer: &Value, pointer: &str) -> Result<String, SetupError> {
+    let found = answer.pointer(pointer).and_then(Value::as_str);
+    found.map(str::to_owned).ok_or_else(|| SetupError::new(Kind::Other, format!("Azure's answer lacks {pointer}")))
 }

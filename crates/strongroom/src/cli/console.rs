@@ -73,6 +73,12 @@ impl Console {
         Ok(line.trim().to_owned())
     }
 
+    /// Asks for a yes; anything else is a no.
+    pub fn confirm(&self, question: &str) -> Result<bool, Failure> {
+        let answer = self.ask(&format!("{question} [y/N]"), "say --yes")?;
+        Ok(["y", "yes"].contains(&answer.to_ascii_lowercase().as_str()))
+    }
+
     /// Asks for a line that is not shown.
     pub fn ask_secret(&self, question: &str, instead: &str) -> Result<SecretText, Failure> {
         self.must_be_interactive(question, instead)?;

@@ -90,14 +90,7 @@ pub(super) async fn fill(
 
 /// Steps 1 to 4, as an administrator.
 async fn set_up_azure(standin: &Standin, say: &(dyn Fn(&str) + Sync)) -> Result<Values> {
-    let plan = Plan {
-        application: "Strongroom demo".into(),
-        resource_group: "strongroom-demo".into(),
-        key_vault: "strongroom-demo".into(),
-        location: "westeurope".into(),
-        key: "strongroom".into(),
-        retention_days: 90,
-    };
+    let plan = Plan::new("Strongroom demo", "strongroom-demo", "strongroom-demo", "westeurope", "strongroom");
     let proxy = standin.proxy_url().parse().map_err(|_| unexpected("the stand-in's proxy has no URL"))?;
     let admin = standin.admin();
     let admin = Admin {

@@ -44,14 +44,7 @@ impl AzureWorld {
         let config = azure_standin::Config { rsa_pool: test_keys(), settings, ..azure_standin::Config::default() };
         let standin = Standin::start(config).await.expect("the stand-in starts");
         let administrator = administrator(&standin);
-        let plan = Plan {
-            application: "Strongroom".into(),
-            resource_group: "keys".into(),
-            key_vault: "customer-keys".into(),
-            location: "westeurope".into(),
-            key: "strongroom".into(),
-            retention_days: 90,
-        };
+        let plan = Plan::new("Strongroom", "keys", "customer-keys", "westeurope", "strongroom");
         let values = azure_setup::set_up(&administrator, &plan, &|_| {}).await.expect("steps 1 to 4");
         let clock = ManualClock::at(jiff::Timestamp::now());
         let app = open(&dir, url, &standin, &clock).await;

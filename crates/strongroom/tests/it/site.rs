@@ -153,14 +153,7 @@ fn administrator(standin: &Standin) -> Client {
 }
 
 fn plan() -> Plan {
-    Plan {
-        application: "Strongroom".into(),
-        resource_group: "rg".into(),
-        key_vault: "strongroom-test-kv".into(),
-        location: "westeurope".into(),
-        key: "strongroom-kek".into(),
-        retention_days: 7,
-    }
+    Plan { retention_days: 7, ..Plan::new("Strongroom", "rg", "strongroom-test-kv", "westeurope", "strongroom-kek") }
 }
 
 fn configuration(folder: &Path, port: u16, database: &str, standin: &Standin) -> String {

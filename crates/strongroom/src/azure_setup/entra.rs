@@ -1,0 +1,154 @@
+//! The identity in Entra ID: an application and its service principal, through Microsoft Graph v1.0.
+
+use serde_json::{Value, json};
+
+use super::{
+    client::{Request, Target, text},
+    plan::Plan,
+    script::{Quoted, odata},
+    step::{Facts, Found, Part, Step},
+    way::{Kind, SetupError},
+};
+
+/// The app registration.
+pub(super) struct Application;
+
+impl Step for Application {
+    fn part(&self) -> Part {
+        Part::Identity
+    }
+
+    fn thing(&self, plan: &Plan) -> String {
+        match &plan.client_id {
+            Some(id) => format!("application {id}"),
+            None => format!("application \"{}\"", plan.application),
+        }
+    }
+
+    fn why(&self, _: &Plan) -> &'static str {
+        "Strongroom's identity in your tenant"
+    }
+
+    fn look<'a>(&self, plan: &Plan, _: &'a Facts) -> Option<Request<'a>> {
+        let path = "/v1.0/applications".to_owned();
+        Some(Request { target: Target::Graph, method: "GET", path, query: vec![("$filter", filter(plan))], body: None })
+    }
+
+    fn read(&self, plan: &Plan, answer: &Value, facts: &mut Facts) -> Result<Found, SetupError> {
+        let found = answer.get("value").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        let (application, rest) = match (found, &plan.client_id) {
+            ([], None) => return Ok(Found::Missing),
+            ([], Some(id)) => {
+                let message = format!("tenant {} has no application with the client id {id}", facts.tenant);
+                return Err(SetupError::new(Kind::NotFound, message)
+                    .advise("copy Application (client) ID from its overview page, or leave --client-id out"));
+            }
+            ([first, rest @ ..], _) => (first, rest),
+        };
+        if !rest.is_empty() {
+            let message = format!("{} applications are called \"{}\"", found.len(), plan.application);
+            return Err(
+                SetupError::new(Kind::Usage, message).advise("say which with --client-id, or choose another name")
+            );
+        }
+        self.made(application, facts)?;
+        Ok(Found::There(Vec::new()))
+    }
+
+    fn make<'a>(&self, plan: &Plan, _: &'a Facts) -> Request<'a> {
+        let body = json!({"displayName": plan.application, "signInAudience": "AzureADMyOrg"});
+        let path = "/v1.0/applications".to_owned();
+        Request { target: Target::Graph, method: "POST", path, query: vec![], body: Some(body) }
+    }
+
+    fn made(&self, answer: &Value, facts: &mut Facts) -> Result<(), SetupError> {
+        facts.application = Some(text(answer, "/id")?);
+        facts.client_id = Some(text(answer, "/appId")?);
+        Ok(())
+    }
+
+    fn advice(&self, _: &Plan, error: &SetupError) -> Option<String> {
+        error.is_forbidden().then(|| {
+            "your account may not register applications here: ask for the role Application Developer, or name an \
+             application that you own with --client-id"
+                .to_owned()
+        })
+    }
+
+    fn script(&self, plan: &Plan) -> String {
+        let filter = Quoted(&filter(plan)).to_string();
+        format!(
+            "CLIENT_ID=$(az ad app list --filter {filter} --query '[0].appId' --output tsv)\n\
+             if [ -z \"$CLIENT_ID\" ]; then\n  \
+               CLIENT_ID=$(az ad app create --display-name \"$APPLICATION\" --sign-in-audience AzureADMyOrg \\\n    \
+                 --query appId --output tsv)\n\
+             fi\n"
+        )
+    }
+}
+
+fn filter(plan: &Plan) -> String {
+    match &plan.client_id {
+        Some(id) => format!("appId eq {}", odata(id)),
+        None => format!("displayName eq {}", odata(&plan.application)),
+    }
+}
+
+/// The application as this tenant's role assignments know it.
+pub(super) struct ServicePrincipal;
+
+impl Step for ServicePrincipal {
+    fn part(&self) -> Part {
+        Part::Identity
+    }
+
+    fn thing(&self, _: &Plan) -> String {
+        "its service principal".to_owned()
+    }
+
+    fn why(&self, _: &Plan) -> &'static str {
+        "what a role can be assigned to"
+    }
+
+    fn look<'a>(&self, _: &Plan, facts: &'a Facts) -> Option<Request<'a>> {
+        let filter = format!("appId eq {}", odata(facts.client_id.as_ref()?));
+        let path = "/v1.0/servicePrincipals".to_owned();
+        Some(Request { target: Target::Graph, method: "GET", path, query: vec![("$filter", filter)], body: None })
+    }
+
+    fn read(&self, _: &Plan, answer: &Value, facts: &mut Facts) -> Result<Found, SetupError> {
+        let Some(principal) = answer.pointer("/value/0") else { return Ok(Found::Missing) };
+        self.made(principal, facts)?;
+        if principal.get("accountEnabled") == Some(&Value::Bool(false)) {
+            let enable = format!("az ad sp update --id {} --set accountEnabled=true", facts.client_id());
+            return Ok(Found::There(vec![format!("it is disabled: nobody can sign in as it. Enable it: {enable}")]));
+        }
+        Ok(Found::There(Vec::new()))
+    }
+
+    fn make<'a>(&self, _: &Plan, facts: &'a Facts) -> Request<'a> {
+        let body = json!({"appId": facts.client_id(), "accountEnabled": true});
+        let path = "/v1.0/servicePrincipals".to_owned();
+        Request { target: Target::Graph, method: "POST", path, query: vec![], body: Some(body) }
+    }
+
+    fn made(&self, answer: &Value, facts: &mut Facts) -> Result<(), SetupError> {
+        facts.principal = Some(text(answer, "/id")?);
+        Ok(())
+    }
+
+    /// What `az ad sp create-for-rbac` goes by, too.
+    fn waits_for(&self, error: &SetupError) -> Option<&'static str> {
+        let replicating = error.says(" does not reference ") || error.says(" does not exist ");
+        replicating.then_some("the new application to be known everywhere in Entra ID")
+    }
+
+    fn script(&self, _: &Plan) -> String {
+        "PRINCIPAL=$(az ad sp list --filter \"appId eq '$CLIENT_ID'\" --query '[0].id' --output tsv)\n\
+         if [ -z \"$PRINCIPAL\" ]; then\n  \
+           patiently az ad sp create --id \"$CLIENT_ID\" --output none\n  \
+           PRINCIPAL=$(az ad sp show --id \"$CLIENT_ID\" --query id --output tsv)\n\
+         fi\n"
+            .to_owned()
+    }
+}

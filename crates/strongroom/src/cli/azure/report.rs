@@ -1,0 +1,107 @@
+//! What a person, or a program, is told of a set-up.
+
+use std::{
+    io::{IsTerminal, Write},
+    sync::Mutex,
+    time::Duration,
+};
+
+use crate::{
+    azure_setup::{Event, Line, State},
+    cli::console::{Console, printable},
+};
+
+/// Tells each event as it happens, on standard error. On a terminal a wait is one line that counts.
+pub(super) struct Report<'a> {
+    console: &'a Console,
+    requests: bool,
+    /// What was last said of the present wait, and whether its line is still open.
+    wait: Mutex<Wait>,
+}
+
+#[derive(Default)]
+struct Wait {
+    what: String,
+    said_at: Duration,
+    open: bool,
+}
+
+impl<'a> Report<'a> {
+    /// `requests`: whether each request is told, too.
+    pub fn new(console: &'a Console, requests: bool) -> Self {
+        Self { console, requests, wait: Mutex::default() }
+    }
+
+    pub fn event(&self, event: &Event<'_>) {
+        match event {
+            Event::Part(part) => self.say(&format!("\n{}", part.title())),
+            Event::Line(line) => self.line(line),
+            Event::Waiting { what, elapsed, limit } => self.waiting(what, *elapsed, *limit),
+        }
+    }
+
+    /// A line of its own.
+    pub fn say(&self, text: &str) {
+        let mut wait = self.wait.lock().expect("no holder panics");
+        if std::mem::take(&mut wait.open) {
+            self.console.note("");
+        }
+        wait.what.clear();
+        self.console.note(text);
+    }
+
+    fn line(&self, line: &Line) {
+        let state = match line.state {
+            State::Found => "there    ",
+            State::Made => "made     ",
+            State::WouldMake => "missing  ",
+            State::CannotTell => "unknown  ",
+        };
+        self.say(&format!("  {state}{}", printable(&line.thing)));
+        if self.requests {
+            self.say(&format!("           {}", line.why));
+            let looked = line.looked.iter().map(|request| format!("           sent  {request}"));
+            let changes = line.changes.iter().map(|request| format!("           would {request}"));
+            looked.chain(changes).for_each(|request| self.say(&printable(&request)));
+        }
+        for remark in &line.remarks {
+            self.say(&format!("           {}", printable(remark)));
+        }
+    }
+
+    fn waiting(&self, what: &str, elapsed: Duration, limit: Duration) {
+        let mut wait = self.wait.lock().expect("no holder panics");
+        let text = format!(
+            "  waiting  for {what}: {} s so far, up to {} min",
+            elapsed.as_secs(),
+            limit.as_secs().div_ceil(60)
+        );
+        let new = wait.what != what;
+        if std::io::stderr().is_terminal() {
+            let mut err = std::io::stderr().lock();
+            // Nobody reads it when standard error is gone.
+            let _ = write!(err, "{}{text}", if new && wait.open { "\n" } else { "\r" });
+            let _ = err.flush();
+            wait.open = true;
+        } else if new || elapsed >= wait.said_at + Duration::from_secs(30) {
+            self.console.note(&text);
+            wait.said_at = elapsed;
+        }
+        if new {
+            what.clone_into(&mut wait.what);
+        }
+    }
+}
+
+/// What there is by now and how to go on, after a step that did not succeed.
+pub(super) fn what_exists(lines: &[Line]) -> String {
+    let there: Vec<&str> = lines.iter().map(|line| line.thing.as_str()).collect();
+    if there.is_empty() {
+        "nothing was made; run the same command again once that is mended".to_owned()
+    } else {
+        format!(
+            "these exist by now and stay: {}. Run the same command again: it goes on from there",
+            printable(&there.join("; "))
+        )
+    }
+}
