@@ -156,6 +156,7 @@ fn read_entra(status: u16, body: &[u8], host: &str) -> Reading {
         (700_027, Code::CertificateRefused),
         (700_024, Code::AssertionTime),
         (70_021, Code::NoFederation),
+        (70_025, Code::NoFederation),
         (700_211, Code::NoFederation),
         (700_212, Code::NoFederation),
         (700_213, Code::NoFederation),
@@ -406,6 +407,12 @@ mod tests {
                 400,
                 70_021,
                 "AADSTS70021: No matching federated identity record found for presented assertion.",
+                Code::NoFederation,
+            ),
+            (
+                401,
+                70_025,
+                "AADSTS70025: The client 'a'(Strongroom) has no configured federated identity credentials.",
                 Code::NoFederation,
             ),
             (

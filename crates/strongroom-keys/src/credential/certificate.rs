@@ -20,8 +20,6 @@ use crate::input::{Field, InputError, error};
 const LONGEST: usize = 64 * 1024;
 /// rsaEncryption (RFC 8017).
 const RSA: &str = "1.2.840.113549.1.1.1";
-/// The least RSA modulus that Microsoft Entra takes.
-const LEAST_BITS: usize = 2048;
 /// How long an assertion may be used, in seconds.
 const ASSERTION_LIFE: i64 = 600;
 
@@ -42,9 +40,6 @@ impl ClientCertificate {
         refuse_other_forms(pem)?;
         let (key, certificates) = sections(pem)?;
         let key = key.read()?;
-        if key.public_modulus_len() * 8 < LEAST_BITS {
-            return Err(refused("key_too_small", "The private key is RSA of less than 2048 bits.", MAKE_ANEW));
-        }
         let mut readable = certificates.iter().filter_map(|der| Some((der, Certificate::from_der(der).ok()?)));
         let of_key = readable.find(|(_, certificate)| {
             let holder = &certificate.tbs_certificate.subject_public_key_info;
@@ -221,4 +216,177 @@ fn not_rsa() -> InputError {
 
 fn refused(code: &'static str, cause: impl Into<String>, fix: &str) -> InputError {
     error(Field::ClientCertificate, code, cause, fix)
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_lc_rs::signature::{RSA_PSS_2048_8192_SHA256, UnparsedPublicKey};
+    use rcgen::{CertificateParams, KeyPair, PKCS_RSA_SHA256, RsaKeySize, date_time_ymd};
+    use serde_json::Value;
+
+    use super::*;
+
+    fn rsa() -> KeyPair {
+        KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).expect("a key")
+    }
+
+    /// A self-signed certificate of the years 2024 and 2025.
+    fn certificate(key: &KeyPair) -> String {
+        let mut parameters = CertificateParams::default();
+        parameters.not_before = date_time_ymd(2024, 1, 1);
+        parameters.not_after = date_time_ymd(2026, 1, 1);
+        parameters.self_signed(key).expect("a certificate").pem()
+    }
+
+    fn code(pem: &str) -> &'static str {
+        let error = ClientCertificate::parse(pem).map(|_| ()).expect_err("refused");
+        assert_eq!(error.field.as_str(), "client_certificate");
+        error.code
+    }
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().expect("a time")
+    }
+
+    #[test]
+    fn key_and_certificate_may_come_in_any_order_with_a_chain_and_indented() {
+        let (key, other) = (rsa(), rsa());
+        let (key_pem, own, issuer) = (key.serialize_pem(), certificate(&key), certificate(&other));
+        // PKCS#1 is what PKCS#8 wraps, after 26 bytes for a key of 2048 bits.
+        let pkcs1 = STANDARD.encode(&key.serialize_der()[26..]);
+        let pkcs1 = format!("-----BEGIN RSA PRIVATE KEY-----\n{pkcs1}\n-----END RSA PRIVATE KEY-----\n");
+        for pem in [
+            format!("{key_pem}{own}"),
+            format!("{own}{key_pem}"),
+            format!("{issuer}{own}{key_pem}"),
+            format!("{own}{issuer}{pkcs1}"),
+            format!("Bag Attributes\r\n    friendlyName: strongroom\r\n{key_pem}{own}").replace('\n', "\r\n"),
+            format!("{key_pem}{own}").lines().map(|line| format!("    {line}\n")).collect(),
+        ] {
+            let parsed = ClientCertificate::parse(&pem).unwrap_or_else(|error| panic!("{error}\n{own}"));
+            assert_eq!(parsed.not_after(), at("2026-01-01T00:00:00Z"));
+            let der = STANDARD.encode(parsed.certificate_der());
+            assert_eq!(der, own.lines().filter(|line| !line.starts_with("-----")).collect::<String>());
+        }
+    }
+
+    #[test]
+    fn each_mistake_has_its_own_error() {
+        let (key, other) = (rsa(), rsa());
+        let (key_pem, own) = (key.serialize_pem(), certificate(&key));
+        let ec = KeyPair::generate().expect("a key");
+        let ec_certificate = CertificateParams::default().self_signed(&ec).expect("a certificate").pem();
+        let encrypted = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
+        let classic = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00\n\nAAAA\n-----END RSA PRIVATE KEY-----\n";
+        let pfx = STANDARD.encode([&[0x30, 0x82, 0x09, 0x00, 0x02, 0x01, 0x03, 0x30][..], &[0; 2300]].concat());
+        let der: String = own.lines().filter(|line| !line.starts_with("-----")).collect();
+        let cut = own.rsplit_once("-----END").expect("an end").0;
+        for (pem, expected) in [
+            (String::new(), "empty"),
+            (own.clone(), "no_key"),
+            (key_pem.clone(), "no_certificate"),
+            (format!("{encrypted}{own}"), "encrypted_key"),
+            (format!("{classic}{own}"), "encrypted_key"),
+            (pfx, "pfx"),
+            (der, "not_pem"),
+            ("CN=strongroom".to_owned(), "not_pem"),
+            (format!("{}{own}", other.serialize_pem()), "mismatch"),
+            (format!("{key_pem}{}{own}", other.serialize_pem()), "two_keys"),
+            (format!("{}{ec_certificate}", ec.serialize_pem()), "not_rsa"),
+            (format!("{key_pem}{ec_certificate}"), "not_rsa"),
+            (format!("-----BEGIN EC PRIVATE KEY-----\nAAAA\n-----END EC PRIVATE KEY-----\n{own}"), "not_rsa"),
+            (format!("{SMALL}{own}"), "key_too_small"),
+            (format!("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n{own}"), "key_unreadable"),
+            (
+                format!("{key_pem}-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"),
+                "certificate_unreadable",
+            ),
+            (format!("{key_pem}{cut}"), "damaged"),
+            (format!("-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"), "neither"),
+            (format!("{key_pem}{own}{}", " ".repeat(10) + &"x".repeat(70_000)), "too_long"),
+        ] {
+            assert_eq!(code(&pem), expected, "{pem:.60}");
+        }
+    }
+
+    #[test]
+    fn a_certificate_outside_of_its_dates_is_refused_by_name() {
+        let key = rsa();
+        let parsed = ClientCertificate::parse(&format!("{}{}", key.serialize_pem(), certificate(&key)));
+        let parsed = parsed.unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(parsed.valid_at(at("2023-12-31T23:59:59Z")).expect_err("early").code, "not_yet_valid");
+        assert_eq!(parsed.valid_at(at("2024-01-01T00:00:00Z")), Ok(()));
+        assert_eq!(parsed.valid_at(at("2025-12-31T23:59:59Z")), Ok(()));
+        let late = parsed.valid_at(at("2026-01-01T00:00:00Z")).expect_err("late");
+        assert_eq!((late.code, late.cause.as_str()), ("expired", "The certificate expired 2026-01-01T00:00:00Z."));
+    }
+
+    #[test]
+    fn no_error_repeats_anything_of_the_key() {
+        let key = rsa();
+        let body: String = key.serialize_pem().lines().filter(|line| !line.starts_with("-----")).collect();
+        for pem in [key.serialize_pem(), body.clone(), key.serialize_pem().replace("PRIVATE KEY", "EC PRIVATE KEY")] {
+            let error = ClientCertificate::parse(&pem).map(|_| ()).expect_err("refused");
+            let told = format!("{error} {error:?}");
+            assert!(!body.as_bytes().chunks(16).any(|part| told.as_bytes().windows(16).any(|seen| seen == part)));
+        }
+    }
+
+    #[test]
+    fn an_assertion_is_a_jwt_that_the_certificate_verifies() {
+        let key = rsa();
+        let own = certificate(&key);
+        let parsed = ClientCertificate::parse(&format!("{}{own}", key.serialize_pem()));
+        let parsed = parsed.unwrap_or_else(|error| panic!("{error}"));
+        let (now, id) = (at("2025-03-01T12:00:00Z"), Uuid::from_u128(7));
+        let endpoint = "https://login.microsoftonline.com/t/oauth2/v2.0/token";
+        let assertion = parsed.assertion("client", endpoint, now, id);
+
+        let (signed, signature) = assertion.rsplit_once('.').expect("three parts");
+        let signature = URL_SAFE_NO_PAD.decode(signature).expect("base64url");
+        let holder = Certificate::from_der(parsed.certificate_der()).expect("a certificate");
+        let holder = holder.tbs_certificate.subject_public_key_info.subject_public_key;
+        UnparsedPublicKey::new(&RSA_PSS_2048_8192_SHA256, holder.raw_bytes())
+            .verify(signed.as_bytes(), &signature)
+            .expect("signed by the certificate's key");
+
+        let part = |text: &str| -> Value {
+            serde_json::from_slice(&URL_SAFE_NO_PAD.decode(text).expect("base64url")).expect("JSON")
+        };
+        let (header, claims) = signed.split_once('.').expect("two parts");
+        let thumbprint = URL_SAFE_NO_PAD.encode(digest(&SHA256, parsed.certificate_der()));
+        assert_eq!(part(header), json!({"alg": "PS256", "typ": "JWT", "x5t#S256": thumbprint}));
+        let (start, end) = (now.as_second(), now.as_second() + 600);
+        assert_eq!(
+            part(claims),
+            json!({"aud": endpoint, "iss": "client", "sub": "client", "jti": id.to_string(), "iat": start, "nbf": start, "exp": end})
+        );
+    }
+
+    #[test]
+    fn the_thumbprint_is_the_one_that_azure_shows() {
+        let key = rsa();
+        let parsed = ClientCertificate::parse(&format!("{}{}", key.serialize_pem(), certificate(&key)));
+        let thumbprint = parsed.unwrap_or_else(|error| panic!("{error}")).thumbprint();
+        assert_eq!(thumbprint.len(), 40);
+        assert!(thumbprint.bytes().all(|byte| byte.is_ascii_digit() || (b'A'..=b'F').contains(&byte)));
+    }
+
+    /// RSA of 1024 bits, made for this test alone.
+    const SMALL: &str = "-----BEGIN RSA PRIVATE KEY-----
+MIICXQIBAAKBgQCib1IercTawkrzXF7S+OdUIiKWRRs7B5qY6ojOauUffYTnE2l1
+WuJmo9jEltrzxtfTSyRq2H3+eb0kTr296bJdqaIbzHVQZHIGes32VDc711YNpTxb
+F1X+9VCOn3/EXuwFmdL7NHWNqr6luP3g7zlcqrxg+6vqDDkOvA2px7snSwIDAQAB
+AoGBAIELUUEgKdDlJCg8TPTsWtMDH1kkY6K8wrwTL0ZVs9sVm9z8Ff7uigiiyFY9
+xop+gP3Sp4beoRHm4zWR/LmAjHsKWy0oZjc+LC/7YvnD1StxbFpBTugje1yIl24q
+SELprk5AojNGVkff1IWCMVRWG1i6o+ZUMqVBwcC9dt/ppdzZAkEA0maMDnX0CpTY
+ZV1fE1JNX36OoEo3wXyMnDcubn0f3fOtrvoXpDRC6ESvVb7oyf4d+/opvzDuGQMp
+QlyWygbjVQJBAMWjiYyGw9NwGiDGBtRVa3Gaa21RFjDDcX4jd2uh/pPLww6+VoOG
+/Q1M4eKvDFPJVw0P8prx0bnz7Gl+B5iPIB8CQBbR0HbxDBrpsd6sldc+oe2tiEKS
+SiHOJGH9Cigpof8sorXLoizJDkiqyml+XzkpOo9NvqFh6TEFSsBL0n7u6FECQBCw
+VIcXQiXyi2JFFoKLi/0Vywh6FmObvVOnbwgZr8OPKzNtgySsG2YqHdDkcygIEl+5
+/wRycwE+xbHKwJ1zSIUCQQCWs5iZMcsk+h6PG4nU3l8XuXy2ELhT9bmUKJYc84mm
+Q+elLC+VwN/D8sjVCEAJUW2qD/7LrznF1du1U0HRbJ57
+-----END RSA PRIVATE KEY-----
+";
 }

@@ -7,10 +7,11 @@ use strongroom_envelope::{
 };
 use strongroom_keys::azure::{AzureAccess, AzureConfig, AzureKeys, Cloud};
 use strongroom_keys::{
-    Class, ClientId, INTERACTIVE, KeyProvider, KeyType, Kid, LocalProvider, TenantId, TokenUse, parse_vault_url_and_key,
+    Class, ClientId, Credential, CredentialInput, INTERACTIVE, KeyProvider, KeyType, Kid, LocalProvider, TenantId,
+    TokenUse, parse_vault_url_and_key,
 };
 
-use crate::tenant::{Tenant, secret};
+use crate::tenant::{Tenant, parsed, secret};
 
 pub const PLACE: VaultKeyPlace = VaultKeyPlace { workspace: [1; 16], vault: [2; 16], generation: 3 };
 
@@ -93,6 +94,23 @@ async fn the_azure_provider_keeps_the_contract() {
     assert_eq!((key.key_type, key.bits), (KeyType::Rsa, Some(4096)));
     assert!(key.operations.iter().any(|operation| operation == "unwrapKey"));
     assert!(key.created.is_some() && key.recovery_level.is_some());
+}
+
+#[tokio::test]
+async fn every_kind_of_credential_keeps_the_contract() {
+    let tenant = Tenant::start().await;
+    let pem = tenant.register_certificate().await;
+    let credential = parsed(&CredentialInput::Certificate(&pem));
+    keeps_the_contract(&tenant.keys().provider(AzureAccess { credential, ..tenant.access() })).await;
+
+    tenant.trust("system:serviceaccount:vaults:strongroom").await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("token");
+    std::fs::write(&file, tenant.standin.federated_token("system:serviceaccount:vaults:strongroom").1).expect("a file");
+    let keys = AzureKeys::new(&AzureConfig { federated_token_file: Some(file), ..tenant.config() });
+    let credential = Credential::WorkloadIdentity;
+    let provider = keys.expect("a configuration").provider(AzureAccess { credential, ..tenant.access() });
+    keeps_the_contract(&provider).await;
 }
 
 #[tokio::test]

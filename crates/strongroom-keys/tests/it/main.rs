@@ -17,6 +17,7 @@
 
 mod check;
 mod contract;
+mod credential;
 mod denial;
 mod network;
 mod tenant;

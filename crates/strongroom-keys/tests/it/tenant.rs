@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 
 use azure_standin::{Admin, Config, Effect, Fault, Match, Settings, Standin, test_keys};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use strongroom_keys::azure::{AzureAccess, AzureConfig, AzureKeys, AzureProvider, Cloud};
 use strongroom_keys::{ClientId, Credential, CredentialInput, KeyName, TenantId, VaultUrl};
@@ -32,7 +34,12 @@ impl Tenant {
     }
 
     pub async fn with(settings: Settings) -> Tenant {
-        let config = Config { rsa_pool: test_keys(), settings, ..Config::default() };
+        Tenant::of(Config { settings, ..Config::default() }).await
+    }
+
+    /// With the clock or settings of `config`.
+    pub async fn of(config: Config) -> Tenant {
+        let config = Config { rsa_pool: test_keys(), ..config };
         let standin = Standin::start(config).await.expect("a stand-in");
         let http = administrators_client(&standin);
         let admin = standin.admin().clone();
@@ -72,6 +79,53 @@ impl Tenant {
         let url = format!("https://graph.microsoft.com/v1.0/applications/{}/addPassword", self.application_object);
         let made = self.ask("POST", &url, json!({"passwordCredential": credential})).await;
         (text(&made, "secretText"), text(&made, "keyId"))
+    }
+
+    /// Registers a new certificate on the application, in place of any other, and returns it with its key as PEM.
+    pub async fn register_certificate(&self) -> String {
+        let (pem, der) = certificate();
+        let entry = json!({"type": "AsymmetricX509Cert", "usage": "Verify", "key": STANDARD.encode(der)});
+        self.change_application(json!({"keyCredentials": [entry]})).await;
+        pem
+    }
+
+    pub async fn remove_certificates(&self) {
+        self.change_application(json!({"keyCredentials": []})).await;
+    }
+
+    async fn change_application(&self, change: Value) {
+        let url = format!("https://graph.microsoft.com/v1.0/applications/{}", self.application_object);
+        self.ask("PATCH", &url, change).await;
+    }
+
+    /// Lets the application trust `subject` of the issuer that the stand-in plays.
+    pub async fn trust(&self, subject: &str) {
+        let (issuer, _) = self.standin.federated_token(subject);
+        let audiences = ["api://AzureADTokenExchange"];
+        let body = json!({"name": "strongroom", "issuer": issuer, "subject": subject, "audiences": audiences});
+        self.ask("POST", &self.federations(), body).await;
+    }
+
+    pub async fn trust_nobody(&self) {
+        self.ask("DELETE", &format!("{}/strongroom", self.federations()), Value::Null).await;
+    }
+
+    fn federations(&self) -> String {
+        format!(
+            "https://graph.microsoft.com/v1.0/applications/{}/federatedIdentityCredentials",
+            self.application_object
+        )
+    }
+
+    /// Switches the service principal off or on.
+    pub async fn enable_principal(&self, enabled: bool) {
+        let url = format!("https://graph.microsoft.com/v1.0/servicePrincipals/{}", self.principal);
+        self.ask("PATCH", &url, json!({"accountEnabled": enabled})).await;
+    }
+
+    pub async fn delete_principal(&self) {
+        let url = format!("https://graph.microsoft.com/v1.0/servicePrincipals/{}", self.principal);
+        self.ask("DELETE", &url, Value::Null).await;
     }
 
     pub async fn delete_application(&self) {
@@ -216,7 +270,18 @@ impl Tenant {
 }
 
 pub fn secret(value: &str) -> Credential {
-    Credential::parse(&CredentialInput::Secret(value)).unwrap_or_else(|error| panic!("{error}"))
+    parsed(&CredentialInput::Secret(value))
+}
+
+pub fn parsed(input: &CredentialInput<'_>) -> Credential {
+    Credential::parse(input).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// A new RSA key and its certificate: together as PEM, and the certificate as DER.
+pub fn certificate() -> (String, Vec<u8>) {
+    let key = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048).expect("a key");
+    let certificate = rcgen::CertificateParams::default().self_signed(&key).expect("a certificate");
+    (format!("{}{}", key.serialize_pem(), certificate.pem()), certificate.der().to_vec())
 }
 
 /// An answer with this status and body in place of Azure's.
