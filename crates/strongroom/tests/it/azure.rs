@@ -1,7 +1,7 @@
 //! A whole product on a temp folder, with a vault whose key is in the stand-in's Key Vault, and a clock that stands
 //! still. Reached as behind a corporate proxy: real host names, the stand-in's proxy and CA.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use azure_standin::{Standin, test_keys};
 use strongroom::{
@@ -19,6 +19,7 @@ use strongroom::{
 use strongroom_envelope::SystemRandom;
 use strongroom_keys::azure::Cloud;
 use tempfile::TempDir;
+use uuid::Uuid;
 
 use crate::world::origin;
 
@@ -33,12 +34,22 @@ pub struct AzureWorld {
     /// The vault of the strategy Azure External Keys, the default.
     pub vault: VaultId,
     pub kid: String,
+    /// Where the server looks for the token of its workload identity. Not there until a test writes it.
+    pub token_file: PathBuf,
     _dir: TempDir,
 }
 
 impl AzureWorld {
     /// Set up by steps 1 to 5, on the database that `url` names; `None` takes SQLite in the temp folder.
     pub async fn start(url: Option<&str>) -> Self {
+        let mut world = Self::without_vault(url).await;
+        let made = world.app.create_vault(&world.owner, request("Azure", &world.values)).await.expect("step 5");
+        (world.vault, world.kid) = (made.id, made.kid);
+        world
+    }
+
+    /// The same up to step 4: there is no Azure vault yet.
+    pub async fn without_vault(url: Option<&str>) -> Self {
         let dir = tempfile::tempdir().expect("a temp folder");
         let settings = azure_standin::Settings { service_limits: None, ..azure_standin::Settings::default() };
         let config = azure_standin::Config { rsa_pool: test_keys(), settings, ..azure_standin::Config::default() };
@@ -49,8 +60,8 @@ impl AzureWorld {
         let clock = ManualClock::at(jiff::Timestamp::now());
         let app = open(&dir, url, &standin, &clock).await;
         let owner = make_owner(&app).await;
-        let made = app.create_vault(&owner, request("Azure", &values)).await.expect("step 5");
-        Self { app, owner, clock, standin, values, administrator, vault: made.id, kid: made.kid, _dir: dir }
+        let (vault, kid, token_file) = (VaultId(Uuid::nil()), String::new(), dir.path().join("token"));
+        Self { app, owner, clock, standin, values, administrator, vault, kid, token_file, _dir: dir }
     }
 
     /// Switches the key on or off, as the customer would.
@@ -134,10 +145,12 @@ async fn open(dir: &TempDir, url: Option<&str>, standin: &Standin, clock: &Manua
     let path = |name: &str| dir.path().join(name).display().to_string();
     let url = url.map_or_else(|| format!("sqlite:{}", path("strongroom.db")), str::to_owned);
     let text = format!(
-        "[database]\nurl = \"{url}\"\n[instance]\nkey_file = \"{}\"\n[azure]\nproxy = \"{}\"\nca_file = \"{}\"\n",
+        "[database]\nurl = \"{url}\"\n[instance]\nkey_file = \"{}\"\n[azure]\nproxy = \"{}\"\nca_file = \"{}\"\n\
+         federated_token_file = \"{}\"\n",
         path("instance.key"),
         standin.proxy_url(),
-        ca.display()
+        ca.display(),
+        path("token"),
     );
     let config = Config::parse(&text, "the test", Vec::new()).expect("a configuration");
     let random = Arc::new(SystemRandom::new());

@@ -7,6 +7,7 @@ mod api;
 mod azure;
 mod child;
 mod command_line;
+mod credentials;
 mod dark;
 mod items;
 mod kills;

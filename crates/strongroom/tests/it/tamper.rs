@@ -97,6 +97,8 @@ async fn a_lengthened_lease_and_a_redirected_provider_are_refused() {
         "UPDATE vaults SET lease_seconds = 31536000 WHERE id = $1",
         "UPDATE vaults SET strategy = 'cloud' WHERE id = $1",
         "UPDATE providers SET vault_url = 'https://mallory.vault.azure.net' WHERE vault_id = $1",
+        "UPDATE providers SET credential_kind = 'workload_identity' WHERE vault_id = $1",
+        "UPDATE providers SET credential_expires = 1 WHERE vault_id = $1",
         "UPDATE providers SET client_id = '00000000-0000-0000-0000-000000000000' WHERE vault_id = $1",
     ] {
         let (world, one, _) = two_accounts().await;
