@@ -455,6 +455,21 @@ mod tests {
     }
 
     #[test]
+    fn kubernetes_may_name_the_token_file_unless_the_operator_does() {
+        let webhook = ("AZURE_FEDERATED_TOKEN_FILE", "/var/run/token");
+        let file = |text: &str, pairs: &[(&str, &str)]| {
+            let config = with_environment(text, pairs).unwrap_or_else(|error| panic!("{error}"));
+            config.azure.federated_token_file
+        };
+        assert_eq!(file("", &[]), None);
+        assert_eq!(file("", &[("AZURE_FEDERATED_TOKEN_FILE", "")]), None);
+        assert_eq!(file("", &[webhook]), Some("/var/run/token".into()));
+        assert_eq!(file("[azure]\nfederated_token_file = \"/etc/token\"\n", &[webhook]), Some("/etc/token".into()));
+        let ours = ("STRONGROOM_AZURE__FEDERATED_TOKEN_FILE", "/srv/token");
+        assert_eq!(file("", &[webhook, ours]), Some("/srv/token".into()));
+    }
+
+    #[test]
     fn an_unknown_key_names_the_nearest() {
         assert_eq!(
             refusal("[server]\nlistn = \"127.0.0.1:1\"\n"),

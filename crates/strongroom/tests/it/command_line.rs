@@ -6,7 +6,10 @@ use strongroom::{access::Role, server};
 use strongroom_keys::TokenUse;
 use tokio::{net::TcpListener, process::Command, sync::oneshot};
 
-use crate::azure::AzureWorld;
+use crate::{
+    azure::AzureWorld,
+    credentials::{certificate, register},
+};
 
 const SAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/samples");
 
@@ -122,9 +125,55 @@ async fn a_guest_sees_what_was_shared_and_no_more() {
     assert!(list.out.contains("Mail") && !list.out.contains("Bank"), "{}", list.out);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_comes_from_a_file_and_mistakes_with_it_are_named() {
+    let desk = Desk::over(AzureWorld::without_vault(None).await).await;
+    let values = &desk.world.values;
+    let (pem, der) = certificate();
+    register(&desk.world.administrator, &values.client_id, &der).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = |name: &str, content: &[u8]| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, content).expect("written");
+        path.display().to_string()
+    };
+    let (good, pfx) = (file("good.pem", pem.as_bytes()), file("bad.pfx", &[0x30, 0x82, 0xff, 0xfe]));
+    let connection = [
+        ["--client-id", &values.client_id, "--tenant-id", &values.tenant_id],
+        ["--vault-url", &values.vault_url, "--vault-key-name", &values.vault_key_name],
+    ]
+    .concat();
+    let check =
+        async |credential: &[&str]| desk.run(&[&["vault", "check"], &connection[..], credential].concat()).await;
+
+    let refused = check(&["--client-certificate", &pfx]).await;
+    assert_eq!(refused.code, 2, "{}", refused.err);
+    assert!(refused.err.contains("openssl pkcs12"), "{}", refused.err);
+    for both in [&["--workload-identity"][..], &["--client-secret-stdin"], &["--client-secret-expires", "2027-05-01"]] {
+        let refused = check(&[&["--client-certificate", &good], both].concat()).await;
+        assert_eq!(refused.code, 2, "{both:?}: {}", refused.err);
+    }
+    let nobody = check(&["--workload-identity"]).await;
+    assert_eq!(nobody.code, 1, "{}", nobody.err);
+    assert!(nobody.out.contains("azure.federated_token_file"), "{}", nobody.out);
+    let passed = check(&["--client-certificate", &good]).await;
+    assert_eq!(passed.code, 0, "{} {}", passed.out, passed.err);
+
+    let create = ["vault", "create", "Azure", "--strategy", "azure-external-keys", "--client-certificate", &good];
+    let made = desk.json(&[&create[..], &connection].concat()).await;
+    let key = &made["key"];
+    assert_eq!(
+        (&key["credential_kind"], &key["credential_expires"]),
+        (&"certificate".into(), &"2040-01-01T00:00:00Z".into())
+    );
+}
+
 impl Desk {
     async fn open() -> Self {
-        let world = AzureWorld::start(None).await;
+        Self::over(AzureWorld::start(None).await).await
+    }
+
+    async fn over(world: AzureWorld) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let url = format!("http://{}", listener.local_addr().expect("bound"));
         let (stop, stopped) = oneshot::channel::<()>();

@@ -10,7 +10,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rcgen::{CertificateParams, KeyPair, PKCS_RSA_SHA256, RsaKeySize};
 use serde_json::{Value, json};
 use strongroom::{
-    azure_setup::Target,
+    azure_setup::{Client, Target},
     error::{Error, Unavailable},
     http,
     id::{ItemId, VaultId},
@@ -37,18 +37,16 @@ async fn a_client_secret_keeps_the_end_that_it_was_given() {
 async fn a_certificate_makes_a_vault_and_its_removal_turns_it_dark() {
     let mut world = AzureWorld::without_vault(None).await;
     let (pem, der) = certificate();
-    let entry = json!({"type": "AsymmetricX509Cert", "usage": "Verify", "key": STANDARD.encode(der)});
-    let registered = json!({"keyCredentials": [entry]});
-    graph(&world, "PATCH", "", Some(registered.clone())).await;
+    register(&world.administrator, &world.values.client_id, &der).await;
     let vault = make(&mut world, json!({"client_certificate": pem})).await;
     assert_eq!(vault["key"]["credential_kind"], "certificate");
     assert_eq!(vault["key"]["credential_expires"], "2040-01-01T00:00:00Z");
     assert!(pem.lines().all(|line| !vault.to_string().contains(line)));
     let item = opens_items(&world).await;
 
-    graph(&world, "PATCH", "", Some(json!({"keyCredentials": []}))).await;
+    change(&world.administrator, &world.values.client_id, "PATCH", "", Some(json!({"keyCredentials": []}))).await;
     goes_dark(&world, item, "credential.certificate_refused", "az ad app credential reset").await;
-    graph(&world, "PATCH", "", Some(registered)).await;
+    register(&world.administrator, &world.values.client_id, &der).await;
     comes_back(&world, item).await;
 }
 
@@ -59,15 +57,17 @@ async fn a_workload_identity_makes_a_vault_and_its_end_turns_it_dark() {
     std::fs::write(&world.token_file, token).expect("a token file");
     let audiences = ["api://AzureADTokenExchange"];
     let trust = json!({"name": "strongroom", "issuer": issuer, "subject": SUBJECT, "audiences": audiences});
-    graph(&world, "POST", "/federatedIdentityCredentials", Some(trust.clone())).await;
+    change(&world.administrator, &world.values.client_id, "POST", "/federatedIdentityCredentials", Some(trust.clone()))
+        .await;
     let vault = make(&mut world, json!({"workload_identity": true})).await;
     assert_eq!(vault["key"]["credential_kind"], "workload_identity");
     assert_eq!(vault["key"]["credential_expires"], Value::Null);
     let item = opens_items(&world).await;
 
-    graph(&world, "DELETE", "/federatedIdentityCredentials/strongroom", None).await;
+    change(&world.administrator, &world.values.client_id, "DELETE", "/federatedIdentityCredentials/strongroom", None)
+        .await;
     goes_dark(&world, item, "credential.no_federation", SUBJECT).await;
-    graph(&world, "POST", "/federatedIdentityCredentials", Some(trust)).await;
+    change(&world.administrator, &world.values.client_id, "POST", "/federatedIdentityCredentials", Some(trust)).await;
     comes_back(&world, item).await;
 }
 
@@ -78,7 +78,7 @@ async fn a_lost_token_file_is_an_outage_and_not_a_denial() {
     std::fs::write(&world.token_file, token).expect("a token file");
     let audiences = ["api://AzureADTokenExchange"];
     let trust = json!({"name": "strongroom", "issuer": issuer, "subject": SUBJECT, "audiences": audiences});
-    graph(&world, "POST", "/federatedIdentityCredentials", Some(trust)).await;
+    change(&world.administrator, &world.values.client_id, "POST", "/federatedIdentityCredentials", Some(trust)).await;
     make(&mut world, json!({"workload_identity": true})).await;
     let item = world.account("Mail", "tide-and-lamp").await;
     std::fs::remove_file(&world.token_file).expect("it was there");
@@ -204,11 +204,17 @@ async fn comes_back(world: &AzureWorld, item: ItemId) {
 }
 
 /// Changes the application at Microsoft Graph, as its administrator.
-async fn graph(world: &AzureWorld, method: &str, rest: &str, body: Option<Value>) {
-    let filter = format!("/v1.0/applications?$filter=appId eq '{}'", world.values.client_id);
-    let found = world.administrator.send(Target::Graph, "GET", &filter, None).await.expect("found");
+async fn change(administrator: &Client, client_id: &str, method: &str, rest: &str, body: Option<Value>) {
+    let filter = format!("/v1.0/applications?$filter=appId eq '{client_id}'");
+    let found = administrator.send(Target::Graph, "GET", &filter, None).await.expect("found");
     let path = format!("/v1.0/applications/{}{rest}", found["value"][0]["id"].as_str().expect("an id"));
-    world.administrator.send(Target::Graph, method, &path, body).await.expect("changed");
+    administrator.send(Target::Graph, method, &path, body).await.expect("changed");
+}
+
+/// Registers a certificate on the application, in place of any other.
+pub async fn register(administrator: &Client, client_id: &str, der: &[u8]) {
+    let entry = json!({"type": "AsymmetricX509Cert", "usage": "Verify", "key": STANDARD.encode(der)});
+    change(administrator, client_id, "PATCH", "", Some(json!({"keyCredentials": [entry]}))).await;
 }
 
 /// Asks over REST as the Owner.
@@ -226,7 +232,7 @@ async fn post(world: &AzureWorld, path: &str, body: Value) -> (u16, Value) {
 }
 
 /// A new RSA key and its certificate until 2040: together as PEM, and the certificate as DER.
-fn certificate() -> (String, Vec<u8>) {
+pub fn certificate() -> (String, Vec<u8>) {
     let key = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).expect("a key");
     let mut parameters = CertificateParams::default();
     parameters.not_after = rcgen::date_time_ymd(2040, 1, 1);

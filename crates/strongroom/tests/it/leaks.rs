@@ -23,6 +23,7 @@ use strongroom::{
 use self::search::{Found, Mark, Searcher};
 use crate::{
     child::{Answer, Api, Server, log_file},
+    credentials::{certificate, register},
     site::{OWNER, PATIENCE, SLUG, Site, Wishes, close},
 };
 
@@ -238,13 +239,35 @@ impl Run {
             "vault_url": site.azure.vault_url, "vault_key_name": site.azure.vault_key_name,
         });
         self.send(Method::POST, "/vaults/check", None, json!({"azure": azure})).await.expect(200);
-        let vault = json!({"name": "Second", "strategy": "azure_external_keys", "azure": azure});
+        self.with_certificate(site).await;
+        let vault = json!({"name": "Third", "strategy": "azure_external_keys", "azure": azure});
         self.refuse(409, Method::POST, "/vaults", None, vault).await;
         let mut swapped = azure.clone();
         swapped["tenant_id"] = self.mark("secret typed as tenant id").into();
         self.send(Method::POST, "/vaults/check", None, json!({"azure": swapped})).await.expect(200);
         let check = format!("/vaults/{}/check", site.azure_vault);
         self.send(Method::POST, &check, None, Value::Null).await.expect(200);
+    }
+
+    /// A vault that signs in with a certificate, and the ways to mistake one.
+    async fn with_certificate(&mut self, site: &Site) {
+        let (pem, der) = certificate();
+        register(&site.admin, &site.azure.client_id, &der).await;
+        let line = pem.lines().nth(3).expect("a key of many lines");
+        self.marked("certificate's key", line.to_owned());
+        let mut azure = json!({
+            "client_id": site.azure.client_id, "tenant_id": site.azure.tenant_id, "client_certificate": pem,
+            "vault_url": site.azure.vault_url, "vault_key_name": site.azure.vault_key_name,
+        });
+        let vault =
+            json!({"name": "Second", "strategy": "azure_external_keys", "azure": azure, "accept_warnings": true});
+        let made = self.send(Method::POST, "/vaults", None, vault).await.expect(201).json();
+        let check = format!("/vaults/{}/check", made["id"].as_str().expect("an id"));
+        self.send(Method::POST, &check, None, Value::Null).await.expect(200);
+        azure["client_certificate"] = pem.split("-----END").next().expect("a beginning").into();
+        self.send(Method::POST, "/vaults/check", None, json!({"azure": azure})).await.expect(200);
+        azure["client_secret"] = pem.into();
+        self.refuse(422, Method::POST, "/vaults/check", None, json!({"azure": azure})).await;
     }
 
     async fn wrong_people(&mut self) {
