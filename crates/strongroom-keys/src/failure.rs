@@ -143,7 +143,8 @@ codes! {
     AssertionTime = "credential.assertion_time", Outage,
         "Microsoft Entra finds the sign-in too old or too early",
         "Set this server's clock. With a workload identity, see that the token file is renewed.";
-    /// AADSTS70021, 70025, 700211, 700212, 700213. Whoever deletes the federated credential withdraws access, so this denies.
+    /// AADSTS70021, 70025, 700211, 700212, 700213, 7002138. Whoever deletes the federated credential withdraws access,
+    /// so this denies.
     NoFederation = "credential.no_federation", Denial,
         "The application trusts no such workload identity",
         "Add a federated credential with the token's issuer, subject and audience to the application.";
