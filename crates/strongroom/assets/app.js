@@ -122,7 +122,7 @@ function modal(className = "") {
   $("dialog.modal")?.remove();
   const dialog = document.createElement("dialog");
   dialog.className = `modal ${className}`;
-  dialog.addEventListener("close", () => { document.body.append($("#toasts")); dialog.remove(); });
+  dialog.addEventListener("close", () => { checking?.abort(); document.body.append($("#toasts")); dialog.remove(); });
   dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
   document.body.append(dialog);
   return dialog;
@@ -136,7 +136,7 @@ function showBox(dialog, answer) {
     else root.replaceWith(answer.html.documentElement);
     return;
   }
-  const kept = Object.fromEntries($$("[data-keep-passwords] [type=password]", dialog).map((input) => [input.name, input.value]));
+  const kept = Object.fromEntries($$("[data-keep-secrets] [data-secret]", dialog).map((input) => [input.name, input.value]));
   const frame = document.createElement("div");
   frame.className = box.className;
   frame.append(...box.childNodes);
@@ -154,6 +154,135 @@ function showBox(dialog, answer) {
 
 async function openDialog(url, dialog = modal()) {
   showBox(dialog, await page(url));
+}
+
+// ── Checks: the server tells each line of a check as it is known; without JavaScript the same form gets a whole page.
+/** The server ends within 15 s; this is for a connection that hangs. */
+const CHECK_LIMIT_MS = 16_000;
+let checking;
+
+async function check(form, submitter) {
+  checking?.abort();
+  const stop = (checking = new AbortController());
+  const limit = AbortSignal.timeout(CHECK_LIMIT_MS);
+  const board = checkBoard($("#checks"), form);
+  submitter.setAttribute("aria-busy", "true");
+  try {
+    const answer = await fetch(submitter.getAttribute("formaction") || form.getAttribute("action"), {
+      method: "POST", body: formBody(form, submitter), credentials: "same-origin", cache: "no-store",
+      headers: { accept: "application/x-ndjson" }, signal: AbortSignal.any([stop.signal, limit]),
+    });
+    if (!answer.headers.get("content-type")?.startsWith("application/x-ndjson")) return showInstead(form, answer);
+    for await (const news of jsonLines(answer.body)) {
+      if (stop.signal.aborted) return;
+      if (news.end) return board.end(news);
+      board.line(news);
+    }
+    board.end({ problem: "The connection to the server broke off. Check again." });
+  } catch (error) {
+    if (stop.signal.aborted) return;
+    if (limit.aborted) board.end({ problem: "Stopped: no answer from the server within 15 seconds. Check again." });
+    else board.end({ problem: "The server could not be reached. Check again." });
+  } finally {
+    board.stop();
+    if (checking === stop) submitter.removeAttribute("aria-busy");
+  }
+}
+
+/** What was refused before the first line is a page: shown where the form is. */
+async function showInstead(form, answer) {
+  const html = new DOMParser().parseFromString(await answer.text(), "text/html");
+  const dialog = form.closest("dialog.modal");
+  if (dialog) return showBox(dialog, { html, url: answer.url, ok: answer.ok });
+  if (answer.ok) location.href = answer.url;
+  else root.replaceWith(html.documentElement);
+}
+
+async function* jsonLines(body) {
+  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    const lines = (rest + value).split("\n");
+    rest = lines.pop();
+    for (const line of lines) yield JSON.parse(line);
+  }
+}
+
+/** The panel of checks while they run. Only what matters is read aloud: the beginning, each failure, the end. */
+function checkBoard(panel, form) {
+  const copyOf = (name) => $(`template[data-${name}]`, panel).content.cloneNode(true);
+  const list = $("ol.checks", panel), total = panel.dataset.total;
+  $("#checks-head", panel).replaceWith(copyOf("running"));
+  $("#checks-end", panel).replaceChildren();
+  $$("[data-check-error]", form).forEach((error) => error.remove());
+  $$("[aria-invalid]", form).forEach((input) => input.removeAttribute("aria-invalid"));
+  list.replaceChildren(copyOf("waiting"));
+  list.hidden = false;
+  panel.classList.remove("stale");
+  const waiting = $(".waiting", list), count = $(".running strong", panel);
+  const scroller = getComputedStyle(panel).overflowY === "auto" ? panel : panel.closest("dialog.modal");
+  const say = (text) => { $("#checks-said", panel).textContent = text; };
+  let asked = Date.now();
+  const tick = setInterval(() => {
+    const seconds = Math.floor((Date.now() - asked) / 1000);
+    $(".ms", waiting).textContent = seconds ? `${seconds} s` : "";
+  }, 500);
+  count.textContent = `Checked 0 of ${total}…`;
+  say("Checking…");
+  if (scroller === panel) panel.scrollTop = 0;
+  else panel.scrollIntoView({ block: scroller ? "start" : "nearest" });
+  return {
+    line(news) {
+      const follows = scroller && scroller.scrollTop + scroller.clientHeight > scroller.scrollHeight - 80;
+      if (news.html) waiting.before(...fragment(news.html).children);
+      $("strong", waiting).textContent = news.next || "";
+      $(".ms", waiting).textContent = "";
+      asked = Date.now();
+      count.textContent = `Checked ${news.at} of ${news.of}…`;
+      $("progress", panel).value = news.at;
+      if (news.said) say(news.said);
+      if (news.field) markField(form, news.field, news.cause, list);
+      if (follows) scroller.scrollTop = scroller.scrollHeight;
+    },
+    end(news) {
+      waiting.remove();
+      if (news.problem) {
+        count.textContent = news.problem;
+        $("progress", panel).remove();
+        return say(news.problem);
+      }
+      const whole = fragment(news.html);
+      for (const id of ["#checks-head", "#checks-end"]) $(id, panel).replaceWith($(id, whole));
+      say(news.said);
+      ($("#check-cause", panel) || $(".tick", panel))?.scrollIntoView({ block: scroller === panel ? "nearest" : "start" });
+    },
+    stop: () => { clearInterval(tick); waiting.remove(); },
+  };
+}
+
+/** The values are others than those that were checked. */
+function outdate(panel) {
+  if (panel.classList.contains("stale") || !$("#checks-told", panel)) return;
+  panel.classList.add("stale");
+  $("#checks-said", panel).textContent = $(".stale-note", panel).textContent;
+}
+
+const fragment = (html) => new DOMParser().parseFromString(html, "text/html").body;
+
+/** What is wrong with a value stands beside it too, as on a page that comes back from the server. */
+function markField(form, name, cause, list) {
+  const input = form.elements[name];
+  if (!input?.setAttribute || $(`[data-check-error="${CSS.escape(name)}"]`, form)) return;
+  const error = document.createElement("p");
+  error.className = "error";
+  error.id = `${name}-error`;
+  error.dataset.checkError = name;
+  error.append($("li.bad:last-of-type .icon", list)?.cloneNode(true) || "", cause);
+  (input.closest(".with-button") || input).after(error);
+  input.setAttribute("aria-invalid", "true");
+  input.setAttribute("aria-describedby", error.id);
 }
 
 // ── Password generator: rejection sampling from the browser's random source.
@@ -311,11 +440,14 @@ function veil(row) {
 
 document.addEventListener("submit", async (event) => {
   const form = event.target, dialog = form.closest("dialog.modal");
+  if (event.submitter?.matches("[data-check]") && $("#checks")) { event.preventDefault(); return check(form, event.submitter); }
+  checking?.abort();
   leaving = true;
   if (form.matches("[data-reveal]")) { event.preventDefault(); leaving = false; return reveal(form); }
   if (dialog && form.method === "post") {
     event.preventDefault();
     event.submitter?.setAttribute("aria-busy", "true");
+    if ($("#checks-said", form)) $("#checks-said", form).textContent = "Checking once more, then creating the vault…";
     const url = event.submitter?.getAttribute("formaction") || form.getAttribute("action");
     showBox(dialog, await page(url, { method: "POST", body: formBody(form, event.submitter) }));
   }
@@ -328,6 +460,7 @@ document.addEventListener("change", (event) => {
 
 document.addEventListener("input", (event) => {
   if (event.target.matches("[data-search]")) searchSoon(event.target.form);
+  if (event.target.matches(".asked *") && $("ol.checks li")) outdate($("#checks"));
   const guarded = event.target.closest("[data-guard]");
   if (guarded) guarded.dataset.dirty = "yes";
 });

@@ -126,6 +126,10 @@ impl TokenFile {
         TokenFile { path, presented: Mutex::default() }
     }
 
+    pub(super) fn is_configured(&self) -> bool {
+        self.path.is_some()
+    }
+
     /// Whom the token spoke for that was read last.
     pub(super) fn presented(&self) -> Option<Presented> {
         self.presented.lock().unwrap_or_else(PoisonError::into_inner).clone()

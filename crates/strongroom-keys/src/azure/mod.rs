@@ -96,6 +96,11 @@ impl AzureKeys {
         self.cloud
     }
 
+    /// Whether this server has a token file to sign in with.
+    pub fn offers_workload_identity(&self) -> bool {
+        self.token_file.is_configured()
+    }
+
     /// A provider for one key. Sends nothing; the first call signs in.
     pub fn provider(&self, access: AzureAccess) -> AzureProvider {
         AzureProvider::new(self.clone(), Arc::new(access))

@@ -78,10 +78,13 @@ pub fn wants_lines(headers: &HeaderMap) -> bool {
 }
 
 /// What was told as an answer, one line each; `write` gives a line's JSON.
-pub fn answer(told: BoxStream<'static, Told>, write: fn(Told) -> Option<serde_json::Value>) -> Response {
-    let lines = told.filter_map(move |told| async move {
-        let value = write(told)?;
-        Some(Ok::<_, Infallible>(Bytes::from(format!("{value}\n"))))
+pub fn answer<W>(told: BoxStream<'static, Told>, mut write: W) -> Response
+where
+    W: FnMut(Told) -> Option<serde_json::Value> + Send + 'static,
+{
+    let lines = told.filter_map(move |told| {
+        let line = write(told).map(|value| Ok::<_, Infallible>(Bytes::from(format!("{value}\n"))));
+        async move { line }
     });
     let headers = [
         (header::CONTENT_TYPE, NDJSON),

@@ -185,19 +185,24 @@ async function waitForDemoFile(file, ended) {
   );
 }
 
-function runDemoCommand(dir, words) {
+async function runDemoCommand(dir, words) {
+  const { code, printed } = await strongroom(["demo", ...words, "--dir", dir]);
+  if (code !== 0) throw new Error(`strongroom demo ${words.join(" ")} ended with ${code}:\n${printed}`);
+  return printed;
+}
+
+/** Runs the binary. @returns {Promise<{code: number, printed: string}>} both of its streams, as they came */
+export function strongroom(words, env = {}) {
   return new Promise((resolve, reject) => {
-    const child = spawn(BINARY, ["demo", ...words, "--dir", dir], {
+    const child = spawn(BINARY, words, {
       stdio: ["ignore", "pipe", "pipe"],
       timeout: PAGE_WAIT_MS,
+      env: { ...process.env, ...env },
     });
     let printed = "";
     for (const stream of [child.stdout, child.stderr]) stream.on("data", (text) => (printed += text));
     child.once("error", reject);
-    child.once("exit", (code) => {
-      if (code === 0) resolve(printed);
-      else reject(new Error(`strongroom demo ${words.join(" ")} ended with ${code}:\n${printed}`));
-    });
+    child.once("close", (code) => resolve({ code, printed }));
   });
 }
 

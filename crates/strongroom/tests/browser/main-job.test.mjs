@@ -68,6 +68,7 @@ test("what cannot work is named before anything is saved", async () => {
   const checks = page.getByRole("list", { name: "Checks" });
   await checks.waitFor();
   await checks.locator('[data-code="sign_in"].bad').waitFor();
+  await page.locator("#checks-told").waitFor();
 });
 
 test("step 5: live checks, Create vault, success message", async () => {
@@ -79,8 +80,9 @@ test("step 5: live checks, Create vault, success message", async () => {
   assert.equal(await checks.locator("li.bad").count(), 0);
   assert.deepEqual(await axe(page), []);
   await screenshot(page, "wizard");
-  const warnings = page.getByRole("checkbox", { name: /in spite of/ });
-  if (await warnings.count()) await tick(page, /in spite of/);
+  await page.locator("#checks-told").waitFor();
+  const warnings = page.getByRole("checkbox", { name: /I have read the warning/ });
+  if (await warnings.count()) await tick(page, /I have read the warning/);
   await press(page, "button", "Create vault");
   await page.getByRole("status").filter({ hasText: "The vault was created." }).waitFor();
   const row = page.getByRole("row", { name: new RegExp(VAULT) });

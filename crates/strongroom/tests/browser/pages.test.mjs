@@ -71,7 +71,7 @@ for (const colorScheme of ["light", "dark"]) {
       }
       await page.goto(`${demo.info.url}/settings/vaults/${demo.info.vaults[0].id}`);
       await page.getByRole("button", { name: "Check now" }).click();
-      await page.getByRole("heading", { name: "Checks, just now" }).waitFor();
+      await page.locator("#checks-told").waitFor();
       await look(page, `${colorScheme}-${kind}-vault`, refused);
       await page.context().close();
     });

@@ -6,6 +6,7 @@
 
 mod activity;
 pub mod assets;
+mod checks;
 pub mod cookies;
 mod form;
 pub mod frame;

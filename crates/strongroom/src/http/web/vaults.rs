@@ -1,30 +1,36 @@
 //! Settings › Workspace Configuration › Privacy and Security › Vault management: step 5 of the article, and the page
 //! of one vault.
 
-use axum::{http::StatusCode, response::Response};
-use strongroom_keys::check::{CheckLine, CheckStatus as Status};
+use axum::{
+    http::{HeaderMap, StatusCode},
+    response::Response,
+};
+use jiff::Timestamp;
+use strongroom_keys::check::CheckStatus;
 
 use super::{
+    checks::{self, Ran, Subject},
     form::Form,
     views::{
-        Choice, Field, Section, said_of,
-        settings::{
-            AzureVaultPage, CheckRow, CheckStatus, CloudVaultPage, NewVaultPage, PrivacyPage, SettingsTab, VaultRow,
-        },
-        vaults::{AzureKey, VaultPage},
+        Choice, Field, Section, Tone,
+        checks::Place,
+        said_of,
+        settings::{AzureVaultPage, CloudVaultPage, NewVaultPage, PrivacyPage, SettingsTab, VaultRow},
+        vaults::{AzureKey, Expiry, VaultPage},
     },
     visit::{Visit, to},
-    words,
+    words::{self, counted},
 };
 use crate::{
     error::{Error, FieldError, Result},
     http::{
         error::{capital, status},
         extract::PathId,
+        progress::wants_lines,
     },
     id::VaultId,
     keyring::Strategy,
-    vault::{AzureRequest, CredentialText, Health, KeyRequest, Vault, VaultEdit, VaultRequest},
+    vault::{AzureRequest, CredentialKind, CredentialText, Health, KeyRequest, Vault, VaultEdit, VaultRequest, expiry},
 };
 
 const TABLE: &str = "/settings/privacy-and-security";
@@ -68,17 +74,24 @@ pub async fn next(visit: Visit, form: Form) -> Result<Response> {
         return first_page(&visit, StatusCode::UNPROCESSABLE_ENTITY, &form, &errors, None).await;
     };
     match visit.app.may_create_vault(&visit.caller, form.get("name"), strategy).await {
-        Ok(()) => second_page(&visit, StatusCode::OK, &form, strategy, Vec::new(), None).await,
+        Ok(()) => second_page(&visit, StatusCode::OK, &form, strategy, Outcome::default()).await,
         Err(Error::Invalid(errors)) => first_page(&visit, StatusCode::UNPROCESSABLE_ENTITY, &form, &errors, None).await,
-        Err(error @ Error::Conflict { .. }) => first_page(&visit, status(&error), &form, &[], Some(told(&error))).await,
+        Err(error @ Error::Conflict { .. }) => first_page(&visit, status(&error), &form, &[], Some(said(&error))).await,
         Err(error) => Err(error),
     }
 }
 
 /// *Check*: the checks alone, nothing is saved.
-pub async fn check_values(visit: Visit, form: Form) -> Result<Response> {
-    let lines = visit.app.check_azure(&visit.caller, &azure_request(&form).input(), &|_| ()).await?;
-    second_page(&visit, StatusCode::OK, &form, Strategy::AzureExternalKeys, lines, None).await
+pub async fn check_values(visit: Visit, headers: HeaderMap, form: Form) -> Result<Response> {
+    let request = match azure_request(&form) {
+        Ok(request) => request,
+        Err(error) => return wrong_value(&visit, &form, error).await,
+    };
+    if wants_lines(&headers) {
+        return checks::streamed(visit, Subject::Values(request)).await;
+    }
+    let ran = checks::whole(&visit, &Subject::Values(request)).await?;
+    second_page(&visit, StatusCode::OK, &form, Strategy::AzureExternalKeys, Outcome::of(ran, &form)).await
 }
 
 /// *Create vault*.
@@ -86,7 +99,10 @@ pub async fn create(visit: Visit, form: Form) -> Result<Response> {
     let strategy = form.parsed::<Strategy>("strategy").ok_or(Error::field("strategy", "Choose a strategy."))?;
     let key = match strategy {
         Strategy::Cloud => KeyRequest::Cloud,
-        Strategy::AzureExternalKeys => KeyRequest::Azure(azure_request(&form)),
+        Strategy::AzureExternalKeys => match azure_request(&form) {
+            Ok(request) => KeyRequest::Azure(request),
+            Err(error) => return wrong_value(&visit, &form, error).await,
+        },
     };
     let request = VaultRequest {
         name: form.text("name"),
@@ -99,10 +115,14 @@ pub async fn create(visit: Visit, form: Form) -> Result<Response> {
         Err(error) => {
             let status = status(&error);
             match error {
-                Error::ChecksFailed(lines) => second_page(&visit, status, &form, strategy, lines, None).await,
+                Error::ChecksFailed(lines) => {
+                    let outcome = Outcome::of(Ran { lines, took: None }, &form);
+                    second_page(&visit, status, &form, strategy, outcome).await
+                }
                 Error::Invalid(errors) => first_page(&visit, status, &form, &errors, None).await,
                 error @ (Error::Conflict { .. } | Error::KeyUnavailable(_)) => {
-                    second_page(&visit, status, &form, strategy, Vec::new(), Some(told(&error))).await
+                    let outcome = Outcome { problem: Some(said(&error)), ..Outcome::default() };
+                    second_page(&visit, status, &form, strategy, outcome).await
                 }
                 error => Err(error),
             }
@@ -111,12 +131,16 @@ pub async fn create(visit: Visit, form: Form) -> Result<Response> {
 }
 
 pub async fn show(visit: Visit, PathId(id): PathId<VaultId>) -> Result<Response> {
-    vault_page(&visit, id, Vec::new()).await
+    vault_page(&visit, id, None).await
 }
 
-pub async fn check_vault(visit: Visit, PathId(id): PathId<VaultId>) -> Result<Response> {
-    let lines = visit.app.check_vault(&visit.caller, id, &|_| ()).await?;
-    vault_page(&visit, id, lines).await
+/// *Check now*.
+pub async fn check_vault(visit: Visit, headers: HeaderMap, PathId(id): PathId<VaultId>) -> Result<Response> {
+    if wants_lines(&headers) {
+        return checks::streamed(visit, Subject::Vault(id)).await;
+    }
+    let ran = checks::whole(&visit, &Subject::Vault(id)).await?;
+    vault_page(&visit, id, Some(ran)).await
 }
 
 /// The address of a form's answer, loaded again.
@@ -158,50 +182,68 @@ async fn first_page(
     )
 }
 
+/// What came of the values of the second dialog.
+#[derive(Default)]
+struct Outcome {
+    ran: Option<Ran>,
+    errors: Vec<FieldError>,
+    problem: Option<String>,
+}
+
+impl Outcome {
+    fn of(ran: Ran, form: &Form) -> Self {
+        // What is wrong with a value stands beside it too.
+        let wrong = ran.lines.iter().filter(|line| line.status == CheckStatus::Fail);
+        let errors = wrong.filter_map(|line| {
+            let field = checks::field_of(line.code, credential_of(form))?.to_owned();
+            Some(FieldError { field: field.into(), message: line.cause.clone()?.into() })
+        });
+        Self { errors: errors.collect(), ran: Some(ran), problem: None }
+    }
+}
+
+async fn wrong_value(visit: &Visit, form: &Form, error: FieldError) -> Result<Response> {
+    let outcome = Outcome { errors: vec![error], ..Outcome::default() };
+    second_page(visit, StatusCode::UNPROCESSABLE_ENTITY, form, Strategy::AzureExternalKeys, outcome).await
+}
+
 async fn second_page(
     visit: &Visit,
     status: StatusCode,
     form: &Form,
     strategy: Strategy,
-    lines: Vec<CheckLine>,
-    problem: Option<String>,
+    outcome: Outcome,
 ) -> Result<Response> {
     let shell = visit.shell("Create new vault", Section::Settings).await?;
     let (name, default) = (form.text("name"), form.has("default"));
+    let Outcome { ran, errors, problem } = outcome;
     if strategy == Strategy::Cloud {
         return words::page(status, CloudVaultPage { shell, name, default, problem });
     }
-    // What is wrong with a value stands beside it too.
-    let errors: Vec<FieldError> = lines
-        .iter()
-        .filter(|line| line.status == Status::Fail)
-        .filter_map(|line| {
-            let field = match line.code {
-                "host.allowed" => "vault_url",
-                code => code.strip_prefix("form.")?,
-            };
-            Some(FieldError { field: field.into(), message: line.cause.clone()?.into() })
-        })
-        .collect();
     let field = |name: &'static str| Field::checked(form.get(name), name, &errors);
     words::page(
         status,
         AzureVaultPage {
             shell,
+            setup_command: setup_command(&visit.app.settings.public_url, &name, default),
             name,
             default,
             client_id: field("client_id"),
             tenant_id: field("tenant_id"),
+            credential: credential_of(form),
+            offers_workload_identity: visit.app.azure.offers_workload_identity(),
             client_secret_error: said_of("client_secret", &errors),
+            client_secret_expires: field("client_secret_expires"),
+            client_certificate_error: said_of("client_certificate", &errors),
             vault_url: field("vault_url"),
             key_name: field("vault_key_name"),
-            checks: lines.into_iter().map(check_row).collect(),
+            checks: checks::panel(Place::Wizard, ran.as_ref()),
             problem,
         },
     )
 }
 
-async fn vault_page(visit: &Visit, id: VaultId, lines: Vec<CheckLine>) -> Result<Response> {
+async fn vault_page(visit: &Visit, id: VaultId, ran: Option<Ran>) -> Result<Response> {
     let vault = visit.app.vault(&visit.caller, id).await?;
     let now = visit.app.clock.now();
     let mut shell = visit.shell(&vault.name, Section::Settings).await?;
@@ -230,59 +272,86 @@ async fn vault_page(visit: &Visit, id: VaultId, lines: Vec<CheckLine>) -> Result
         lease_seconds: vault.lease_seconds,
         answered: answered.map(|at| words::moment(now, at)),
         dark,
-        azure: azure_key(&vault),
-        checks: lines.into_iter().map(check_row).collect(),
+        checks: vault.azure.as_ref().map(|_| checks::panel(Place::Vault, ran.as_ref())),
+        azure: azure_key(&vault, now),
         name: vault.name,
     })
 }
 
-fn azure_key(vault: &Vault) -> Option<AzureKey> {
+fn azure_key(vault: &Vault, now: Timestamp) -> Option<AzureKey> {
     vault.azure.as_ref().map(|azure| AzureKey {
         vault_url: azure.vault_url.clone(),
         key_name: azure.key_name.clone(),
         key_version: key_version(&vault.kid).to_owned(),
         client_id: azure.client_id.clone(),
         tenant_id: azure.tenant_id.clone(),
+        credential: azure.credential_kind.title(),
+        credential_kept: match azure.credential_kind {
+            CredentialKind::Secret | CredentialKind::Certificate => {
+                "Stored sealed under the instance key, never shown."
+            }
+            CredentialKind::WorkloadIdentity => "The server’s own identity; nothing is stored.",
+        },
+        expiry: azure.credential_expires.map(|at| expiry_of(now, at)),
     })
 }
 
-fn azure_request(form: &Form) -> AzureRequest {
-    AzureRequest {
-        client_id: form.text("client_id"),
-        tenant_id: form.text("tenant_id"),
-        credential: CredentialText::Secret(form.secret("client_secret")),
-        credential_expires: None,
-        vault_url: form.text("vault_url"),
-        vault_key_name: form.text("vault_key_name"),
-    }
+fn expiry_of(now: Timestamp, at: Timestamp) -> Expiry {
+    let days = at.duration_since(now).as_hours().div_euclid(24);
+    let (tone, text) = match days {
+        ..0 => (Tone::Bad, "Expired".to_owned()),
+        0 => (Tone::Bad, "Expires within a day".to_owned()),
+        1..=30 => (Tone::Warn, format!("{} left", counted(days.unsigned_abs(), "day"))),
+        _ => (Tone::Plain, format!("{} left", counted(days.unsigned_abs(), "day"))),
+    };
+    Expiry { at: words::day(at), tone, text }
 }
 
-fn check_row(line: CheckLine) -> CheckRow {
-    // Where a command mends it, the words end with it; it is shown in a box of its own.
-    let fix = line.fix.map(|fix| match &line.command {
-        Some(command) => fix.replace(command.as_str(), "").trim().trim_end_matches(':').to_owned(),
-        None => fix,
-    });
-    CheckRow {
-        code: line.code.to_owned(),
-        label: line.title.to_owned(),
-        status: match line.status {
-            Status::Pass => CheckStatus::Pass,
-            Status::Warn => CheckStatus::Warn,
-            Status::Fail => CheckStatus::Fail,
-            Status::Skipped => CheckStatus::Skipped,
-            Status::CouldNotCheck => CheckStatus::Unknown,
-        },
-        cause: line.cause,
-        fix: fix.filter(|fix| !fix.is_empty()),
-        command: line.command,
-        ms: Some(line.ms).filter(|ms| *ms > 0),
-        azure_request_id: line.azure_request_id,
-    }
+fn credential_of(form: &Form) -> CredentialKind {
+    form.parsed("credential").unwrap_or(CredentialKind::Secret)
+}
+
+/// The values as they were typed. Fields of another kind of credential than the chosen one are left aside.
+fn azure_request(form: &Form) -> std::result::Result<AzureRequest, FieldError> {
+    let credential = match credential_of(form) {
+        CredentialKind::Secret => CredentialText::Secret(form.secret("client_secret")),
+        CredentialKind::Certificate => CredentialText::Certificate(form.secret("client_certificate")),
+        CredentialKind::WorkloadIdentity => CredentialText::WorkloadIdentity,
+    };
+    let typed = form.get("client_secret_expires").trim();
+    let credential_expires = match &credential {
+        CredentialText::Secret(_) if !typed.is_empty() => Some(expiry(typed).ok_or(FieldError {
+            field: "client_secret_expires".into(),
+            message: "Write a date as in 2027-05-01, or leave it empty.".into(),
+        })?),
+        _ => None,
+    };
+    Ok(AzureRequest {
+        client_id: form.text("client_id"),
+        tenant_id: form.text("tenant_id"),
+        credential,
+        credential_expires,
+        vault_url: form.text("vault_url"),
+        vault_key_name: form.text("vault_key_name"),
+    })
+}
+
+/// Makes what the second dialog asks for, and the vault.
+fn setup_command(public_url: &str, vault_name: &str, default: bool) -> String {
+    let (vault_name, default) = (quoted(vault_name), if default { " --default" } else { "" });
+    format!(
+        "strongroom login {public_url}\n\
+         strongroom azure setup --key-vault KEY-VAULT-NAME --location REGION --vault-name {vault_name}{default}"
+    )
+}
+
+/// For a shell: between single quotes, those inside it taken out of them.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 /// A refusal as one line: what happened, what to do.
-fn told(error: &Error) -> String {
+pub fn said(error: &Error) -> String {
     format!("{}. {}", capital(error.to_string().trim_end_matches('.')), error.fix())
 }
 
@@ -295,4 +364,31 @@ pub fn key_vault_name(url: &str) -> String {
 /// The key version at the end of a key identifier.
 pub fn key_version(kid: &str) -> &str {
     kid.rsplit('/').next().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_set_up_command_runs_as_pasted_whatever_the_vault_is_called() {
+        let command = setup_command("https://s.example", "Fiona's; rm -rf ~", true);
+        let wanted = r"--vault-name 'Fiona'\''s; rm -rf ~' --default";
+        assert!(command.starts_with("strongroom login https://s.example\n") && command.ends_with(wanted), "{command}");
+    }
+
+    #[test]
+    fn a_credential_warns_a_month_before_it_ends() {
+        let now: Timestamp = "2026-11-23T14:00:00Z".parse().expect("a time");
+        let told = |days: i64| expiry_of(now, now + jiff::SignedDuration::from_hours(days * 24 + 1));
+        let seen = [-2, 0, 1, 30, 31].map(|days| (told(days).tone.class(), told(days).text));
+        let wanted = [
+            ("bad", "Expired"),
+            ("bad", "Expires within a day"),
+            ("warn", "1 day left"),
+            ("warn", "30 days left"),
+            ("plain", "31 days left"),
+        ];
+        assert_eq!(seen, wanted.map(|(tone, text)| (tone, text.to_owned())));
+    }
 }

@@ -51,7 +51,7 @@ pub fn moment(now: Timestamp, at: Timestamp) -> Moment {
         60..3600 => counted(amount / 60, "minute"),
         3600..86_400 => counted(amount / 3600, "hour"),
         86_400..1_209_600 => counted(amount / 86_400, "day"),
-        _ => return said(at, at.strftime("%-d %b %Y").to_string()),
+        _ => return day(at),
     };
     said(at, if past { format!("{spoken} ago") } else { format!("in {spoken}") })
 }
@@ -66,11 +66,16 @@ pub fn exact(at: Timestamp) -> Moment {
     said(at, at.strftime("%-d %b %Y, %H:%M:%S UTC").to_string())
 }
 
+/// A day: "21 Nov 2026".
+pub fn day(at: Timestamp) -> Moment {
+    said(at, at.strftime("%-d %b %Y").to_string())
+}
+
 fn said(at: Timestamp, text: String) -> Moment {
     Moment { iso: at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(), text }
 }
 
-fn counted(amount: u64, unit: &str) -> String {
+pub fn counted(amount: u64, unit: &str) -> String {
     super::views::dark::counted(amount, unit)
 }
 

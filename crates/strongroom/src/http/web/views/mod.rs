@@ -4,6 +4,7 @@
 //! nothing but looks. Words about keys that do not answer live in `dark`, and only there.
 
 pub mod activity;
+pub mod checks;
 pub mod dark;
 pub mod error;
 mod filters;

@@ -2,7 +2,8 @@
 
 use askama::Template;
 
-use super::{Choice, Field, Moment, Shell, VaultState, filters};
+use super::{Choice, Field, Moment, Shell, VaultState, checks::Checks, filters};
+use crate::vault::CredentialKind;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum SettingsTab {
@@ -68,7 +69,7 @@ pub struct NewVaultPage {
     pub problem: Option<String>,
 }
 
-/// `POST /settings/vaults/new/azure` (from the first dialog) and every answer after it: *Configure the Azure vault*.
+/// *Next* of the first dialog and every answer after it: *Configure the Azure vault*.
 #[derive(Template)]
 #[template(path = "settings/azure_vault.html")]
 pub struct AzureVaultPage {
@@ -76,40 +77,33 @@ pub struct AzureVaultPage {
     /// From the first dialog, carried along.
     pub name: String,
     pub default: bool,
+    /// What makes everything that is asked for here.
+    pub setup_command: String,
     pub client_id: Field,
     pub tenant_id: Field,
+    pub credential: CredentialKind,
+    /// Whether this server has a token to sign in with.
+    pub offers_workload_identity: bool,
     /// Its value is never sent back.
     pub client_secret_error: Option<String>,
+    pub client_secret_expires: Field,
+    /// Its value is never sent back.
+    pub client_certificate_error: Option<String>,
     pub vault_url: Field,
     pub key_name: Field,
-    pub checks: Vec<CheckRow>,
+    pub checks: Checks,
     pub problem: Option<String>,
 }
 
-impl AzureVaultPage {
-    fn warnings(&self) -> usize {
-        self.checks.iter().filter(|check| check.status == CheckStatus::Warn).count()
-    }
+const MAKE_CERTIFICATE: &str = "\
+openssl req -x509 -newkey rsa:3072 -nodes -days 365 -subj /CN=strongroom -keyout strongroom.pem -out strongroom.crt
+az ad app credential reset --id CLIENT-ID --cert @strongroom.crt --append
+cat strongroom.crt >> strongroom.pem";
 
-    /// "19 checks: 18 passed, 1 could not be made".
-    fn summary(&self) -> String {
-        let count = |wanted: CheckStatus| self.checks.iter().filter(|check| check.status == wanted).count();
-        let parts = [
-            (count(CheckStatus::Fail), "failed"),
-            (count(CheckStatus::Warn), "with a warning"),
-            (count(CheckStatus::Pass), "passed"),
-            (count(CheckStatus::Unknown), "could not be made"),
-            (count(CheckStatus::Skipped), "not tried"),
-        ];
-        let told: Vec<_> =
-            parts.iter().filter(|(count, _)| *count > 0).map(|(count, how)| format!("{count} {how}")).collect();
-        format!("{} checks: {}", self.checks.len(), told.join(", "))
-    }
-
-    fn failed(&self) -> bool {
-        self.checks.iter().any(|check| check.status == CheckStatus::Fail)
-    }
-}
+const REGISTER_IDENTITY: &str = "\
+az ad app federated-credential create --id CLIENT-ID --parameters '{\"name\": \"strongroom\", \
+\"issuer\": \"ISSUER-URL\", \"subject\": \"system:serviceaccount:NAMESPACE:SERVICE-ACCOUNT\", \
+\"audiences\": [\"api://AzureADTokenExchange\"]}'";
 
 /// The dialog for a Cloud vault: nothing to configure, a last look before *Create vault*.
 #[derive(Template)]
@@ -119,61 +113,4 @@ pub struct CloudVaultPage {
     pub name: String,
     pub default: bool,
     pub problem: Option<String>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum CheckStatus {
-    Pass,
-    Warn,
-    Fail,
-    /// Not tried, because something before it failed.
-    Skipped,
-    /// Could not be asked; legal, and said.
-    Unknown,
-}
-
-impl CheckStatus {
-    pub fn word(&self) -> &'static str {
-        match self {
-            Self::Pass => "Passed",
-            Self::Warn => "Warning",
-            Self::Fail => "Failed",
-            Self::Skipped => "Not tried",
-            Self::Unknown => "Could not be checked",
-        }
-    }
-
-    pub fn class(&self) -> &'static str {
-        match self {
-            Self::Pass => "ok",
-            Self::Warn => "warn",
-            Self::Fail => "bad",
-            Self::Skipped | Self::Unknown => "plain",
-        }
-    }
-
-    pub fn icon(&self) -> &'static str {
-        match self {
-            Self::Pass => "circle-check",
-            Self::Warn => "triangle-alert",
-            Self::Fail => "circle-x",
-            Self::Skipped | Self::Unknown => "circle-dashed",
-        }
-    }
-}
-
-/// One check of a key.
-pub struct CheckRow {
-    /// The stable code, as in the API.
-    pub code: String,
-    /// What was checked: "Service principal signs in".
-    pub label: String,
-    pub status: CheckStatus,
-    pub cause: Option<String>,
-    /// What to do, in words.
-    pub fix: Option<String>,
-    pub command: Option<String>,
-    /// None where nothing had to be asked.
-    pub ms: Option<u64>,
-    pub azure_request_id: Option<String>,
 }

@@ -2,7 +2,7 @@
 
 use askama::Template;
 
-use super::{DarkPanel, Moment, Shell, VaultState, filters, settings::CheckRow};
+use super::{DarkPanel, Moment, Shell, Tone, VaultState, checks::Checks, filters};
 
 /// `GET /settings/vaults/{id}`.
 #[derive(Template)]
@@ -23,8 +23,8 @@ pub struct VaultPage {
     pub dark: Option<DarkPanel>,
     /// None for a Cloud vault.
     pub azure: Option<AzureKey>,
-    /// Result of *Check now*.
-    pub checks: Vec<CheckRow>,
+    /// None for a Cloud vault.
+    pub checks: Option<Checks>,
 }
 
 pub struct AzureKey {
@@ -33,4 +33,17 @@ pub struct AzureKey {
     pub key_version: String,
     pub client_id: String,
     pub tenant_id: String,
+    /// "Client secret", "Certificate", "Workload identity".
+    pub credential: &'static str,
+    pub credential_kept: &'static str,
+    /// None for one that does not expire, or of which nobody said when.
+    pub expiry: Option<Expiry>,
+}
+
+/// When a credential ends.
+pub struct Expiry {
+    pub at: Moment,
+    pub tone: Tone,
+    /// "expires in 12 days", "expired 2 days ago".
+    pub text: String,
 }
