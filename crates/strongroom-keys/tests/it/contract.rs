@@ -144,14 +144,22 @@ async fn live_azure_keeps_the_contract() {
         cloud,
         proxy: optional("AZURE_PROXY").map(|url| url.parse().expect("AZURE_PROXY")),
         ca_pem: optional("AZURE_CA_FILE").map(|path| std::fs::read(path).expect("AZURE_CA_FILE")),
-        federated_token_file: None,
+        federated_token_file: optional("AZURE_FEDERATED_TOKEN_FILE").map(Into::into),
+    };
+    let credential = if let Some(path) = optional("AZURE_CLIENT_CERTIFICATE_PATH") {
+        let pem = std::fs::read_to_string(path).expect("AZURE_CLIENT_CERTIFICATE_PATH");
+        parsed(&CredentialInput::Certificate(&pem))
+    } else if config.federated_token_file.is_some() {
+        Credential::WorkloadIdentity
+    } else {
+        secret(&var("AZURE_CLIENT_SECRET"))
     };
     let (vault_url, key_name) =
         parse_vault_url_and_key(&var("AZURE_VAULT_URL"), &var("AZURE_KEY_NAME"), cloud).expect("a key");
     let provider = AzureKeys::new(&config).expect("a configuration").provider(AzureAccess {
         tenant: TenantId::parse(&var("AZURE_TENANT_ID")).expect("AZURE_TENANT_ID"),
         client: ClientId::parse(&var("AZURE_CLIENT_ID")).expect("AZURE_CLIENT_ID"),
-        credential: secret(&var("AZURE_CLIENT_SECRET")),
+        credential,
         vault_url,
         key_name,
     });

@@ -54,6 +54,8 @@ async fn a_removed_certificate_denies_and_a_registered_one_is_taken() {
     let pem = tenant.register_certificate().await;
     let provider = with_certificate(&tenant, &pem);
     let wrapped = wrapped(&provider).await;
+    let ours = provider.access().credential.certificate().expect("a certificate").thumbprint();
+    assert_eq!(ours, tenant.thumbprint().await);
     tenant.remove_certificates().await;
 
     let failure = fails(&provider, &wrapped, Class::Denial).await;

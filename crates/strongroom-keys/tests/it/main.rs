@@ -11,6 +11,9 @@
 //!   cargo nextest run -p strongroom-keys --no-capture live_azure
 //! ```
 //!
+//! In place of the client secret, `AZURE_CLIENT_CERTIFICATE_PATH` names a PEM file with key and certificate, or
+//! `AZURE_FEDERATED_TOKEN_FILE` the token of a workload identity: run it once for each.
+//!
 //! It needs an RSA-4096 key and the role *Key Vault Crypto Service Encryption User* on it, makes about a dozen requests,
 //! and changes nothing. `AZURE_PROXY`, `AZURE_CA_FILE` and `AZURE_CLOUD` are optional. Without the first variable the
 //! test says that it did not run.

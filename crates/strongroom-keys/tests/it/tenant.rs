@@ -89,6 +89,12 @@ impl Tenant {
         pem
     }
 
+    /// The thumbprint that Graph shows of the registered certificate.
+    pub async fn thumbprint(&self) -> String {
+        let url = format!("https://graph.microsoft.com/v1.0/applications/{}", self.application_object);
+        text(&self.ask("GET", &url, Value::Null).await["keyCredentials"][0], "customKeyIdentifier")
+    }
+
     pub async fn remove_certificates(&self) {
         self.change_application(json!({"keyCredentials": []})).await;
     }
