@@ -1,6 +1,6 @@
 //! `cargo xtask clients`: Azure's own clients, unmodified and at pinned releases, against the stand-in.
 //!
-//! Each has a suite under `crates/azure-standin/clients/`, a program that tries one operation after the other and says
+//! Each has a suite under `crates/azure-standin/clients/` (one more is the product's own), a program that tries one operation after the other and says
 //! in a line of JSON what came of each. A run of all of them writes those lines as tables into the stand-in's README;
 //! with `CI=true` it fails where the README says something else.
 
@@ -43,16 +43,18 @@ pub enum Client {
     JavaScript,
     /// azure_identity and azure_security_keyvault_keys, with their defaults
     Rust,
+    /// The Azure CLI, running the script that `strongroom azure setup --print az` prints
+    SetupScript,
 }
 
 impl Client {
     /// The slowest first, so that two at a time end together.
-    pub const ALL: [Client; 4] = [Client::Az, Client::Python, Client::JavaScript, Client::Rust];
+    pub const ALL: [Client; 5] = [Client::Az, Client::SetupScript, Client::Python, Client::JavaScript, Client::Rust];
 
-    /// Its folder.
     fn name(self) -> &'static str {
         match self {
             Client::Az => "az",
+            Client::SetupScript => "setup-script",
             Client::Python => "python",
             Client::JavaScript => "javascript",
             Client::Rust => "rust",
@@ -62,7 +64,7 @@ impl Client {
     /// What has to be installed for its suite.
     pub fn needs(self) -> &'static [Tool] {
         match self {
-            Client::Az => &[Tool::Python, Tool::AzPackages],
+            Client::Az | Client::SetupScript => &[Tool::Python, Tool::AzPackages],
             Client::Python => &[Tool::Python, Tool::PythonPackages],
             Client::JavaScript => &[Tool::Node, Tool::JavaScriptPackages],
             Client::Rust => &[],
@@ -77,6 +79,9 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
     install::provide(workspace, &tools, options.install, "cargo xtask clients --install", &interrupt)?;
     let mut build = workspace.cargo();
     build.args(["build", "--locked", "--package", "azure-standin", "--bin", "azure-standin"]);
+    if clients.contains(&Client::SetupScript) {
+        build.args(["--package", "strongroom", "--bin", "strongroom"]);
+    }
     if !process::run(&mut build, &interrupt)?.success() {
         return Ok(ExitCode::FAILURE);
     }
@@ -89,8 +94,8 @@ pub fn rust_manifest(workspace: &Workspace) -> PathBuf {
     workspace.clients().join("rust/Cargo.toml")
 }
 
-/// Runs the suites of `clients` against the stand-in's debug build, which must be there. Of all of them, it also sees
-/// to the tables in the README.
+/// Runs the suites of `clients` against the debug builds of the stand-in and of what else they need, which must be
+/// there. Of all of them, it also sees to the tables in the README.
 ///
 /// # Errors
 /// When a suite fails, or the README says something else under CI.
@@ -164,11 +169,12 @@ const README: &str = "crates/azure-standin/README.md";
 
 fn settle_readme(file: &Path, findings: &[Finding], ci: bool) -> Result<()> {
     let before = fs::read_to_string(file)?;
-    let tables: Vec<String> = [true, false]
-        .into_iter()
-        .map(|is_az| findings.iter().filter(move |finding| (finding.client == Client::Az) == is_az))
-        .map(|group| table::render(group.flat_map(|finding| &finding.lines)))
-        .collect();
+    // The stand-in's README tells of Azure's clients, not of what this product does with one.
+    let groups: [&[Client]; 2] = [&[Client::Az], &[Client::Python, Client::JavaScript, Client::Rust]];
+    let tables = groups.map(|group| {
+        let of_group = findings.iter().filter(|finding| group.contains(&finding.client));
+        table::render(of_group.flat_map(|finding| &finding.lines))
+    });
     let after = table::replace(&before, &tables.join("\n"))?;
     if before == after {
         println!("The tables in {README} say what this run found.");

@@ -58,6 +58,7 @@ fn try_run(workspace: &Workspace, client: Client, interrupt: &Interrupt) -> Resu
         .env_clear()
         .envs(surroundings(&standin, &home))
         .env("PATH", search_path(workspace, client)?)
+        .env("STRONGROOM_BIN", workspace.target.join("debug/strongroom"))
         .current_dir(&home)
         .stdout(File::create(&said)?)
         .stderr(File::create(&log)?);
@@ -77,19 +78,24 @@ fn try_run(workspace: &Workspace, client: Client, interrupt: &Interrupt) -> Resu
 
 /// The program, and the script that it runs if it is an interpreter.
 fn program(workspace: &Workspace, client: Client) -> Result<(PathBuf, Option<PathBuf>)> {
-    let folder = workspace.clients().join(client.name());
+    let python = environment(workspace, client).join("bin/python");
+    let suite = |name: &str| Some(workspace.clients().join(client.name()).join(name));
     Ok(match client {
-        Client::Az | Client::Python => {
-            (workspace.python(client.name()).join("bin/python"), Some(folder.join("suite.py")))
-        }
-        Client::JavaScript => (process::find(&["node"]).ok_or("Node.js is gone")?, Some(folder.join("suite.mjs"))),
+        Client::Az | Client::Python => (python, suite("suite.py")),
+        Client::SetupScript => (python, Some(workspace.root.join("crates/strongroom/tests/az/setup_script.py"))),
+        Client::JavaScript => (process::find(&["node"]).ok_or("Node.js is gone")?, suite("suite.mjs")),
         Client::Rust => (workspace.target.join("debug/azure-clients-rust"), None),
     })
 }
 
+/// The Python environment that it runs in, if it is one of those.
+fn environment(workspace: &Workspace, client: Client) -> PathBuf {
+    workspace.python(if client == Client::SetupScript { "az" } else { client.name() })
+}
+
 /// The client's own programs before the system's.
 fn search_path(workspace: &Workspace, client: Client) -> Result<OsString> {
-    let own = workspace.python(client.name()).join("bin");
+    let own = environment(workspace, client).join("bin");
     let system = std::env::var_os("PATH").unwrap_or_default();
     Ok(std::env::join_paths([own].into_iter().chain(std::env::split_paths(&system)))?)
 }
