@@ -191,3 +191,26 @@ fn settle_readme(file: &Path, findings: &[Finding], ci: bool) -> Result<()> {
     println!("The tables in {README} now say what this run found; commit the file.");
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::table::Line;
+    use super::*;
+
+    #[test]
+    fn a_table_that_differs_is_written_but_under_ci_it_is_a_failure() {
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let file = folder.path().join("README.md");
+        let empty = table::replace("<!-- written by `cargo xtask clients` -->\n<!-- end of what it wrote -->\n", "")
+            .expect("both markers are there");
+        fs::write(&file, &empty).expect("the folder is ours");
+        let line = Line::parse(r#"{"client": "az 1", "operation": "group show", "result": "ok"}"#).expect("our own");
+        let findings = [Finding { client: Client::Az, lines: vec![line], trouble: None }];
+        let refused = settle_readme(&file, &findings, true).expect_err("nobody wrote that table");
+        assert!(refused.to_string().contains("cargo xtask clients --install"), "{refused}");
+        assert_eq!(fs::read_to_string(&file).expect("ours"), empty);
+        settle_readme(&file, &findings, false).expect("both markers are there");
+        assert!(fs::read_to_string(&file).expect("ours").contains("| group show | ok |"));
+        settle_readme(&file, &findings, true).expect("it says now what was found");
+    }
+}

@@ -239,4 +239,20 @@ mod tests {
         fs::write(&installed, lock("1.2.3")).expect("ours");
         assert!(node_packages_are_current(folder.path()));
     }
+
+    #[test]
+    fn python_packages_made_from_another_list_are_not_current() {
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let workspace = Workspace { root: folder.path().to_owned(), target: folder.path().join("target") };
+        let (wanted, environment) = (workspace.clients().join("az"), workspace.python("az"));
+        fs::create_dir_all(&wanted).expect("the folder is ours");
+        fs::create_dir_all(environment.join("bin")).expect("ours");
+        fs::write(environment.join("bin/python"), "").expect("ours");
+        fs::write(wanted.join("requirements.txt"), "a==2\n").expect("ours");
+        assert!(!python_packages_are_current(&workspace, "az"), "installing them did not come to its end");
+        fs::write(environment.join("requirements.txt"), "a==1\n").expect("ours");
+        assert!(!python_packages_are_current(&workspace, "az"), "another release");
+        fs::write(environment.join("requirements.txt"), "a==2\n").expect("ours");
+        assert!(python_packages_are_current(&workspace, "az"));
+    }
 }

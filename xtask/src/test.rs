@@ -108,7 +108,11 @@ impl Suite<'_> {
         self.stage(report, "clippy", &[Tool::Clippy], || {
             let mut clippy = self.workspace.cargo();
             clippy.args(["clippy", "--workspace", "--all-targets", "--locked"]);
-            self.run(clippy.args(["--", "-D", "warnings"]))
+            self.run(clippy.args(["--", "-D", "warnings"]))?;
+            let mut apart = self.workspace.cargo();
+            apart.args(["clippy", "--locked", "--manifest-path"]).arg(clients::rust_manifest(self.workspace));
+            apart.arg("--target-dir").arg(&self.workspace.target);
+            self.run(apart.args(["--", "-D", "warnings"]))
         });
     }
 

@@ -15,6 +15,9 @@ use crate::{Result, Workspace};
 const SUITE: Duration = Duration::from_secs(480);
 const START: Duration = Duration::from_secs(20);
 
+/// In the run's folder.
+const STANDIN_LOG: &str = "standin.log";
+
 /// What one run of a suite showed.
 pub struct Finding {
     pub client: Client,
@@ -72,7 +75,19 @@ fn try_run(workspace: &Workspace, client: Client, interrupt: &Interrupt) -> Resu
         (_, Ok(lines)) if lines.is_empty() => Some("it tried nothing".to_owned()),
         _ => None,
     };
-    let trouble = trouble.map(|reason| format!("{}: {reason}. On standard error:\n{log}", client.name()));
+    let trouble = match trouble {
+        Some(reason) => {
+            let kept = workspace.target.join("clients").join(format!("{}.log", client.name()));
+            fs::create_dir_all(workspace.target.join("clients"))?;
+            fs::copy(folder.path().join(STANDIN_LOG), &kept)?;
+            let requests = kept.display();
+            Some(format!(
+                "{}: {reason}. What the stand-in answered: {requests}. On standard error:\n{log}",
+                client.name()
+            ))
+        }
+        None => None,
+    };
     Ok(Finding { client, lines: lines.unwrap_or_default(), trouble })
 }
 
@@ -133,7 +148,7 @@ struct Standin {
 impl Standin {
     fn start(workspace: &Workspace, folder: &Path) -> Result<Self> {
         let program = workspace.target.join("debug/azure-standin");
-        let (data, log) = (folder.join("standin"), folder.join("standin.log"));
+        let (data, log) = (folder.join("standin"), folder.join(STANDIN_LOG));
         let mut serve = workspace.command(&program);
         serve.args(["serve", "--test-keys", "--listen", "127.0.0.1:0", "--data"]).arg(&data);
         serve.env("RUST_LOG", "info").stdin(Stdio::null()).stdout(Stdio::null());
