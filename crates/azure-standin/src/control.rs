@@ -33,6 +33,8 @@ pub struct Stats {
     pub keys: BTreeMap<String, BTreeMap<String, ByStatus>>,
     /// Every request, by host.
     pub requests: BTreeMap<String, ByStatus>,
+    /// Every request, by host and method.
+    pub methods: BTreeMap<String, BTreeMap<String, u64>>,
 }
 
 impl Stats {
@@ -48,6 +50,8 @@ impl Stats {
 
     pub(crate) fn count(&mut self, site: &Site, request: &Request, operation: &Operation, status: u16) {
         *self.requests.entry(request.host.clone()).or_default().entry(status).or_default() += 1;
+        let methods = self.methods.entry(request.host.clone()).or_default();
+        *methods.entry(request.method.to_string()).or_default() += 1;
         if !matches!(site, Site::KeyVault(_)) {
             return;
         }

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::secret_text::SecretText;
 
-const LIFETIME: SignedDuration = SignedDuration::from_hours(365 * 24);
+const LIFETIME: SignedDuration = SignedDuration::from_hours(2 * 365 * 24);
 
 /// A certificate with its private key, as PEM, and what Entra has to know of it.
 pub struct Certificate {
@@ -25,7 +25,7 @@ pub struct Certificate {
 
 impl Certificate {
     /// Reads the one in `file`; if there is no such file, makes an RSA-3072 key with a self-signed certificate that is
-    /// good for a year, and keeps both there with mode 0600.
+    /// good for two years, and keeps both there with mode 0600.
     pub fn read_or_make(file: &Path, now: Timestamp) -> Result<Self, SetupError> {
         let unusable = |why: String| SetupError::new(Kind::Usage, format!("{} cannot be used: {why}", file.display()));
         let pem = match fs::read_to_string(file) {

@@ -16,7 +16,8 @@ use super::{
 
 /// What Azure lists the credential under.
 const NAME: &str = "Strongroom";
-const LIFETIME: SignedDuration = SignedDuration::from_hours(365 * 24);
+/// The longest that the Azure portal offers for a client secret.
+const LIFETIME: SignedDuration = SignedDuration::from_hours(2 * 365 * 24);
 
 pub(super) struct Credential;
 
@@ -37,7 +38,7 @@ impl Step for Credential {
 
     fn why(&self, plan: &Plan) -> &'static str {
         match plan.credential {
-            CredentialPlan::Secret => "Strongroom signs in with it; good for a year",
+            CredentialPlan::Secret => "Strongroom signs in with it; good for two years",
             CredentialPlan::Certificate(_) => "Strongroom signs in with its private key, which Azure never sees",
             CredentialPlan::WorkloadIdentity { .. } => {
                 "Strongroom signs in with its platform's tokens; no secret to keep"
@@ -160,8 +161,8 @@ fn graph(method: &'static str, path: String, body: Option<Value>) -> Request<'st
 }
 
 fn secret_script(another: bool) -> String {
-    let make = "az ad app credential reset --id \"$CLIENT_ID\" --append --display-name Strongroom --years 1 \\\n    \
-                --query password --output tsv";
+    let make = "az ad app credential reset --id \"$CLIENT_ID\" --append --display-name Strongroom --years 2 \\\n    \
+                --query password --output tsv --only-show-errors";
     if another {
         return format!("CLIENT_SECRET=$({make})\n");
     }
@@ -178,7 +179,7 @@ fn certificate_script(certificate: &PublicCertificate) -> String {
     format!(
         "CERTIFICATE={}\n\
          if [ ! -e \"$CERTIFICATE\" ]; then\n  \
-           (umask 077 && openssl req -x509 -newkey rsa:3072 -nodes -sha256 -days 365 -subj /CN=Strongroom \\\n    \
+           (umask 077 && openssl req -x509 -newkey rsa:3072 -nodes -sha256 -days 730 -subj /CN=Strongroom \\\n    \
              -keyout \"$CERTIFICATE.key\" -out \"$CERTIFICATE.crt\" && \\\n    \
              cat \"$CERTIFICATE.key\" \"$CERTIFICATE.crt\" > \"$CERTIFICATE\" && rm \"$CERTIFICATE.key\")\n\
          fi\n\
@@ -186,7 +187,8 @@ fn certificate_script(certificate: &PublicCertificate) -> String {
          THUMBPRINT=$(openssl x509 -in \"$CERTIFICATE\" -noout -fingerprint -sha1 | cut -d= -f2 | tr -d :)\n\
          KNOWN=$(az ad app credential list --id \"$CLIENT_ID\" --cert --query '[].customKeyIdentifier' --output tsv)\n\
          if ! printf '%s\\n' \"$KNOWN\" | grep -qix \"$THUMBPRINT\"; then\n  \
-           az ad app credential reset --id \"$CLIENT_ID\" --append --cert \"@$CERTIFICATE.crt\" --output none\n\
+           az ad app credential reset --id \"$CLIENT_ID\" --append --cert \"@$CERTIFICATE.crt\" \\\n    \
+             --output none --only-show-errors\n\
          fi\n",
         Quoted(file)
     )

@@ -276,9 +276,7 @@ impl Step for Key {
 
     fn waits_for(&self, error: &SetupError) -> Option<&'static str> {
         match error.kind() {
-            Kind::Denied if error.inner.as_deref() == Some("ForbiddenByRbac") => {
-                Some("Key Vault Crypto Officer to count")
-            }
+            Kind::Denied if error.inner() == Some("ForbiddenByRbac") => Some("Key Vault Crypto Officer to count"),
             Kind::Unreachable => Some("the Key Vault's host name to be known"),
             _ => None,
         }
@@ -286,7 +284,7 @@ impl Step for Key {
 
     fn advice(&self, plan: &Plan, error: &SetupError) -> Option<String> {
         let name = &plan.key_vault;
-        match error.inner.as_deref() {
+        match error.inner() {
             Some("ForbiddenByFirewall") => {
                 return Some(format!(
                     "the Key Vault's firewall lets this machine not in: az keyvault network-rule add --name {name} \
@@ -300,7 +298,7 @@ impl Step for Key {
             }
             _ => {}
         }
-        (error.status == Some(409)).then(|| {
+        error.is_conflict().then(|| {
             format!(
                 "a key of this name was deleted and can still be recovered: az keyvault key recover --vault-name {} \
                  --name {}. Or choose another --key",

@@ -110,10 +110,8 @@ pub async fn run(
                 listen(Event::Line(&line));
                 lines.push(line);
             }
-            Err(mut error) => {
-                if error.advice.is_none() {
-                    error.advice = step.advice(plan, &error);
-                }
+            Err(error) => {
+                let error = error.advise_or(|error| step.advice(plan, error));
                 return Err(Stopped { lines, thing: step.thing(plan), error });
             }
         }

@@ -201,7 +201,7 @@ impl DeviceCode {
                     return Err(late());
                 }
                 // A dropped connection is no answer; the code is still good.
-                Err(error) if error.kind == Kind::Unreachable && Instant::now() < self.until => {}
+                Err(error) if error.kind() == Kind::Unreachable && Instant::now() < self.until => {}
                 Err(error) => return Err(error),
             }
         }

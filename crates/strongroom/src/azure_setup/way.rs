@@ -7,19 +7,23 @@ use serde_json::Value;
 use strongroom_keys::azure::Cloud;
 use url::Url;
 
-/// A set-up step that did not succeed: what Azure said, without secrets.
+/// A set-up step that did not succeed: what Azure said, without secrets. Boxed, because every result carries the room
+/// for one.
 #[derive(Debug, thiserror::Error)]
-#[error("{message}")]
-pub struct SetupError {
-    pub(super) kind: Kind,
-    pub(super) status: Option<u16>,
+#[error("{}", .0.message)]
+pub struct SetupError(Box<Parts>);
+
+#[derive(Debug)]
+pub(super) struct Parts {
+    pub kind: Kind,
+    pub status: Option<u16>,
     /// Azure's own code, as in `AuthorizationFailed`, or Entra's, as in `authorization_pending`.
-    pub(super) code: Option<String>,
+    pub code: Option<String>,
     /// Key Vault's closer word, as in `ForbiddenByRbac`.
-    pub(super) inner: Option<String>,
-    pub(super) message: String,
-    pub(super) advice: Option<String>,
-    pub(super) azure_request_id: Option<String>,
+    pub inner: Option<String>,
+    pub message: String,
+    pub advice: Option<String>,
+    pub azure_request_id: Option<String>,
 }
 
 /// Who has to do something about it.
@@ -36,15 +40,16 @@ pub enum Kind {
 
 impl SetupError {
     pub(super) fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self {
+        let message = message.into();
+        Self(Box::new(Parts {
             kind,
             status: None,
             code: None,
             inner: None,
-            message: message.into(),
+            message,
             advice: None,
             azure_request_id: None,
-        }
+        }))
     }
 
     pub(super) fn answer(message: impl Into<String>) -> Self {
@@ -54,37 +59,54 @@ impl SetupError {
     /// What to do about it.
     #[must_use]
     pub(super) fn advise(mut self, advice: impl Into<String>) -> Self {
-        self.advice = Some(advice.into());
+        self.0.advice = Some(advice.into());
         self
     }
 
     pub fn kind(&self) -> Kind {
-        self.kind
+        self.0.kind
+    }
+
+    pub(super) fn inner(&self) -> Option<&str> {
+        self.0.inner.as_deref()
+    }
+
+    pub(super) fn is_conflict(&self) -> bool {
+        self.0.status == Some(409)
+    }
+
+    /// Adds what to do, unless it is known.
+    #[must_use]
+    pub(super) fn advise_or(self, advice: impl FnOnce(&Self) -> Option<String>) -> Self {
+        match self.0.advice.is_none().then(|| advice(&self)).flatten() {
+            Some(advice) => self.advise(advice),
+            None => self,
+        }
     }
 
     pub fn advice(&self) -> Option<&str> {
-        self.advice.as_deref()
+        self.0.advice.as_deref()
     }
 
     pub fn azure_request_id(&self) -> Option<&str> {
-        self.azure_request_id.as_deref()
+        self.0.azure_request_id.as_deref()
     }
 
     pub(super) fn is_not_found(&self) -> bool {
-        self.status == Some(404)
+        self.0.status == Some(404)
     }
 
     pub(super) fn is_forbidden(&self) -> bool {
-        self.status == Some(403)
+        self.0.status == Some(403)
     }
 
     pub(super) fn is_code(&self, code: &str) -> bool {
-        self.code.as_deref() == Some(code)
+        self.0.code.as_deref() == Some(code)
     }
 
     /// Whether Azure's text has these words. Only for texts that Azure's own tools go by.
     pub(super) fn says(&self, words: &str) -> bool {
-        self.message.contains(words)
+        self.0.message.contains(words)
     }
 }
 
@@ -168,7 +190,15 @@ impl Way {
             status.as_u16(),
             inner.as_deref().or(code.as_deref()).unwrap_or_default()
         );
-        Err(SetupError { kind, status: Some(status.as_u16()), code, inner, message, advice: None, azure_request_id })
+        Err(SetupError(Box::new(Parts {
+            kind,
+            status: Some(status.as_u16()),
+            code,
+            inner,
+            message,
+            advice: None,
+            azure_request_id,
+        })))
     }
 }
 

@@ -127,7 +127,7 @@ pub fn account(title: &str, password: &str) -> Content {
     }
 }
 
-fn administrator(standin: &Standin) -> Client {
+pub fn administrator(standin: &Standin) -> Client {
     let proxy = standin.proxy_url().parse().expect("a URL");
     let admin = standin.admin();
     let admin = Admin {
@@ -139,7 +139,7 @@ fn administrator(standin: &Standin) -> Client {
     Client::new(admin, Cloud::Public, Some(&proxy), Some(standin.ca_pem().as_bytes())).expect("a client")
 }
 
-async fn open(dir: &TempDir, url: Option<&str>, standin: &Standin, clock: &ManualClock) -> Arc<App> {
+pub async fn open(dir: &TempDir, url: Option<&str>, standin: &Standin, clock: &ManualClock) -> Arc<App> {
     let ca = dir.path().join("ca.pem");
     std::fs::write(&ca, standin.ca_pem()).expect("written");
     let path = |name: &str| dir.path().join(name).display().to_string();
@@ -157,7 +157,7 @@ async fn open(dir: &TempDir, url: Option<&str>, standin: &Standin, clock: &Manua
     server::open(&config, Arc::new(clock.clone()), random).await.expect("opened").app
 }
 
-async fn make_owner(app: &Arc<App>) -> Caller {
+pub async fn make_owner(app: &Arc<App>) -> Caller {
     let link = app.setup_link().await.expect("made").expect("an empty store");
     let setup = Setup {
         workspace: "Demo".into(),

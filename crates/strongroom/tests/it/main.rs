@@ -5,6 +5,7 @@
 
 mod api;
 mod azure;
+mod azure_setup;
 mod child;
 mod command_line;
 mod credentials;

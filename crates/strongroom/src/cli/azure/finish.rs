@@ -260,10 +260,13 @@ impl Finish<'_> {
                 format!("--client-certificate {}", Quoted(&self.setup.credential.certificate.display().to_string()))
             }
             AtHand::WorkloadIdentity => "--workload-identity".to_owned(),
-            AtHand::Secret(..) if self.setup.credential.secret_file.is_some() => {
-                format!("--client-secret-stdin < {}", Quoted(&self.secret_file()))
+            AtHand::Secret(_, ends) => {
+                let expires = ends.map(|ends| format!("--client-secret-expires {} ", ends.strftime("%Y-%m-%d")));
+                let piped = self.setup.credential.secret_file.is_some();
+                let stdin = piped.then(|| format!("--client-secret-stdin < {}", Quoted(&self.secret_file())));
+                format!("{}{}", expires.unwrap_or_default(), stdin.unwrap_or_default())
             }
-            AtHand::Secret(..) | AtHand::Unknown => String::new(),
+            AtHand::Unknown => String::new(),
         };
         let command = format!(
             "strongroom vault create {} --strategy azure-external-keys --client-id {} --tenant-id {} --vault-url {} \

@@ -1,4 +1,4 @@
-//! What a person, or a program, is told of a set-up.
+//! What a person is told of a set-up.
 
 use std::{
     io::{IsTerminal, Write},
@@ -8,13 +8,15 @@ use std::{
 
 use crate::{
     azure_setup::{Event, Line, State},
-    cli::console::{Console, printable},
+    cli::console::{Console, Format, printable},
 };
 
-/// Tells each event as it happens, on standard error. On a terminal a wait is one line that counts.
+/// Tells each event as it happens, on standard error; a dry run on standard output, since there it is all that was
+/// asked for. On a terminal a wait is one line that counts.
 pub(super) struct Report<'a> {
     console: &'a Console,
-    requests: bool,
+    /// Each request is told, too.
+    dry_run: bool,
     /// What was last said of the present wait, and whether its line is still open.
     wait: Mutex<Wait>,
 }
@@ -27,9 +29,8 @@ struct Wait {
 }
 
 impl<'a> Report<'a> {
-    /// `requests`: whether each request is told, too.
-    pub fn new(console: &'a Console, requests: bool) -> Self {
-        Self { console, requests, wait: Mutex::default() }
+    pub fn new(console: &'a Console, dry_run: bool) -> Self {
+        Self { console, dry_run, wait: Mutex::default() }
     }
 
     pub fn event(&self, event: &Event<'_>) {
@@ -47,7 +48,12 @@ impl<'a> Report<'a> {
             self.console.note("");
         }
         wait.what.clear();
-        self.console.note(text);
+        if self.dry_run && self.console.format == Format::Table {
+            // Here it is the answer. Whoever closed the output wants no more of it.
+            let _ = self.console.line(text);
+        } else {
+            self.console.note(text);
+        }
     }
 
     fn line(&self, line: &Line) {
@@ -58,7 +64,7 @@ impl<'a> Report<'a> {
             State::CannotTell => "unknown  ",
         };
         self.say(&format!("  {state}{}", printable(&line.thing)));
-        if self.requests {
+        if self.dry_run {
             self.say(&format!("           {}", line.why));
             let looked = line.looked.iter().map(|request| format!("           sent  {request}"));
             let changes = line.changes.iter().map(|request| format!("           would {request}"));

@@ -21,13 +21,31 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "HOW", help_heading = "Your own sign-in")]
     sign_in: Option<How>,
     /// Directory (tenant) ID, if you belong to several
-    #[arg(long, value_name = "GUID", env = "AZURE_TENANT_ID", help_heading = "Your own sign-in")]
+    #[arg(
+        long,
+        value_name = "GUID",
+        env = "AZURE_TENANT_ID",
+        hide_env_values = true,
+        help_heading = "Your own sign-in"
+    )]
     tenant: Option<String>,
     /// Subscription by its id or name; the only one if absent
-    #[arg(long, value_name = "ID", env = "AZURE_SUBSCRIPTION_ID", help_heading = "Your own sign-in")]
+    #[arg(
+        long,
+        value_name = "ID",
+        env = "AZURE_SUBSCRIPTION_ID",
+        hide_env_values = true,
+        help_heading = "Your own sign-in"
+    )]
     subscription: Option<String>,
     /// Service principal: its Application (client) ID
-    #[arg(long, value_name = "GUID", env = "AZURE_CLIENT_ID", help_heading = "Your own sign-in")]
+    #[arg(
+        long,
+        value_name = "GUID",
+        env = "AZURE_CLIENT_ID",
+        hide_env_values = true,
+        help_heading = "Your own sign-in"
+    )]
     admin_client_id: Option<String>,
     /// Service principal: read its client secret from standard input; otherwise from AZURE_CLIENT_SECRET, or asked for
     #[arg(long, help_heading = "Your own sign-in")]
@@ -110,7 +128,10 @@ pub(super) async fn administrator(arguments: &Arguments, reach: &Reach, console:
         Some(How::ServicePrincipal) => service_principal(arguments, tenant, console)?,
         None => match azure_cli(arguments, reach, &way, tenant.clone()).await {
             Ok(signed_in) => signed_in,
-            Err(_) => device_code(&way, tenant, console).await?,
+            Err(failure) => {
+                console.note(&format!("Not with the Azure CLI: {}.", failure.title));
+                device_code(&way, tenant, console).await?
+            }
         },
     };
     let client = Client::signed_in(way, sign_in, tenant);

@@ -16,7 +16,7 @@ use crate::{
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum CredentialKind {
-    /// A client secret, good for a year
+    /// A client secret, good for two years
     Secret,
     /// A certificate; Azure never sees its private key
     Certificate,

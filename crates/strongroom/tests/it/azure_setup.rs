@@ -1,0 +1,273 @@
+//! `strongroom azure setup` as an administrator meets it: the real binary against the stand-in, signed in as a person or
+//! a service principal.
+
+mod desk;
+
+use std::{fs, os::unix::fs::PermissionsExt};
+
+use azure_standin::{Effect, Fault, Match, Settings};
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+use self::desk::{Desk, VAULT};
+
+const DOCS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/azure-setup.md");
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_run_finds_everything_and_changes_nothing() {
+    let desk = Desk::open().await;
+    let secret_file = desk.path("secret.txt");
+    let first = desk.run(&["--yes", "--secret-file", &secret_file]).await;
+    assert_eq!(first.code, 0, "{}", first.err);
+    assert!(first.err.contains("made     application \"Strongroom\""), "{}", first.err);
+    assert!(first.err.contains("works      it signs in, and wraps and unwraps with the key"), "{}", first.err);
+    assert_eq!(fs::metadata(&secret_file).expect("kept").permissions().mode() & 0o777, 0o600);
+    let (secret, before) = (fs::read_to_string(&secret_file).expect("kept"), desk.changes());
+    assert!(before > 5 && !first.out.contains(secret.trim()), "{before} {}", first.out);
+    let second = desk.run(&["--yes", "--secret-file", &secret_file]).await;
+    assert_eq!((second.code, second.out), (0, first.out), "{}", second.err);
+    assert!(
+        second.err.contains("there    application \"Strongroom\"") && !second.err.contains("  made"),
+        "{}",
+        second.err
+    );
+    assert_eq!((desk.changes(), fs::read_to_string(&secret_file).expect("kept")), (before, secret));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_client_secret_is_said_to_be_lost_and_a_new_one_is_made_when_asked() {
+    let desk = Desk::open().await;
+    let first = desk.json(&["--yes"]).await;
+    let again = desk.json(&["--yes"]).await;
+    assert_eq!(again["azure"]["client_secret"], Value::Null);
+    assert_eq!(again["azure"]["client_id"], first["azure"]["client_id"]);
+    let remark = again["steps"][8]["remarks"][0].as_str().expect("a remark");
+    assert!(remark.contains("Azure does not show it again"), "{remark}");
+    let third = desk.json(&["--yes", "--new-credential"]).await;
+    let secrets = (&first["azure"]["client_secret"], &third["azure"]["client_secret"]);
+    assert!(secrets.0.is_string() && secrets.1.is_string() && secrets.0 != secrets.1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_signs_in_with_a_device_code() {
+    let desk = Desk::open().await;
+    let mut running = desk.start(&["--sign-in", "device-code", "--yes"]);
+    let message = running.said("enter the code").await;
+    let code = message.split("enter the code ").nth(1).and_then(|rest| rest.split(' ').next()).expect("a code");
+    assert!(desk.standin.approve_device(code), "{message}");
+    let ended = running.end().await;
+    assert_eq!(ended.code, 0, "{}", ended.err);
+    let user = desk.standin.admin_user();
+    assert!(ended.err.contains(&user.user_principal_name), "{}", ended.err);
+    assert!(desk.assignments(&user.object_id).await.iter().any(|row| row["properties"]["principalType"] == "User"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_midway_says_what_exists_and_the_same_command_goes_on() {
+    let desk = Desk::open().await;
+    let matching = Match { path: Some("/keys/strongroom/providers/".into()), ..Match::default() };
+    let effect = Effect { status: Some(500), ..Effect::default() };
+    desk.standin.set_fault(Fault { matching, effect, ..Fault::default() });
+    let stopped = desk.run(&["--yes"]).await;
+    assert_eq!(stopped.code, 1, "{}", stopped.err);
+    for wanted in ["Key Vault contoso-keys; ", "RSA-4096 key strongroom", "Run the same command again", "500"] {
+        assert!(stopped.err.contains(wanted), "{wanted}: {}", stopped.err);
+    }
+    assert!(!stopped.err.contains("made     client secret"), "a secret was made and is lost: {}", stopped.err);
+    desk.standin.clear_faults();
+    let resumed = desk.run(&["--yes"]).await;
+    assert_eq!(resumed.code, 0, "{}", resumed.err);
+    assert!(resumed.err.contains("there    RSA-4096 key strongroom"), "{}", resumed.err);
+    assert_eq!(desk.graph("/v1.0/applications?$filter=displayName eq 'Strongroom'").await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn roles_that_take_their_time_are_waited_for_with_visible_progress() {
+    let settings = Settings { propagation_seconds: 300, ..Settings::default() };
+    // The two waits together end at the present time: a token from the future would be refused.
+    let wait = SignedDuration::from_secs(301);
+    let desk = Desk::with(settings, Timestamp::now() - wait - wait).await;
+    let mut running = desk.start(&["--yes"]);
+    running.said("waiting  for Key Vault Crypto Officer to count").await;
+    desk.clock.advance(wait);
+    running.said("waiting  for the role on the key to count").await;
+    desk.clock.advance(wait);
+    let ended = running.end().await;
+    assert_eq!(ended.code, 0, "{}", ended.err);
+    assert!(ended.err.contains("works      "), "{}", ended.err);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_vault_in_access_policy_mode_is_left_as_it_is() {
+    let desk = Desk::open().await;
+    let before = desk.make_key_vault(json!({"enableRbacAuthorization": false})).await;
+    let ended = desk.run(&["--yes"]).await;
+    assert_eq!(ended.code, 1, "{}", ended.err);
+    let command = format!("az keyvault update --name {VAULT} --enable-rbac-authorization true");
+    assert!(ended.err.contains("access policies") && ended.err.contains(&command), "{}", ended.err);
+    assert_eq!(desk.key_vault().await, before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_vault_without_purge_protection_is_used_and_told() {
+    let desk = Desk::open().await;
+    let before = desk.make_key_vault(json!({"enableRbacAuthorization": true})).await;
+    let ended = desk.run(&["--yes"]).await;
+    assert_eq!(ended.code, 0, "{}", ended.err);
+    let command = format!("az keyvault update --name {VAULT} --enable-purge-protection true");
+    assert!(ended.err.contains(&command), "{}", ended.err);
+    assert_eq!(desk.key_vault().await, before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_name_of_a_deleted_key_vault_is_told_with_the_command_that_recovers_it() {
+    let desk = Desk::open().await;
+    desk.make_key_vault(json!({"enableRbacAuthorization": true})).await;
+    desk.arm("DELETE", &desk.vault_path(), None).await;
+    let ended = desk.run(&["--yes"]).await;
+    assert_eq!(ended.code, 1, "{}", ended.err);
+    assert!(ended.err.contains(&format!("az keyvault recover --name {VAULT}")), "{}", ended.err);
+    assert!(ended.err.contains("its role assignments do not come back"), "{}", ended.err);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_name_of_somebody_elses_key_vault_is_told() {
+    let desk = Desk::open().await;
+    desk.make_key_vault(json!({"enableRbacAuthorization": true})).await;
+    let ended = desk.run(&["--yes", "--resource-group", "another"]).await;
+    assert_eq!(ended.code, 1, "{}", ended.err);
+    assert!(ended.err.contains("unique in all of Azure") && ended.err.contains("another --key-vault"), "{}", ended.err);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_is_made_once_registered_once_and_signs_in() {
+    let desk = Desk::open().await;
+    let file = desk.path("certificate.pem");
+    let wanted = ["--yes", "--credential", "certificate", "--certificate", &file];
+    let first = desk.run(&wanted).await;
+    assert_eq!(first.code, 0, "{}", first.err);
+    assert!(first.err.contains("works      "), "{}", first.err);
+    assert_eq!(fs::metadata(&file).expect("kept").permissions().mode() & 0o777, 0o600);
+    let (pem, before) = (fs::read_to_string(&file).expect("kept"), desk.changes());
+    let second = desk.run(&wanted).await;
+    assert_eq!((second.code, desk.changes()), (0, before), "{}", second.err);
+    assert_eq!(fs::read_to_string(&file).expect("kept"), pem);
+    // A second certificate stands beside the first, which goes on working.
+    let other = desk.path("other.pem");
+    let beside = desk.run(&["--yes", "--credential", "certificate", "--certificate", &other]).await;
+    assert_eq!(beside.code, 0, "{}", beside.err);
+    let application = desk.graph("/v1.0/applications?$filter=displayName eq 'Strongroom'").await.remove(0);
+    assert_eq!(application["keyCredentials"].as_array().map(Vec::len), Some(2));
+    assert_eq!(desk.run(&wanted).await.code, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_workload_identity_is_trusted_once_and_signs_in() {
+    let desk = Desk::open().await;
+    let subject = "system:serviceaccount:strongroom:server";
+    let (issuer, token) = desk.standin.federated_token(subject);
+    let file = desk.path("token");
+    fs::write(&file, token).expect("written");
+    let wanted = ["--yes", "--credential", "workload-identity", "--issuer", &issuer, "--subject", subject];
+    let mut command = desk.command(&wanted);
+    command.env("AZURE_FEDERATED_TOKEN_FILE", &file);
+    let first = desk::finish(command).await;
+    assert_eq!(first.code, 0, "{}", first.err);
+    assert!(first.err.contains("works      ") && first.err.contains("--workload-identity"), "{}", first.err);
+    let before = desk.changes();
+    let second = desk.run(&wanted).await;
+    assert_eq!((second.code, desk.changes()), (0, before), "{}", second.err);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_tells_each_request_and_sends_none_that_changes() {
+    let desk = Desk::open().await;
+    let dry = desk.run(&["--dry-run"]).await;
+    assert_eq!((dry.code, desk.changes()), (0, 0), "{}", dry.err);
+    for wanted in [
+        "sent  GET https://graph.microsoft.com/v1.0/applications?$filter=displayName eq 'Strongroom'",
+        "would POST https://graph.microsoft.com/v1.0/servicePrincipals",
+        "would PUT https://management.azure.com/subscriptions/",
+        "\"enablePurgeProtection\":true",
+        "would POST {Vault URI}/keys/strongroom/create",
+        "would POST https://graph.microsoft.com/v1.0/applications/{object id of the application}/addPassword",
+    ] {
+        assert!(dry.out.contains(wanted), "{wanted}: {}", dry.out);
+    }
+    assert_eq!(desk.run(&["--yes"]).await.code, 0);
+    let before = desk.changes();
+    let document = desk.json(&["--dry-run"]).await;
+    let steps = document["steps"].as_array().expect("steps");
+    assert!(steps.iter().all(|step| step["state"] == "found"), "{document}");
+    assert_eq!((steps.len(), desk.changes()), (9, before));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_ends_with_the_vault_in_strongroom_and_runs_again() {
+    let desk = Desk::open().await;
+    let strongroom = desk.strongroom().await;
+    let made = strongroom.run(&desk, &["--yes", "--vault-name", "Azure", "--default"]).await;
+    assert_eq!(made.code, 0, "{}", made.err);
+    assert!(made.out.starts_with("Created vault Azure ("), "{}", made.out);
+    let vaults = strongroom.vaults().await;
+    assert!(vaults.contains(&("Azure".to_owned(), true)), "{vaults:?}");
+    let before = desk.changes();
+    let again = strongroom.run(&desk, &["--yes", "--vault-name", "Azure", "--default"]).await;
+    assert_eq!((again.code, desk.changes()), (0, before), "{}", again.err);
+    assert!(again.err.contains("is there in Strongroom already"), "{}", again.err);
+    assert_eq!(strongroom.vaults().await, vaults);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_missing_is_asked_for_before_anything_is_made() {
+    let desk = Desk::open().await;
+    let silent = desk.run(&[]).await;
+    assert_eq!(silent.code, 2, "{}", silent.err);
+    assert!(silent.err.contains("--yes") && silent.err.contains("--dry-run"), "{}", silent.err);
+    let no_az = desk.run(&["--yes", "--sign-in", "az"]).await;
+    assert_eq!(no_az.code, 2, "{}", no_az.err);
+    assert!(no_az.err.contains("there is no az on PATH"), "{}", no_az.err);
+    let mut wrong = desk.command(&["--yes"]);
+    wrong.env("AZURE_CLIENT_SECRET", "wrong8Q~secret");
+    let wrong = desk::finish(wrong).await;
+    assert_eq!(wrong.code, 4, "{}", wrong.err);
+    assert!(wrong.err.contains("AADSTS7000215") && !wrong.err.contains("wrong8Q~secret"), "{}", wrong.err);
+    let other = desk.run(&["--yes", "--subscription", "elsewhere"]).await;
+    assert_eq!(other.code, 3, "{}", other.err);
+    assert!(other.err.contains(&desk.standin.admin().subscription_id), "{}", other.err);
+    let nowhere = desk.run(&["--yes", "--proxy", "http://127.0.0.1:9"]).await;
+    assert_eq!(nowhere.code, 6, "{}", nowhere.err);
+    assert_eq!(desk.changes(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_script_in_the_docs_is_the_one_that_is_printed() {
+    let desk = Desk::open().await;
+    let printed = desk.run(&["--print", "az"]).await;
+    assert_eq!(printed.code, 0, "{}", printed.err);
+    let docs = fs::read_to_string(DOCS).expect("the docs");
+    assert!(
+        docs.contains(&format!("```sh\n{}```\n", printed.out)),
+        "docs/azure-setup.md does not show:\n{}",
+        printed.out
+    );
+    assert_eq!(desk.standin.stats().requests.len(), 0, "printing needs no Azure");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_script_is_sound_bash() {
+    let desk = Desk::open().await;
+    let odd = ["--print", "az", "--application", "O'Brien \"$(touch /) `id`"];
+    let issuer =
+        ["--print", "az", "--credential", "workload-identity", "--issuer", "https://i'd.example", "--subject", "a'b"];
+    let certificate = ["--print", "az", "--credential", "certificate", "--certificate", "my cert's.pem", "--hsm"];
+    for arguments in [&odd[..], &issuer[..], &certificate[..]] {
+        let printed = desk.run(arguments).await;
+        assert_eq!(printed.code, 0, "{}", printed.err);
+        let file = desk.path("setup.sh");
+        fs::write(&file, &printed.out).expect("written");
+        let checked = std::process::Command::new("bash").args(["-n", &file]).output().expect("bash is there");
+        assert!(checked.status.success(), "{}\n{}", String::from_utf8_lossy(&checked.stderr), printed.out);
+    }
+    assert!(!std::path::Path::new(&desk.path("my cert's.pem")).exists());
+}
