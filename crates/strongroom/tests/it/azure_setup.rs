@@ -5,7 +5,7 @@ mod desk;
 
 use std::{fs, os::unix::fs::PermissionsExt};
 
-use azure_standin::{Effect, Fault, Match, Settings};
+use azure_standin::{Effect, Fault, Match, Preset, Settings};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
@@ -137,6 +137,57 @@ async fn the_name_of_somebody_elses_key_vault_is_told() {
     let ended = desk.run(&["--yes", "--resource-group", "another"]).await;
     assert_eq!(ended.code, 1, "{}", ended.err);
     assert!(ended.err.contains("unique in all of Azure") && ended.err.contains("another --key-vault"), "{}", ended.err);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_vault_of_another_tenant_is_left_as_it_is() {
+    let desk = Desk::open().await;
+    let other = &desk.standin.other_admin().tenant_id;
+    let before = desk.make_key_vault(json!({"enableRbacAuthorization": true, "tenantId": other})).await;
+    let ended = desk.run(&["--yes"]).await;
+    assert_eq!(ended.code, 1, "{}", ended.err);
+    assert!(ended.err.contains(&format!("belongs to tenant {other}")), "{}", ended.err);
+    assert_eq!(desk.key_vault().await, before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_in_hardware_takes_a_premium_key_vault() {
+    let desk = Desk::open().await;
+    let made = desk.run(&["--yes", "--hsm"]).await;
+    assert_eq!(made.code, 0, "{}", made.err);
+    assert!(made.err.contains("made     RSA-HSM-4096 key strongroom"), "{}", made.err);
+    assert_eq!(desk.key_vault().await["properties"]["sku"]["name"], "premium");
+    let desk = Desk::open().await;
+    let before = desk.make_key_vault(json!({"enableRbacAuthorization": true})).await;
+    let stopped = desk.run(&["--yes", "--hsm"]).await;
+    assert_eq!(stopped.code, 1, "{}", stopped.err);
+    assert!(stopped.err.contains("--set properties.sku.name=premium"), "{}", stopped.err);
+    assert_eq!(desk.key_vault().await, before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_entra_has_not_replicated_yet_is_waited_for() {
+    let desk = Desk::open().await;
+    let message = "The appId 'x' of the service principal does not reference a valid application object.";
+    let body = json!({"error": {"code": "Request_BadRequest", "message": message}});
+    let effect = Effect { status: Some(400), body: Some(body), ..Effect::default() };
+    let matching = Match { path: Some("/v1.0/servicePrincipals".into()), ..Match::default() };
+    desk.standin.set_fault(Fault { matching, effect, times: Some(2), ..Fault::default() });
+    let ended = desk.run(&["--yes"]).await;
+    assert_eq!(ended.code, 0, "{}", ended.err);
+    assert!(ended.err.contains("waiting  for the new application to be known everywhere"), "{}", ended.err);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_firewall_is_named_and_not_waited_for() {
+    let desk = Desk::open().await;
+    let matching = Match { host: Some(format!("{VAULT}.vault.azure.net")), ..Match::default() };
+    let effect = Effect { preset: Some(Preset::Firewall), ..Effect::default() };
+    desk.standin.set_fault(Fault { matching, effect, ..Fault::default() });
+    let ended = desk.run(&["--yes"]).await;
+    assert_eq!(ended.code, 4, "{}", ended.err);
+    assert!(ended.err.contains("az keyvault network-rule add --name contoso-keys"), "{}", ended.err);
+    assert!(!ended.err.contains("waiting"), "{}", ended.err);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -144,7 +144,9 @@ impl Desk {
     pub async fn make_key_vault(&self, mut properties: Value) -> Value {
         let group = format!("{}?api-version=2024-11-01", self.group_path());
         self.arm("PUT", &group, Some(json!({"location": "westeurope"}))).await;
-        properties["tenantId"] = self.standin.admin().tenant_id.as_str().into();
+        if properties["tenantId"].is_null() {
+            properties["tenantId"] = self.standin.admin().tenant_id.as_str().into();
+        }
         properties["sku"] = json!({"family": "A", "name": "standard"});
         let body = json!({"location": "westeurope", "properties": properties});
         self.arm("PUT", &self.vault_path(), Some(body)).await
