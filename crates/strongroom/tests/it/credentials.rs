@@ -18,19 +18,26 @@ use strongroom::{
 use strongroom_keys::TokenUse;
 use tower::ServiceExt;
 
-use crate::azure::AzureWorld;
+use crate::{
+    azure::AzureWorld,
+    world::{on_each_database, runtime},
+};
 
 const SUBJECT: &str = "system:serviceaccount:vaults:strongroom";
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_client_secret_keeps_the_end_that_it_was_given() {
-    let mut world = AzureWorld::without_vault(None).await;
-    let secret = world.values.client_secret.expose().to_owned();
-    let vault = make(&mut world, json!({"client_secret": secret, "client_secret_expires": "2027-05-01"})).await;
-    assert_eq!(vault["key"]["credential_kind"], "secret");
-    assert_eq!(vault["key"]["credential_expires"], "2027-05-01T00:00:00Z");
-    assert!(!vault.to_string().contains(&secret));
-    opens_items(&world).await;
+#[test]
+fn a_client_secret_keeps_the_end_that_it_was_given() {
+    on_each_database(|database| {
+        runtime().block_on(async {
+            let mut world = AzureWorld::without_vault(Some(&database.url())).await;
+            let secret = world.values.client_secret.expose().to_owned();
+            let vault = make(&mut world, json!({"client_secret": secret, "client_secret_expires": "2027-05-01"})).await;
+            assert_eq!(vault["key"]["credential_kind"], "secret");
+            assert_eq!(vault["key"]["credential_expires"], "2027-05-01T00:00:00Z");
+            assert!(!vault.to_string().contains(&secret));
+            opens_items(&world).await;
+        });
+    });
 }
 
 #[tokio::test(flavor = "multi_thread")]

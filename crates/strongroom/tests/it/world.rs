@@ -212,7 +212,7 @@ pub fn wrong_fields<T>(result: Result<T>) -> Vec<String> {
     }
 }
 
-fn runtime() -> tokio::runtime::Runtime {
+pub fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime")
 }
 
