@@ -64,8 +64,11 @@ async function refresh() {
   if (!$("body.app", fresh.html)) return location.replace(path());
   if ($("[data-guard]") && !$("[data-guard]", fresh.html)) leaving = true;
   document.body.dataset.states = $("body", fresh.html).dataset.states;
+  const checks = $("#main #checks:has(li[data-code])");
   swap("#nav", fresh.html);
   swap("#main", fresh.html);
+  // What was just found out stays, and goes on if it is still running.
+  if (checks) $("#main #checks")?.replaceWith(checks);
 }
 
 // ── Reveal in place, hide after 30 seconds.
@@ -212,13 +215,12 @@ async function* jsonLines(body) {
 
 /** The panel of checks while they run. Only what matters is read aloud: the beginning, each failure, the end. */
 function checkBoard(panel, form) {
-  const copyOf = (name) => $(`template[data-${name}]`, panel).content.cloneNode(true);
   const list = $("ol.checks", panel), total = panel.dataset.total;
-  $("#checks-head", panel).replaceWith(copyOf("running"));
+  $("#checks-head", panel).replaceWith(partOf(panel, "running"));
   $("#checks-end", panel).replaceChildren();
   $$("[data-check-error]", form).forEach((error) => error.remove());
   $$("[aria-invalid]", form).forEach((input) => input.removeAttribute("aria-invalid"));
-  list.replaceChildren(copyOf("waiting"));
+  list.replaceChildren(partOf(panel, "waiting"));
   list.hidden = false;
   panel.classList.remove("stale");
   const waiting = $(".waiting", list), count = $(".running strong", panel);
@@ -260,6 +262,17 @@ function checkBoard(panel, form) {
     },
     stop: () => { clearInterval(tick); waiting.remove(); },
   };
+}
+
+const partOf = (panel, name) => $(`template[data-${name}]`, panel).content.cloneNode(true);
+
+/** *Create vault*: the server checks once more and answers with a page. */
+function creating(panel) {
+  const told = "Checking once more, then creating the vault…";
+  $("#checks-head", panel).replaceWith(partOf(panel, "running"));
+  $(".running strong", panel).textContent = told;
+  $("progress", panel).removeAttribute("value");
+  $("#checks-said", panel).textContent = told;
 }
 
 /** The values are others than those that were checked. */
@@ -447,7 +460,7 @@ document.addEventListener("submit", async (event) => {
   if (dialog && form.method === "post") {
     event.preventDefault();
     event.submitter?.setAttribute("aria-busy", "true");
-    if ($("#checks-said", form)) $("#checks-said", form).textContent = "Checking once more, then creating the vault…";
+    if ($("#checks", form)) creating($("#checks", form));
     const url = event.submitter?.getAttribute("formaction") || form.getAttribute("action");
     showBox(dialog, await page(url, { method: "POST", body: formBody(form, event.submitter) }));
   }

@@ -55,6 +55,12 @@ const parts = (page) => ({
   tick: page.getByRole("checkbox", { name: /I have read the warning/ }),
 });
 
+/** With its key, as PEM. */
+async function certificateNobodyKnows() {
+  const words = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "60", "-subj", "/CN=strongroom", "-keyout", "-", "-out", "-"];
+  return (await promisify(execFile)("openssl", words)).stdout;
+}
+
 const created = (page, name) => page.getByRole("row", { name: new RegExp(name) }).waitFor();
 
 test("lines appear one after the other while the check runs, and the focus stays", async () => {
@@ -136,6 +142,7 @@ test("values that cannot be right are named beside their fields, all at once", a
   assert.equal(await page.locator("#check-cause").count(), 1, "one line is the cause");
   await page.getByLabel("Client ID", { exact: true }).fill(demo.info.azure.client_id);
   await page.locator(".stale-note").filter({ visible: true }).waitFor();
+  assert.deepEqual(await axe(page), []);
   await page.context().close();
 });
 
@@ -154,6 +161,7 @@ test("a warning is named and needs its tick", async () => {
   await parts.tick.check();
   await parts.create.click();
   await created(page, "Warned");
+  await page.getByRole("row", { name: /Warned/ }).getByText("Credential: 8 days left").waitFor();
   await page.getByRole("link", { name: "Warned", exact: true }).click();
   await page.getByText("8 days left").waitFor();
   await page.context().close();
@@ -161,7 +169,7 @@ test("a warning is named and needs its tick", async () => {
 
 test("the credential is chosen by keyboard, and only its fields are shown and read", async () => {
   const { page, parts } = await wizard("By certificate");
-  const { stdout: pem } = await promisify(execFile)("openssl", ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "60", "-subj", "/CN=strongroom", "-keyout", "-", "-out", "-"]);
+  const pem = await certificateNobodyKnows();
   const secret = page.getByLabel("Client Secret", { exact: true }), certificate = page.getByLabel("Client certificate with its private key");
   assert.equal(await secret.isVisible(), true);
   assert.equal(await certificate.isVisible(), false);
@@ -228,6 +236,11 @@ test("without JavaScript the same form brings the same lines, whole", async () =
   assert.equal((await page.content()).includes("wr0ng~"), false);
   await page.getByRole("radio", { name: "Client certificate" }).check();
   assert.equal(await secret.isVisible(), false);
+  await page.getByLabel("Client certificate with its private key").fill(await certificateNobodyKnows());
+  await parts.check.click();
+  await page.locator("#check-cause[data-code=sign_in]").waitFor();
+  assert.match(await parts.cause.innerText(), /AADSTS700027/);
+  assert.equal(await page.getByLabel("Client certificate with its private key").inputValue(), "");
   await page.getByRole("radio", { name: "Client secret" }).check();
   await secret.fill(demo.info.azure.client_secret);
   await page.getByLabel("Expires", { exact: true }).fill(new Date(Date.now() + 9 * DAY_MS).toISOString().slice(0, 10));
@@ -256,6 +269,35 @@ test("the page of a vault runs its checks the same way", async () => {
   assert.deepEqual(await axe(page), []);
   assert.deepEqual(refused, []);
   await screenshot(page, "vault-checked");
+
+  // Turning dark loads the page again; what was just found out stays on it.
+  await demo.run("key", "disable");
+  await page.getByRole("button", { name: "Check now" }).click();
+  await page.locator("#check-cause[data-code=\"key.enabled\"]").waitFor();
+  await page.locator("main .dark").waitFor();
+  assert.equal(await page.locator("#check-cause").count(), 1);
+  assert.deepEqual(await axe(page), []);
+  await screenshot(page, "vault-checked-dark");
+  await demo.run("key", "enable");
+  await page.locator("main .dark").waitFor({ state: "detached" });
+  await page.context().close();
+});
+
+test("a server that goes away in the middle, or a session that ended, is said", async () => {
+  const { page, parts } = await wizard("Interrupted");
+  const told = (text) => page.locator(".running").filter({ hasText: text }).waitFor();
+  await page.route("**/settings/vaults/check", (route) => route.abort());
+  await parts.check.click();
+  await told("The server could not be reached.");
+  await page.unroute("**/settings/vaults/check");
+  await page.route("**/settings/vaults/check", (route) => route.fulfill({ contentType: "application/x-ndjson", body: "" }));
+  await parts.check.click();
+  await told("The connection to the server broke off.");
+  await page.unroute("**/settings/vaults/check");
+  assert.equal(await page.locator("ol.checks .waiting").count(), 0);
+  await page.context().clearCookies();
+  await parts.check.click();
+  await page.getByRole("heading", { level: 1, name: "Sign in" }).waitFor();
   await page.context().close();
 });
 

@@ -49,6 +49,7 @@ pub async fn table(visit: Visit) -> Result<Response> {
             .map(|_| key_version(&vault.kid).chars().take(8).collect())
             .unwrap_or_default(),
         state: words::state(&vault.health),
+        expiry: expiry_soon(&vault, now),
         name: vault.name,
         is_default: vault.is_default,
         strategy: vault.strategy.title().to_owned(),
@@ -294,6 +295,11 @@ fn azure_key(vault: &Vault, now: Timestamp) -> Option<AzureKey> {
         },
         expiry: azure.credential_expires.map(|at| expiry_of(now, at)),
     })
+}
+
+fn expiry_soon(vault: &Vault, now: Timestamp) -> Option<Expiry> {
+    let at = vault.azure.as_ref()?.credential_expires?;
+    Some(expiry_of(now, at)).filter(|expiry| expiry.tone != Tone::Plain)
 }
 
 fn expiry_of(now: Timestamp, at: Timestamp) -> Expiry {

@@ -2,7 +2,7 @@
 
 use askama::Template;
 
-use super::{Choice, Field, Moment, Shell, VaultState, checks::Checks, filters};
+use super::{Choice, Field, Moment, Shell, VaultState, checks::Checks, filters, vaults::Expiry};
 use crate::vault::CredentialKind;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -51,6 +51,8 @@ pub struct VaultRow {
     /// First eight digits of the key version; empty for a Cloud vault.
     pub key_version: String,
     pub state: VaultState,
+    /// Of a credential that has ended, or ends soon.
+    pub expiry: Option<Expiry>,
     pub items: u64,
     pub created: Moment,
 }
