@@ -64,11 +64,13 @@ async function refresh() {
   if (!$("body.app", fresh.html)) return location.replace(path());
   if ($("[data-guard]") && !$("[data-guard]", fresh.html)) leaving = true;
   document.body.dataset.states = $("body", fresh.html).dataset.states;
-  const checks = $("#main #checks:has(li[data-code])");
+  const checks = $("#main #checks:has(li[data-code])"), cause = checks && $("#check-cause", checks);
+  const top = cause?.getBoundingClientRect().top, inSight = top > 0 && top < innerHeight;
   swap("#nav", fresh.html);
   swap("#main", fresh.html);
   // What was just found out stays, and goes on if it is still running.
   if (checks) $("#main #checks")?.replaceWith(checks);
+  if (inSight) cause.scrollIntoView({ block: "center" });
 }
 
 // ── Reveal in place, hide after 30 seconds.

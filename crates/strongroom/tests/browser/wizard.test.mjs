@@ -276,6 +276,8 @@ test("the page of a vault runs its checks the same way", async () => {
   await page.locator("#check-cause[data-code=\"key.enabled\"]").waitFor();
   await page.locator("main .dark").waitFor();
   assert.equal(await page.locator("#check-cause").count(), 1);
+  const { y } = await page.locator("#check-cause").boundingBox();
+  assert.ok(y > 0 && y < 800, `the cause is in sight: ${y}`);
   assert.deepEqual(await axe(page), []);
   await screenshot(page, "vault-checked-dark");
   await demo.run("key", "enable");

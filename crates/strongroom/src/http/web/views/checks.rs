@@ -30,7 +30,7 @@ pub enum Place {
 /// What checks are about, in their order.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Group {
-    Typed,
+    Values,
     Way,
     SignIn,
     Key,
@@ -39,12 +39,12 @@ pub enum Group {
 }
 
 impl Group {
-    pub const ALL: [Self; 6] = [Self::Typed, Self::Way, Self::SignIn, Self::Key, Self::Trial, Self::Outlook];
+    pub const ALL: [Self; 6] = [Self::Values, Self::Way, Self::SignIn, Self::Key, Self::Trial, Self::Outlook];
 
     /// Of a line's stable code.
     pub fn of(code: &str) -> Self {
         match (code.split('.').next().unwrap_or_default(), code) {
-            ("form" | "host", _) => Self::Typed,
+            ("form" | "host", _) => Self::Values,
             ("net" | "proxy" | "tls" | "reach", _) => Self::Way,
             ("tenant" | "sign_in" | "token", _) => Self::SignIn,
             (_, "key.wrap" | "key.unwrap" | "key.compare") => Self::Trial,
@@ -56,7 +56,7 @@ impl Group {
 
     pub fn title(self) -> &'static str {
         match self {
-            Self::Typed => "What was typed",
+            Self::Values => "The values",
             Self::Way => "The way to Azure",
             Self::SignIn => "Sign-in",
             Self::Key => "The key",
@@ -67,7 +67,7 @@ impl Group {
 
     fn about(self) -> &'static str {
         match self {
-            Self::Typed => "the form of each value, and whether the host is a Key Vault",
+            Self::Values => "the form of each value, and whether the host is a Key Vault",
             Self::Way => "names, connections, the proxy, who vouches for TLS",
             Self::SignIn => "the tenant, the credential, what the token says",
             Self::Key => "there and readable, its type, size, operations and dates",
