@@ -44,6 +44,15 @@ impl Reading {
 }
 
 fn read(exchange: &Exchange, operation: Operation) -> Reading {
+    let mut reading = read_outcome(exchange, operation);
+    // Whoever answered in Azure's place may have taken offence at the path.
+    if reading.code == Code::Unreadable {
+        reading.detail = format!("{} ({})", reading.detail, exchange.asked);
+    }
+    reading
+}
+
+fn read_outcome(exchange: &Exchange, operation: Operation) -> Reading {
     let host = &exchange.receipt.host;
     match &exchange.outcome {
         Outcome::Pending => Reading::new(Code::Timeout, format!("{host} did not answer before the deadline")),

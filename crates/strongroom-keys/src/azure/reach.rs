@@ -338,3 +338,61 @@ fn place(proxy: &Url) -> String {
 fn seconds(took: Duration) -> String {
     format!("{:.1} s", took.as_secs_f64())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ways(proxy: Option<&str>) -> Ways {
+        let tls = tls::client_config(None).expect("a configuration");
+        Ways::new(Cloud::Public, Arc::new(tls), proxy.map(|url| url.parse().expect("a URL")))
+    }
+
+    fn walk() -> Walk {
+        Walk { hops: Vec::new(), end: Instant::now() + Duration::from_secs(5) }
+    }
+
+    #[tokio::test]
+    async fn a_host_of_no_key_vault_is_not_even_looked_up() {
+        for proxy in [None, Some("http://127.0.0.1:1")] {
+            let hops = ways(proxy).walk("example.com", walk().end).await;
+            let blocked = hops[0].outcome.as_ref().expect_err("refused");
+            assert_eq!((hops.len(), blocked.reason), (1, "fault.host_not_allowed"));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_port_that_refuses_and_one_that_swallows_are_told_apart() {
+        let refusing = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
+        let found = [refusing];
+        let mut way = walk();
+        let none = way.hop(Hop::Connect, CONNECT, connect(&found, "acme"), |took| silent(&found, "acme", took)).await;
+        let blocked = way.hops[0].outcome.as_ref().expect_err("refused");
+        assert!(none.is_none() && blocked.cause.starts_with(&format!("acme at {refusing}: ")), "{blocked:?}");
+        assert_eq!(blocked.reason, "azure.unreachable");
+
+        let mut way = walk();
+        let swallowing = std::future::pending::<Result<(String, ()), Blocked>>();
+        let limit = Duration::from_millis(50);
+        way.hop(Hop::Connect, limit, swallowing, |took| silent(&found, "acme", took)).await;
+        let blocked = way.hops[0].outcome.as_ref().expect_err("silent");
+        assert_eq!(blocked.reason, "azure.timeout");
+        assert!(blocked.cause.contains("did not take a connection within 0.1 s"), "{blocked:?}");
+    }
+
+    #[tokio::test]
+    async fn an_address_that_answers_is_found_beside_one_that_does_not() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let good = listener.local_addr().expect("an address");
+        let refusing = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
+        let (seen, _) = connect(&[refusing, good], "acme").await.expect("connected");
+        assert_eq!(seen, format!("acme takes connections at {good}."));
+    }
+
+    #[test]
+    fn the_proxy_is_named_without_its_credentials() {
+        let proxy = "http://user:hunter2@proxy.example:3128".parse().expect("a URL");
+        assert_eq!(place(&proxy), "The proxy http://proxy.example:3128");
+        assert!(silent_tunnel(&proxy, "acme", CONNECT).cause.starts_with("The proxy http://proxy.example:3128 took"));
+    }
+}

@@ -36,6 +36,8 @@ pub(super) struct Recorder(Arc<Mutex<Vec<Exchange>>>);
 #[derive(Debug, Clone)]
 pub(super) struct Exchange {
     pub receipt: Receipt,
+    /// Method and path, as in `GET /keys/kek`.
+    pub asked: String,
     /// What time the answer says that it was there.
     pub date: Option<Timestamp>,
     started: Instant,
@@ -68,7 +70,7 @@ impl Recorder {
 
     /// A sign-in that could not even be asked for.
     pub(super) fn not_sent(&self, host: &str, code: Code, detail: String) {
-        let index = self.begin(Receipt {
+        let receipt = Receipt {
             step: Step::SignIn,
             host: host.to_owned(),
             our_request_id: Uuid::new_v4(),
@@ -76,13 +78,14 @@ impl Recorder {
             region: None,
             status: None,
             latency: Duration::ZERO,
-        });
+        };
+        let index = self.begin(String::new(), receipt);
         self.end(index, Outcome::Failed { code, detail });
     }
 
-    fn begin(&self, receipt: Receipt) -> usize {
+    fn begin(&self, asked: String, receipt: Receipt) -> usize {
         let mut exchanges = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        exchanges.push(Exchange { receipt, date: None, started: Instant::now(), outcome: Outcome::Pending });
+        exchanges.push(Exchange { receipt, asked, date: None, started: Instant::now(), outcome: Outcome::Pending });
         exchanges.len() - 1
     }
 
@@ -158,7 +161,8 @@ impl ObservingTransport {
         if !matches!(step, Step::Challenge | Step::Tenant | Step::SignIn) {
             self.count_operation(&host);
         }
-        let index = recorder.begin(Receipt {
+        let asked = format!("{} {}", request.method(), url.path());
+        let receipt = Receipt {
             step,
             host: host.clone(),
             our_request_id,
@@ -166,7 +170,8 @@ impl ObservingTransport {
             region: None,
             status: None,
             latency: Duration::ZERO,
-        });
+        };
+        let index = recorder.begin(asked, receipt);
         let result = match self.cloud.allows(&host) && url.scheme() == "https" && url.port().is_none() {
             true => self.ask(request, our_request_id, &host, recorder, index).await,
             false => Err(Failed { code: Code::HostRefused, detail: format!("{host} was not contacted") }),

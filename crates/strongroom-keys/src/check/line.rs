@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use crate::azure::{AzureAccess, command};
-use crate::{InputError, KeyFailure, Kid, Receipt};
+use crate::{Code, InputError, KeyFailure, Kid, Receipt};
 
-use super::LINES;
+use super::{LINES, REASONS};
 
 /// One line of the check.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,7 +100,14 @@ impl CheckLine {
             .advise(failure.code.fix(), command(failure, access, kid));
         line.ms = millis(failure.receipts.iter().map(|receipt| receipt.latency).sum());
         line.azure_request_id = failure.azure_request_id.clone();
-        line
+        if failure.facts.access_policies {
+            line = line.adding("This Key Vault works by access policies, so role assignments have no effect on it.");
+        }
+        match (failure.code, kid) {
+            (Code::BadParameter, Some(kid)) => line.adding(&format!("The key version is {kid}.")),
+            (Code::UnknownClient, _) => line.adding(&format!("Tenant {} was asked.", access.tenant)),
+            _ => line,
+        }
     }
 
     pub(super) fn advise(mut self, advice: &str, command: Option<String>) -> CheckLine {
@@ -136,6 +143,7 @@ impl<'a> Report<'a> {
 
     pub fn add(&mut self, line: CheckLine) {
         self.failed |= line.status == CheckStatus::Fail;
+        debug_assert!(line.reason.is_none_or(|reason| is_known(line.code, reason)), "{line:?}");
         let place = LINES.iter().position(|(code, _)| *code == line.code).expect("every line of the check is in LINES");
         self.known[place] = Some(line);
         while let Some(Some(line)) = self.known.get(self.told) {
@@ -178,6 +186,14 @@ impl<'a> Report<'a> {
         }
         self.known.into_iter().flatten().collect()
     }
+}
+
+/// Whether `docs/checks.md` has the reason for this line.
+fn is_known(line: &str, reason: &str) -> bool {
+    line.starts_with("form.")
+        || line.starts_with("host.")
+        || REASONS.iter().any(|(code, known, _)| *code == line && *known == reason)
+        || Code::ALL.iter().any(|code| code.as_str() == reason)
 }
 
 pub(super) fn millis(duration: Duration) -> u64 {

@@ -18,11 +18,13 @@ mod form;
 mod key;
 mod line;
 mod outlook;
+mod reasons;
 mod rights;
 mod signing_in;
 mod way;
 
 pub use line::{CheckLine, CheckStatus};
+pub use reasons::REASONS;
 
 use line::Report;
 
@@ -109,7 +111,8 @@ struct Run<'a> {
     now: Timestamp,
     /// Every request so far.
     receipts: Vec<Receipt>,
-    /// How far this server's clock is ahead of Azure's, in seconds; below zero if it is behind.
+    /// How far this server's clock is ahead of Azure's, in seconds; below zero if it is behind. Of several answers the
+    /// farthest.
     skew: Option<i64>,
 }
 
@@ -136,7 +139,10 @@ impl<'a> Run<'a> {
     fn saw_date(&mut self, date: Option<Timestamp>) {
         let Some(date) = date else { return };
         let elapsed = i64::try_from(self.start.elapsed().as_secs()).unwrap_or_default();
-        self.skew = Some(self.now.as_second() + elapsed - date.as_second());
+        let skew = self.now.as_second() + elapsed - date.as_second();
+        if self.skew.is_none_or(|known| known.abs() < skew.abs()) {
+            self.skew = Some(skew);
+        }
     }
 
     /// `Some` as long as nothing has failed.

@@ -75,6 +75,11 @@ fn key_versions(
         disabled.len()
     );
     let in_use = found.iter().find(|one| one.key_version == current);
+    if in_use.is_none() && all {
+        let cause = format!("{counts}. {current}, which Azure says it uses, is not among them.");
+        let line = CheckLine::new(LINE, CheckStatus::Warn).because("key.version_unlisted", cause);
+        return line.advise("Compare the two.", Some(list(access)));
+    }
     let newer = found.iter().find(|one| in_use.is_some_and(|in_use| one.created > in_use.created));
     if let Some(newer) = newer {
         let state = if newer.enabled { "enabled" } else { "disabled" };
@@ -116,7 +121,7 @@ fn expiry(now: Timestamp, input: &AzureInput<'_>, access: &AzureAccess) -> Check
         }
     };
     let renew = match access.credential.certificate() {
-        Some(_) => format!("az ad app credential reset --id {client} --append --create-cert"),
+        Some(_) => format!("az ad app credential reset --id {client} --cert @certificate.pem --append"),
         None => format!("az ad app credential reset --id {client} --append"),
     };
     if end <= now {

@@ -168,12 +168,24 @@ impl Tenant {
     }
 
     pub async fn assign_role(&mut self) {
-        let scope = format!("{}/keys/{KEY}", self.vault_id());
-        self.assignment = self.put_assignment(&scope, SERVICE_ENCRYPTION_USER, &self.principal).await;
+        self.assignment = self.put_assignment(&self.key_id(), SERVICE_ENCRYPTION_USER, &self.principal).await;
+    }
+
+    pub fn key_id(&self) -> String {
+        format!("{}/keys/{KEY}", self.vault_id())
     }
 
     pub async fn remove_role(&self) {
-        self.arm("DELETE", &self.assignment, "2022-04-01", Value::Null).await;
+        self.take_back(&self.assignment).await;
+    }
+
+    pub async fn take_back(&self, assignment: &str) {
+        self.arm("DELETE", assignment, "2022-04-01", Value::Null).await;
+    }
+
+    /// Assigns a built-in role to the application; gives the assignment's resource id.
+    pub async fn assign(&self, role: &str, scope: &str) -> String {
+        self.put_assignment(scope, role, &self.principal).await
     }
 
     async fn put_assignment(&self, scope: &str, role: &str, principal: &str) -> String {
@@ -267,6 +279,12 @@ impl Tenant {
     /// Orders a fault for one operation (`unwrapkey`, `wrapkey`, `get`, `token`), until cleared.
     pub fn fault(&self, operation: &str, effect: Effect) {
         self.fault_times(operation, effect, None);
+    }
+
+    /// Orders a fault for one host, until cleared.
+    pub fn fault_at(&self, host: &str, effect: Effect) {
+        let matching = Match { host: Some(host.to_owned()), ..Match::default() };
+        self.standin.set_fault(Fault { matching, effect, ..Fault::default() });
     }
 
     pub fn fault_times(&self, operation: &str, effect: Effect, times: Option<u64>) {

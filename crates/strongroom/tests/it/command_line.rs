@@ -58,6 +58,26 @@ async fn each_way_to_fail_has_its_exit_code_and_says_what_to_do() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_check_prints_its_lines_and_as_json_one_document() {
+    let desk = Desk::open().await;
+    let table = desk.run(&["vault", "check", "Azure"]).await;
+    assert_eq!(table.code, 0, "{}", table.err);
+    assert!(table.out.contains("pass       key.compare"), "{}", table.out);
+    let document = desk.run(&["--format", "json", "vault", "check", "Azure"]).await;
+    let document: serde_json::Value = serde_json::from_str(&document.out).expect("one document");
+    let checks = document["checks"].as_array().expect("a list");
+    for check in checks {
+        assert!(table.out.contains(check["title"].as_str().expect("a title")), "{check}");
+    }
+
+    desk.world.enable_key(false).await;
+    let failed = desk.run(&["vault", "check", "Azure"]).await;
+    let mended_by = "\n           az keyvault key set-attributes --vault-name customer-keys --name strongroom --version ";
+    assert!(failed.code != 0 && failed.out.contains(mended_by), "{}", failed.out);
+    assert!(failed.out.contains("[key.disabled]"), "{}", failed.out);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_dark_vault_ends_with_5_and_names_the_command_that_mends_it() {
     let desk = Desk::open().await;
     desk.world.account("Mail", "tide-and-lamp").await;

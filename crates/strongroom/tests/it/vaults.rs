@@ -1,11 +1,15 @@
 //! The rules of vaults: one of a provider, one default, unique names, checks before anything is saved.
 
+use std::sync::Mutex;
+
 use strongroom::{
     access::Role,
     error::{Error, Result},
     vault::{CredentialText, KeyRequest, Vault, VaultEdit, VaultRequest},
     workspace::Edit,
 };
+
+use strongroom_keys::check::{CheckLine, CheckStatus};
 
 use crate::azure::{AzureWorld, request};
 
@@ -63,10 +67,26 @@ async fn a_wrong_secret_is_named_and_nothing_is_saved() {
     let KeyRequest::Azure(azure) = &mut wrong.key else { panic!("an Azure request") };
     azure.credential = CredentialText::Secret("not-the-secret-of-this-application".into());
     let lines = world.app.check_azure(&world.owner, &input(&wrong), &|_| ()).await.expect("checked");
-    let first = lines.iter().find(|line| line.status == strongroom_keys::check::CheckStatus::Fail).expect("a failure");
+    let first = lines.iter().find(|line| line.status == CheckStatus::Fail).expect("a failure");
     assert_eq!(first.reason, Some("credential.refused"), "{first:?}");
     assert!(first.fix.as_deref().is_some_and(|fix| fix.contains("Value")), "{first:?}");
     assert_eq!(world.app.vaults(&world.owner).await.expect("listed").len(), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_existing_vault_is_checked_with_its_own_credential() {
+    let world = AzureWorld::start(None).await;
+    let told = Mutex::new(Vec::new());
+    let tell = |line: &CheckLine| told.lock().expect("not poisoned").push(line.clone());
+    let lines = world.app.check_vault(&world.owner, world.vault, &tell).await.expect("checked");
+    assert_eq!(told.into_inner().expect("not poisoned"), lines);
+    let of = |code: &str| lines.iter().find(|line| line.code == code).expect(code).status;
+    assert_eq!(of("key.compare"), CheckStatus::Pass, "{lines:?}");
+    // Before a change in Azure is saved, the same check tells what would come of it.
+    world.enable_key(false).await;
+    let lines = world.app.check_vault(&world.owner, world.vault, &|_| ()).await.expect("checked");
+    let first = lines.iter().find(|line| line.status == CheckStatus::Fail).expect("a failure");
+    assert_eq!((first.code, first.reason), ("key.enabled", Some("key.disabled")), "{first:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

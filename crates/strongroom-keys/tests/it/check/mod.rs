@@ -7,19 +7,29 @@ use azure_standin::{Effect, Settings};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use strongroom_keys::CredentialInput;
-use strongroom_keys::azure::{AzureConfig, AzureKeys};
+use strongroom_keys::azure::AzureKeys;
 use strongroom_keys::check::{AzureInput, CheckLine, CheckStatus, LINES, check};
 
 use crate::tenant::{HOST, KEY, Tenant, VAULT, answer};
 
+mod document;
+mod rights;
+mod rows;
+mod way;
+
+const URL: &str = "https://acme-kv.vault.azure.net/";
+
 /// Checks the tenant's own values, changed by `change`.
-async fn check_with(tenant: &Tenant, keys: &AzureKeys, change: impl FnOnce(&mut AzureInput<'_>)) -> Vec<CheckLine> {
-    let url = format!("https://{HOST}/");
+async fn check_with<'a>(
+    tenant: &'a Tenant,
+    keys: &AzureKeys,
+    change: impl FnOnce(&mut AzureInput<'a>),
+) -> Vec<CheckLine> {
     let mut input = AzureInput {
         client_id: &tenant.client_id,
         tenant_id: &tenant.standin.admin().tenant_id,
         credential: CredentialInput::Secret(&tenant.secret),
-        vault_url: &url,
+        vault_url: URL,
         vault_key_name: KEY,
         credential_expires: None,
     };
@@ -43,7 +53,7 @@ async fn check_now(tenant: &Tenant) -> Vec<CheckLine> {
 fn first_failure(lines: &[CheckLine]) -> &CheckLine {
     let first = lines.iter().find(|line| line.status == CheckStatus::Fail).expect("a failure");
     assert!(first.cause.is_some() && first.fix.is_some() && first.reason.is_some(), "{first:?}");
-    assert!(lines.iter().all(|line| line.code != "key.recovery" || line.status == CheckStatus::Skipped));
+    assert!(lines.iter().all(|line| line.code != "azure.quota" || line.status == CheckStatus::Skipped));
     first
 }
 
@@ -96,7 +106,7 @@ async fn every_typing_error_shows_at_once_and_nothing_is_sent() {
     let reasons: Vec<_> = lines.iter().filter_map(|line| line.reason).collect();
     assert_eq!(reasons, ["not_a_guid", "domain", "secret_id", "characters", "host_privatelink"]);
     assert_eq!(status(&lines, "form.vault_url"), CheckStatus::Pass);
-    assert_eq!(status(&lines, "reach.key_vault"), CheckStatus::Skipped);
+    assert_eq!(status(&lines, "proxy.reachable"), CheckStatus::Skipped);
     assert_eq!(tenant.standin.stats(), before);
 }
 
@@ -115,43 +125,6 @@ async fn a_pasted_key_identifier_passes() {
     };
     let lines = check(&tenant.keys(), &input, Timestamp::now(), 4096, &|_| ()).await;
     assert!(lines.iter().all(|line| line.status != CheckStatus::Fail), "{lines:?}");
-}
-
-#[tokio::test]
-async fn a_wrong_credential_is_named_at_the_sign_in() {
-    let tenant = Tenant::start().await;
-    let nowhere = "99999999-9999-4999-8999-999999999999";
-    let keys = tenant.keys();
-    for (lines, reason) in [
-        (
-            check_with(&tenant, &keys, |input| input.credential = CredentialInput::Secret("wrong8Q~secret")).await,
-            "credential.refused",
-        ),
-        (check_with(&tenant, &keys, |input| input.client_id = nowhere).await, "credential.unknown_client"),
-    ] {
-        let first = first_failure(&lines);
-        assert_eq!((first.code, first.reason), ("sign_in", Some(reason)), "{first:?}");
-        assert_eq!(status(&lines, "reach.sign_in"), CheckStatus::Pass);
-        assert_eq!(status(&lines, "key.readable"), CheckStatus::Skipped);
-        assert!(first.azure_request_id.is_some());
-    }
-    let lines = check_with(&tenant, &keys, |input| input.tenant_id = nowhere).await;
-    let first = first_failure(&lines);
-    assert_eq!((first.code, first.reason), ("tenant.known", Some("tenant.unknown")), "{first:?}");
-}
-
-#[tokio::test]
-async fn a_missing_role_is_named_with_the_command_that_assigns_it() {
-    let mut tenant = Tenant::start().await;
-    tenant.remove_role().await;
-    let lines = check_now(&tenant).await;
-    let first = first_failure(&lines);
-    assert_eq!((first.code, first.reason), ("key.readable", Some("key.access_removed")));
-    let command = first.command.as_deref().expect("a command");
-    assert!(command.starts_with("az role assignment create --role \"Key Vault Crypto Service Encryption User\""));
-    assert!(command.contains(&tenant.principal), "{command}");
-    tenant.assign_role().await;
-    assert_eq!(status(&check_now(&tenant).await, "key.compare"), CheckStatus::Pass);
 }
 
 #[tokio::test]
@@ -211,22 +184,15 @@ async fn a_disabled_key_that_cannot_be_read_is_still_called_disabled() {
 }
 
 #[tokio::test]
-async fn the_way_to_azure_is_told_apart() {
+async fn what_azure_answers_badly_is_named_where_it_is_asked() {
     let tenant = Tenant::start().await;
-    let untrusting = AzureKeys::new(&AzureConfig { ca_pem: None, ..tenant.config() }).expect("a configuration");
-    let lines = check_with(&tenant, &untrusting, |_| ()).await;
-    let first = first_failure(&lines);
-    assert_eq!((first.code, first.reason), ("tls.key_vault", Some("tls.untrusted")));
-
-    let lines =
-        check_with(&tenant, &tenant.keys(), |input| input.vault_url = "https://absent-kv.vault.azure.net").await;
-    assert_eq!(first_failure(&lines).reason, Some("proxy.failed"));
-
     for (operation, effect, code, reason) in [
         ("token", answer(503, json!("")), "sign_in", "azure.unavailable"),
         ("token", answer(200, json!("<html>")), "sign_in", "azure.unreadable"),
         ("get", answer(429, json!("")), "key.readable", "azure.throttled"),
+        ("get", Effect { truncate: Some(20), ..Effect::default() }, "key.readable", "azure.unreadable"),
         ("wrapkey", answer(500, json!("")), "key.wrap", "azure.unavailable"),
+        ("unwrapkey", Effect { wrong_kid: true, ..Effect::default() }, "key.unwrap", "fault.wrong_kid"),
         ("unwrapkey", Effect { delay_ms: Some(30_000), ..Effect::default() }, "key.unwrap", "azure.timeout"),
     ] {
         tenant.fault(operation, effect);
@@ -235,6 +201,76 @@ async fn the_way_to_azure_is_told_apart() {
         assert_eq!((first.code, first.reason), (code, Some(reason)), "{first:?}");
         tenant.standin.clear_faults();
     }
+}
+
+#[tokio::test]
+async fn a_token_that_cannot_be_right_is_named_before_it_is_used() {
+    let tenant = Tenant::start().await;
+    tenant.fault("token", Effect { expired_token: true, ..Effect::default() });
+    let lines = check_now(&tenant).await;
+    let first = first_failure(&lines);
+    assert_eq!((first.code, first.reason), ("token.claims", Some("token.expired")), "{first:?}");
+    assert_eq!(tenant.standin.stats().operations("get"), 0);
+}
+
+#[tokio::test]
+async fn a_clock_that_is_off_is_a_warning_with_how_far() {
+    let tenant = Tenant::start().await;
+    // A secret that was there before any of these clocks.
+    let old = json!({"startDateTime": "2020-01-01T00:00:00Z", "endDateTime": "2090-01-01T00:00:00Z"});
+    let (old, _) = tenant.add_secret(old).await;
+    // Seconds may pass between Azure's answer and our look at the clock.
+    for (skew, words) in [(-630, "10 min 3"), (7530, "2 h 5 min behind")] {
+        tenant.fault_at("login.microsoftonline.com", Effect { date_skew_seconds: skew, ..Effect::default() });
+        let keys = tenant.keys();
+        let lines = check_with(&tenant, &keys, |input| input.credential = CredentialInput::Secret(&old)).await;
+        let line = find(&lines, "token.clock");
+        assert_eq!((line.status, line.reason), (CheckStatus::Warn, Some("clock.skew")), "{line:?}");
+        let cause = line.cause.as_deref().expect("a cause");
+        assert!(cause.contains(words), "{cause}");
+        tenant.standin.clear_faults();
+    }
+}
+
+#[tokio::test]
+async fn the_end_of_the_credential_is_told_thirty_days_ahead() {
+    let tenant = Tenant::start().await;
+    let keys = tenant.keys();
+    let now = Timestamp::now();
+    for (days, status, reason) in [
+        (60, CheckStatus::Pass, None),
+        (29, CheckStatus::Warn, Some("credential.ends_soon")),
+        (-1, CheckStatus::Fail, Some("credential.past_its_date")),
+    ] {
+        let end = now + SignedDuration::from_hours(24 * days);
+        let lines = check_with(&tenant, &keys, |input| input.credential_expires = Some(end)).await;
+        let line = find(&lines, "credential.expiry");
+        assert_eq!((line.status, line.reason), (status, reason), "{line:?}");
+        assert!(line.cause.as_deref().is_some_and(|cause| cause.contains(&end.to_string())), "{line:?}");
+    }
+}
+
+#[tokio::test]
+async fn key_versions_are_counted_over_all_pages() {
+    let tenant = Tenant::start().await;
+    // Curves are made faster; only the newest has to be of use.
+    for _ in 0..26 {
+        tenant.create_key(KEY, "EC", 0).await;
+    }
+    tenant.create_key(KEY, "RSA", 4096).await;
+    let lines = check_now(&tenant).await;
+    let line = find(&lines, "key.versions");
+    assert_eq!(line.status, CheckStatus::Pass, "{line:?}");
+    assert!(line.cause.as_deref().is_some_and(|cause| cause.contains("28 key versions: 28 enabled")), "{line:?}");
+}
+
+#[tokio::test]
+async fn a_key_version_that_azure_does_not_list_is_a_warning() {
+    let tenant = Tenant::start().await;
+    tenant.fault("get", Effect { wrong_kid: true, ..Effect::default() });
+    let lines = check_now(&tenant).await;
+    let line = find(&lines, "key.versions");
+    assert_eq!((line.status, line.reason), (CheckStatus::Warn, Some("key.version_unlisted")), "{line:?}");
 }
 
 #[tokio::test]

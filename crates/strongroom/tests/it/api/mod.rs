@@ -2,6 +2,7 @@
 
 mod access;
 mod bad_input;
+mod checks;
 mod frame;
 mod items;
 mod workspace;
