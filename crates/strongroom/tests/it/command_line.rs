@@ -72,7 +72,8 @@ async fn a_check_prints_its_lines_and_as_json_one_document() {
 
     desk.world.enable_key(false).await;
     let failed = desk.run(&["vault", "check", "Azure"]).await;
-    let mended_by = "\n           az keyvault key set-attributes --vault-name customer-keys --name strongroom --version ";
+    let mended_by =
+        "\n           az keyvault key set-attributes --vault-name customer-keys --name strongroom --version ";
     assert!(failed.code != 0 && failed.out.contains(mended_by), "{}", failed.out);
     assert!(failed.out.contains("[key.disabled]"), "{}", failed.out);
 }
