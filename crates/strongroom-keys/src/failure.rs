@@ -87,7 +87,7 @@ codes! {
     /// Key Vault: `KeyOperationForbidden`.
     OperationForbidden = "key.operation_forbidden", Denial,
         "The key does not permit this operation",
-        "Add wrapKey and unwrapKey to the key's permitted operations.";
+        "Add wrapKey and unwrapKey to the key's permitted operations. --ops replaces the whole list: repeat what the key permits now, or its other users lose it.";
     /// Key Vault: 403 outside the key's dates. Real Azure refuses only wraps; an expired key still unwraps.
     KeyExpired = "key.expired", Denial,
         "The key has expired",
@@ -147,7 +147,7 @@ codes! {
     /// so this denies.
     NoFederation = "credential.no_federation", Denial,
         "The application trusts no such workload identity",
-        "Add a federated credential with the token's issuer, subject and audience to the application.";
+        "Give the application a federated credential with the very issuer, subject and audience of the token.";
     /// AADSTS7000112. Switching the service principal off is the plainest way to withdraw access, so this denies.
     ApplicationDisabled = "credential.application_disabled", Denial,
         "The application is disabled in its tenant",
@@ -316,6 +316,10 @@ pub struct Facts {
     /// Who issued the token of the workload identity that was presented, and for whom.
     pub issuer: Option<String>,
     pub subject: Option<String>,
+    /// What that token is made out to, where this is what Entra trips over.
+    pub audience: Option<String>,
+    /// The operations that the key permits, where they are known.
+    pub permitted: Vec<String>,
     /// The Key Vault's network or role check says that it works by access policies, not by roles.
     pub access_policies: bool,
 }

@@ -121,6 +121,7 @@ fn guid(field: Field, text: &str, name: &str) -> Result<Uuid, InputError> {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct VaultUrl {
     host: String,
+    cloud: Cloud,
 }
 
 impl VaultUrl {
@@ -141,12 +142,16 @@ impl VaultUrl {
         if url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
             return Err(vault_url("path", "The Vault URL has something after the host name.", &example(cloud)));
         }
-        Ok(VaultUrl { host })
+        Ok(VaultUrl { host, cloud })
     }
 
     /// The host name, in lower case.
     pub fn host(&self) -> &str {
         &self.host
+    }
+
+    pub fn cloud(&self) -> Cloud {
+        self.cloud
     }
 
     /// The Key Vault's own name: the first label of the host.

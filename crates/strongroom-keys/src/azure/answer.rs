@@ -184,7 +184,12 @@ fn read_entra(status: u16, body: &[u8], host: &str) -> Reading {
     // After the first sentence come trace ids and the time, which the receipt has.
     let description = answer.error_description.split(" Trace ID:").next().unwrap_or_default();
     let description = description.split("\r\nTrace ID:").next().unwrap_or_default();
-    Reading::new(code, words(description))
+    let mut reading = Reading::new(code, words(description));
+    if is(700_212) {
+        let named = description.split_once("audience '").and_then(|(_, rest)| rest.split('\'').next());
+        reading.facts.audience = Some(named.map_or_else(|| "another audience".to_owned(), words));
+    }
+    reading
 }
 
 /// Statuses whose meaning does not depend on who answered.

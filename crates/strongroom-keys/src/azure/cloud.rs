@@ -45,6 +45,15 @@ impl Cloud {
         }
     }
 
+    /// Whom the token of another issuer has to be made out to, for Entra to take it.
+    pub(crate) fn federation_audience(self) -> &'static str {
+        match self {
+            Cloud::Public => "api://AzureADTokenExchange",
+            Cloud::Government => "api://AzureADTokenExchangeUSGov",
+            Cloud::China => "api://AzureADTokenExchangeChina",
+        }
+    }
+
     /// Whether the provider may speak to this host: sign-in and Key Vaults of this cloud, nothing else.
     pub(crate) fn allows(self, host: &str) -> bool {
         host == self.login_host() || host.ends_with(self.vault_suffix())

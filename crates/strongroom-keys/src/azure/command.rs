@@ -1,6 +1,9 @@
 //! The exact Azure CLI command that mends a failure, with the customer's own names filled in.
 
-use super::AzureAccess;
+use serde_json::{Value, json};
+use strongroom_envelope::digest;
+
+use super::{AzureAccess, Cloud};
 use crate::{Code, KeyFailure, Kid};
 
 /// The command, or `None` where no single command mends it. `kid` is the key version that was asked for, where one was.
@@ -22,9 +25,7 @@ pub fn command(failure: &KeyFailure, access: &AzureAccess, kid: Option<&Kid>) ->
         }
         Code::KeyDeleted | Code::KeyNotFound => format!("az keyvault key recover --vault-name {vault} --name {key}"),
         Code::OperationForbidden => {
-            format!(
-                "az keyvault key set-attributes --vault-name {vault} --name {key}{key_version} --ops wrapKey unwrapKey"
-            )
+            permit(&format!("--vault-name {vault} --name {key}{key_version}"), &facts.permitted)
         }
         Code::KeyExpired => format!("az keyvault key rotate --vault-name {vault} --name {key}"),
         Code::AccessRemoved if facts.access_policies => {
@@ -51,15 +52,12 @@ pub fn command(failure: &KeyFailure, access: &AzureAccess, kid: Option<&Kid>) ->
         Code::CertificateRefused | Code::CertificateExpired => {
             format!("az ad app credential reset --id {client} --cert @certificate.pem --append")
         }
+        // The application may well trust the issuer and the subject: another record would not help.
+        Code::NoFederation if facts.audience.is_some() => return None,
         Code::NoFederation => {
             let named = |fact: &Option<String>| fact.clone().filter(|text| is_claim(text));
             let (issuer, subject) = (named(&facts.issuer)?, named(&facts.subject)?);
-            let parameters = serde_json::json!({
-                "name": "strongroom",
-                "issuer": issuer,
-                "subject": subject,
-                "audiences": ["api://AzureADTokenExchange"],
-            });
+            let parameters = federated_credential(access.vault_url.cloud(), &issuer, &subject);
             format!("az ad app federated-credential create --id {client} --parameters '{parameters}'")
         }
         Code::ApplicationDisabled => format!("az ad sp update --id {client} --set accountEnabled=true"),
@@ -69,6 +67,36 @@ pub fn command(failure: &KeyFailure, access: &AzureAccess, kid: Option<&Kid>) ->
         }
         _ => return None,
     })
+}
+
+/// What makes an application trust the tokens of `issuer` that speak for `subject`: the body of Microsoft Graph's
+/// `federatedIdentityCredentials`. Its name is made of both, because an application has each name once.
+pub fn federated_credential(cloud: Cloud, issuer: &str, subject: &str) -> Value {
+    let about = digest(format!("{issuer}|{subject}").as_bytes());
+    let [a, b, c, d, ..] = about;
+    json!({
+        "name": format!("strongroom-{a:02x}{b:02x}{c:02x}{d:02x}"),
+        "issuer": issuer,
+        "subject": subject,
+        "audiences": [cloud.federation_audience()],
+    })
+}
+
+/// Lets `key` be used for wrapping too. `--ops` replaces the whole list, and others may use the key, so what it
+/// `permitted` goes along; where that is not known, the command asks for it first and ends if it gets no answer.
+fn permit(key: &str, permitted: &[String]) -> String {
+    const NEEDED: [&str; 2] = ["wrapKey", "unwrapKey"];
+    let set = format!("az keyvault key set-attributes {key} --ops");
+    if permitted.is_empty() {
+        let show = format!("az keyvault key show {key} --query key.keyOps --output tsv");
+        return format!("OPS=$({show}) && {set} $(printf '%s\\n' {} $OPS | sort -u)", NEEDED.join(" "));
+    }
+    let others = permitted.iter().map(String::as_str).filter(|other| {
+        other.bytes().all(|byte| byte.is_ascii_alphanumeric())
+            && !NEEDED.iter().any(|needed| needed.eq_ignore_ascii_case(other))
+    });
+    let all: Vec<&str> = NEEDED.into_iter().chain(others).collect();
+    format!("{set} {}", all.join(" "))
 }
 
 /// Only what a resource id can hold goes into a command: the text comes from outside.
@@ -120,8 +148,60 @@ mod tests {
         failure.facts.subject = Some("system:serviceaccount:vaults:strongroom".to_owned());
         let mends = command(&failure, &access(), None).expect("a command");
         assert!(mends.contains(r#""subject":"system:serviceaccount:vaults:strongroom""#), "{mends}");
+        // Another subject's would stand under another name: Entra refuses a name that is taken.
+        let name =
+            |command: &str| command.split(r#""name":""#).nth(1).and_then(|rest| rest.get(..19)).map(str::to_owned);
+        assert!(name(&mends).is_some_and(|name| name.starts_with("strongroom-")), "{mends}");
+        failure.facts.subject = Some("system:serviceaccount:vaults:other".to_owned());
+        assert_ne!(name(&command(&failure, &access(), None).expect("a command")), name(&mends));
         failure.facts.subject = Some("x' ; rm -rf ~ ; '".to_owned());
         assert_eq!(command(&failure, &access(), None), None);
+    }
+
+    #[test]
+    fn a_federated_credential_has_the_audience_of_the_key_vaults_own_cloud() {
+        let mut failure = KeyFailure::new(Code::NoFederation, Operation::Unwrap, "");
+        failure.facts.issuer = Some("https://oidc.example/cluster/".to_owned());
+        failure.facts.subject = Some("one".to_owned());
+        for (cloud, audience) in [
+            (Cloud::Public, "api://AzureADTokenExchange"),
+            (Cloud::Government, "api://AzureADTokenExchangeUSGov"),
+            (Cloud::China, "api://AzureADTokenExchangeChina"),
+        ] {
+            let url = format!("https://acme{}", cloud.vault_suffix());
+            let access = AzureAccess { vault_url: VaultUrl::parse(&url, cloud).expect("a URL"), ..access() };
+            let mends = command(&failure, &access, None).expect("a command");
+            assert!(mends.contains(&format!(r#""audiences":["{audience}"]"#)), "{mends}");
+        }
+    }
+
+    #[test]
+    fn a_token_for_another_audience_is_not_mended_by_one_more_federated_credential() {
+        let mut failure = KeyFailure::new(Code::NoFederation, Operation::Unwrap, "");
+        failure.facts.issuer = Some("https://oidc.example/cluster/".to_owned());
+        failure.facts.subject = Some("one".to_owned());
+        failure.facts.audience = Some("api://other".to_owned());
+        assert_eq!(command(&failure, &access(), None), None);
+    }
+
+    #[test]
+    fn whoever_else_uses_the_key_keeps_what_it_permits_them() {
+        let mut failure = KeyFailure::new(Code::OperationForbidden, Operation::Unwrap, "");
+        failure.facts.permitted = ["sign", "unwrapKey", "decrypt", "x;id"].map(str::to_owned).to_vec();
+        let known = command(&failure, &access(), None).expect("a command");
+        assert_eq!(
+            known,
+            "az keyvault key set-attributes --vault-name acme --name kek --ops wrapKey unwrapKey sign decrypt"
+        );
+        failure.facts.permitted.clear();
+        let unknown = command(&failure, &access(), None).expect("a command");
+        assert_eq!(
+            unknown,
+            "OPS=$(az keyvault key show --vault-name acme --name kek --query key.keyOps --output tsv) && \
+             az keyvault key set-attributes --vault-name acme --name kek --ops \
+             $(printf '%s\\n' wrapKey unwrapKey $OPS | sort -u)"
+        );
+        assert!(Code::OperationForbidden.fix().contains("replaces the whole list"));
     }
 
     #[test]

@@ -24,8 +24,8 @@ mod tls;
 mod transport;
 
 pub use cloud::{Cloud, UnknownCloud};
-pub use command::command;
 pub(crate) use command::is_resource_id;
+pub use command::{command, federated_credential};
 pub use provider::{ALGORITHM, AzureProvider};
 
 use credential::TokenFile;

@@ -235,6 +235,14 @@ impl AzureProvider {
             failure.facts.issuer = Some(answer::words(&presented.issuer));
             failure.facts.subject = Some(answer::words(&presented.subject));
         }
+        if let Some(audience) = &failure.facts.audience {
+            let wanted = self.azure.cloud().federation_audience();
+            let sentence = format!(
+                " The token is made out to {audience}. Entra wants {wanted}, or what the application's federated \
+                 credential names."
+            );
+            failure.detail.push_str(&sentence);
+        }
         failure
     }
 

@@ -153,6 +153,22 @@ async fn a_deleted_federated_credential_denies_and_the_command_names_the_token()
 }
 
 #[tokio::test]
+async fn a_token_made_out_to_another_audience_is_told_with_both() {
+    let tenant = Tenant::start().await;
+    tenant.trust_made_out_to(SUBJECT, "api://somebody-else").await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("token");
+    std::fs::write(&file, tenant.standin.federated_token(SUBJECT).1).expect("a file");
+    let provider = with_token_file(&tenant, Some(file));
+    let failure = provider.wrap_key(&sample().1, INTERACTIVE).await.expect_err("refused");
+    assert_eq!(failure.code.as_str(), "credential.no_federation");
+    let said = "The token is made out to api://AzureADTokenExchange. Entra wants api://AzureADTokenExchange, or what \
+                the application's federated credential names.";
+    assert!(failure.detail.starts_with("AADSTS700212") && failure.detail.ends_with(said), "{failure}");
+    assert_eq!(provider.command(&failure, None), None);
+}
+
+#[tokio::test]
 async fn a_token_file_that_rotates_every_day_works_for_days() {
     let clock = Arc::new(ManualClock::new(Timestamp::now()));
     let settings = Settings { service_limits: None, ..Settings::default() };

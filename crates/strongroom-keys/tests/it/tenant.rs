@@ -106,8 +106,12 @@ impl Tenant {
 
     /// Lets the application trust `subject` of the issuer that the stand-in plays.
     pub async fn trust(&self, subject: &str) {
+        self.trust_made_out_to(subject, "api://AzureADTokenExchange").await;
+    }
+
+    pub async fn trust_made_out_to(&self, subject: &str, audience: &str) {
         let (issuer, _) = self.standin.federated_token(subject);
-        let audiences = ["api://AzureADTokenExchange"];
+        let audiences = [audience];
         let body = json!({"name": "strongroom", "issuer": issuer, "subject": subject, "audiences": audiences});
         self.ask("POST", &self.federations(), body).await;
     }

@@ -4,7 +4,7 @@
 use base64::{Engine, engine::general_purpose::STANDARD};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
-use strongroom_keys::azure::Cloud;
+use strongroom_keys::azure::{Cloud, federated_credential};
 
 use super::{
     client::{Request, Target, text},
@@ -89,7 +89,7 @@ impl Step for Credential {
                 graph("PATCH", application, Some(json!({"keyCredentials": all})))
             }
             CredentialPlan::WorkloadIdentity { issuer, subject } => {
-                let body = federated(plan.cloud, issuer, subject);
+                let body = federated_credential(plan.cloud, issuer, subject);
                 graph("POST", format!("{application}/federatedIdentityCredentials"), Some(body))
             }
         }
@@ -144,18 +144,6 @@ fn is_certificate(row: &Value, certificate: &PublicCertificate) -> bool {
     listed.eq_ignore_ascii_case(&certificate.thumbprint) || listed == base64 || row["key"] == certificate.der.as_str()
 }
 
-fn federated(cloud: Cloud, issuer: &str, subject: &str) -> Value {
-    // What Entra wants the tokens to be made out to, in each cloud.
-    let audience = match cloud {
-        Cloud::Public => "api://AzureADTokenExchange",
-        Cloud::Government => "api://AzureADTokenExchangeUSGov",
-        Cloud::China => "api://AzureADTokenExchangeChina",
-    };
-    let digest = strongroom_envelope::digest(format!("{issuer}|{subject}").as_bytes());
-    let name = format!("strongroom-{}", hex::encode(&digest[..4]));
-    json!({"name": name, "issuer": issuer, "subject": subject, "audiences": [audience]})
-}
-
 fn graph(method: &'static str, path: String, body: Option<Value>) -> Request<'static> {
     Request { target: Target::Graph, method, path, query: vec![], body }
 }
@@ -195,7 +183,7 @@ fn certificate_script(certificate: &PublicCertificate) -> String {
 }
 
 fn federated_script(cloud: Cloud, issuer: &str, subject: &str) -> String {
-    let parameters = federated(cloud, issuer, subject);
+    let parameters = federated_credential(cloud, issuer, subject);
     let name = parameters["name"].as_str().unwrap_or_default();
     format!(
         "FOUND=$(az ad app federated-credential list --id \"$CLIENT_ID\" --query \"[?name=='{name}'].id\" --output tsv)\n\
