@@ -112,10 +112,15 @@ impl Tool {
 /// The names under which distributions install Chromium or Chrome.
 pub const CHROMIUM: &[&str] = &["chromium", "chromium-browser", "google-chrome"];
 
-/// Those of `wanted` that are not there.
+/// Those of `wanted` that are not there, each once.
 pub fn missing(workspace: &Workspace, wanted: &[Tool]) -> Vec<Tool> {
-    let absent = |tool: &Tool| tool.is_missing(workspace);
-    wanted.iter().copied().filter(absent).collect()
+    let mut absent = Vec::new();
+    for tool in wanted {
+        if !absent.contains(tool) && tool.is_missing(workspace) {
+            absent.push(*tool);
+        }
+    }
+    absent
 }
 
 /// Sees to it that `wanted` is there, or says what is not; `command` is what installs it.

@@ -24,7 +24,7 @@ TENANT = os.environ["AZURE_TENANT_ID"]
 SUBSCRIPTION = f"/subscriptions/{os.environ['AZURE_SUBSCRIPTION_ID']}"
 ISSUER, SUBJECT = "https://tokens.example.com", "system:serviceaccount:strongroom:strongroom"
 # The longest that one run of the script may take: it waits ten minutes for what is refused for good.
-SCRIPT_SECONDS = 120
+SCRIPT_SECONDS = 240
 MANAGEMENT, GRAPH, KEY_VAULT = "https://management.azure.com", "https://graph.microsoft.com", "https://vault.azure.net"
 
 
