@@ -87,6 +87,7 @@ await attempt("sign in with a secret", async () => {
 });
 
 await attempt("sign in with a certificate", async () => {
+  // Made for this suite only, and public, key and all.
   const certificate = await readFile(new URL("certificate.pem", import.meta.url), "utf8");
   const [{ id }] = (await graph(credential, "GET", `/applications?$filter=appId eq '${client}'`)).value;
   const signedIn = new ClientCertificateCredential(tenant, client, { certificate });
