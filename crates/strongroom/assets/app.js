@@ -162,8 +162,8 @@ async function openDialog(url, dialog = modal()) {
 }
 
 // ── Checks: the server tells each line of a check as it is known; without JavaScript the same form gets a whole page.
-/** The server ends within 15 s; this is for a connection that hangs. */
-const CHECK_LIMIT_MS = 16_000;
+/** The server ends before that; this is for a connection that hangs. */
+const CHECK_LIMIT_MS = 15_000;
 let checking;
 
 async function check(form, submitter) {

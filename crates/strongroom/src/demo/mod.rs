@@ -136,9 +136,11 @@ fn config(dir: &Path, port: u16, standin: &Standin) -> Result<Config> {
         quoted(ca),
     );
     fs::write(dir.join("strongroom.toml"), &text).map_err(|error| unusable(dir, &error))?;
-    // The limits of vaults may be tried out; everything else of the environment belongs to another server.
-    let limits = std::env::vars().filter(|(name, _)| name.starts_with("STRONGROOM_VAULTS__"));
-    Config::parse(&text, "the demo's configuration", limits).map_err(|error| Error::Setup {
+    // The limits of vaults and a workload identity may be tried out; everything else of the environment belongs to
+    // another server.
+    let tried = ["STRONGROOM_VAULTS__", "STRONGROOM_AZURE__FEDERATED_TOKEN_FILE"];
+    let environment = std::env::vars().filter(|(name, _)| tried.iter().any(|start| name.starts_with(start)));
+    Config::parse(&text, "the demo's configuration", environment).map_err(|error| Error::Setup {
         what: error.to_string().into(),
         fix: "Choose another folder with --dir.".into(),
     })

@@ -3,6 +3,9 @@
 
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import os from "node:os";
+import path from "node:path";
 import { after, afterEach, before, test } from "node:test";
 import { promisify } from "node:util";
 import { axe, cspViolations, eventually, launchBrowser, newPage, screenshot, signIn, startDemo } from "./harness.mjs";
@@ -29,17 +32,17 @@ async function standin(method, path, body) {
 }
 
 /** Opens *Configure the Azure vault* and fills in the demo's values, the secret last. */
-async function wizard(name, options) {
+async function wizard(name, options, at = demo) {
   const page = await newPage(browser, options);
   const refused = cspViolations(page);
-  await signIn(page, demo, "owner");
-  await page.goto(`${demo.info.url}/settings/privacy-and-security`);
+  await signIn(page, at, "owner");
+  await page.goto(`${at.info.url}/settings/privacy-and-security`);
   await page.getByRole("link", { name: "Create new vault", exact: true }).click();
   await page.getByLabel("Vault name", { exact: true }).fill(name);
   await page.getByLabel("Strategy", { exact: true }).selectOption("Azure External Keys");
   await page.getByRole("button", { name: "Next", exact: true }).click();
   await page.getByRole("heading", { level: 1, name: "Configure the Azure vault" }).waitFor();
-  const { azure } = demo.info;
+  const { azure } = at.info;
   const values = [["Client ID", azure.client_id], ["Tenant ID", azure.tenant_id], ["Vault URL", azure.vault_url], ["Vault Key Name", azure.vault_key_name], ["Client Secret", azure.client_secret]];
   for (const [label, value] of values) await page.getByLabel(label, { exact: true }).fill(value);
   return { page, refused, parts: parts(page) };
@@ -283,6 +286,33 @@ test("the page of a vault runs its checks the same way", async () => {
   await demo.run("key", "enable");
   await page.locator("main .dark").waitFor({ state: "detached" });
   await page.context().close();
+});
+
+test("workload identity is offered where the server has a token file, and a token that Entra does not know is named", async () => {
+  const subject = "system:serviceaccount:vaults:strongroom";
+  const folder = await mkdtemp(path.join(os.tmpdir(), "strongroom-token-"));
+  const file = path.join(folder, "token");
+  const other = await startDemo({ STRONGROOM_VAULTS__MAX_PER_PROVIDER: "2", STRONGROOM_AZURE__FEDERATED_TOKEN_FILE: file });
+  const issuer = "https://oidc.standin.example/cluster";
+  try {
+    const answer = await fetch(`${other.info.standin.control}/oidc-token`, { method: "POST", body: JSON.stringify({ issuer, subject, audience: "api://AzureADTokenExchange" }) });
+    assert.equal(answer.status, 200, await answer.clone().text());
+    await writeFile(file, (await answer.json()).token);
+    const { page, parts } = await wizard("Federated", {}, other);
+    await page.getByRole("radio", { name: "Workload identity" }).check();
+    assert.equal(await page.getByLabel("Client Secret", { exact: true }).isVisible(), false);
+    await parts.check.click();
+    await page.locator("#check-cause[data-code=sign_in]").waitFor();
+    const told = await parts.cause.innerText();
+    assert.match(told, /az ad app federated-credential create/);
+    assert.ok(told.includes(subject), told);
+    assert.deepEqual(await axe(page), []);
+    await screenshot(page, "wizard-workload-identity");
+    await page.context().close();
+  } finally {
+    await other.stop();
+    await rm(folder, { recursive: true });
+  }
 });
 
 test("a server that goes away in the middle, or a session that ended, is said", async () => {
