@@ -102,11 +102,6 @@ openssl req -x509 -newkey rsa:3072 -nodes -days 365 -subj /CN=strongroom -keyout
 az ad app credential reset --id CLIENT-ID --cert @strongroom.crt --append
 cat strongroom.crt >> strongroom.pem";
 
-const REGISTER_IDENTITY: &str = "\
-az ad app federated-credential create --id CLIENT-ID --parameters '{\"name\": \"strongroom\", \
-\"issuer\": \"ISSUER-URL\", \"subject\": \"system:serviceaccount:NAMESPACE:SERVICE-ACCOUNT\", \
-\"audiences\": [\"api://AzureADTokenExchange\"]}'";
-
 /// The dialog for a Cloud vault: nothing to configure, a last look before *Create vault*.
 #[derive(Template)]
 #[template(path = "settings/cloud_vault.html")]
