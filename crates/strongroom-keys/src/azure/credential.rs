@@ -17,6 +17,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use tokio::io::AsyncReadExt as _;
 use uuid::Uuid;
 use zeroize::Zeroizing;
@@ -156,7 +157,7 @@ impl TokenFile {
         if token.is_empty() {
             return Err(format!("{NAMED} is empty"));
         }
-        let (Some(presented), Ok(token)) = (claims(token), std::str::from_utf8(token)) else {
+        let (Some(presented), Ok(token)) = (token_claims(token), std::str::from_utf8(token)) else {
             return Err(format!("{NAMED} holds no token: it is not a JWT"));
         };
         *self.presented.lock().unwrap_or_else(PoisonError::into_inner) = Some(presented);
@@ -164,8 +165,8 @@ impl TokenFile {
     }
 }
 
-/// What a JWT says of itself. Nobody's signature is checked here: that is Entra's part.
-fn claims(token: &[u8]) -> Option<Presented> {
+/// What a JSON Web Token (RFC 7519) says of itself. Nobody's signature is checked here: that is for whom it is meant.
+pub(super) fn token_claims<T: DeserializeOwned>(token: &[u8]) -> Option<T> {
     let mut parts = token.split(|&byte| byte == b'.');
     let (_, claims, _) = (parts.next()?, parts.next()?, parts.next()?);
     let claims = URL_SAFE_NO_PAD.decode(claims).ok().filter(|_| parts.next().is_none())?;

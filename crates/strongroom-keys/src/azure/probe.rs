@@ -15,8 +15,9 @@ use serde_json::json;
 use tokio::time::{Instant, timeout};
 use url::Url;
 
+use super::credential::token_claims;
 use super::reach::Hopped;
-use super::transport::{LIMIT_WINDOW, Recorder};
+use super::transport::Recorder;
 use super::{AzureKeys, AzureProvider, answer};
 use crate::failure::Facts;
 use crate::{Code, KeyFailure, Kid, Operation, Receipt, Receipts};
@@ -113,8 +114,8 @@ impl AzureKeys {
     }
 
     /// Operations that this installation asked of a Key Vault within Azure's window of 10 s.
-    pub(crate) fn recent_operations(&self, host: &str) -> (usize, Duration) {
-        (self.transport.recent_operations(host), LIMIT_WINDOW)
+    pub(crate) fn recent_operations(&self, host: &str) -> usize {
+        self.transport.recent_operations(host)
     }
 }
 
@@ -181,13 +182,10 @@ impl AzureProvider {
             return Ok(asked.map(|_| May { allowed: true, facts: Facts::default() }));
         }
         let failure = self.failure(Operation::Describe, &recorder);
-        // Rights are looked at before the key's own limits: whoever meets those may sign.
-        let allowed = match failure.code {
-            Code::AccessRemoved => false,
-            Code::OperationForbidden => true,
-            _ => return Err(failure),
-        };
-        Ok(asked.map(|_| May { allowed, facts: *failure.facts }))
+        match failure.code {
+            Code::AccessRemoved => Ok(asked.map(|_| May { allowed: false, facts: *failure.facts })),
+            _ => Err(failure),
+        }
     }
 
     /// The key's versions, newest first, and whether these are all.
@@ -319,10 +317,11 @@ fn challenge(header: &str) -> Challenge {
     Challenge { host: url.host_str().map(answer::words), tenant: tenant.map(answer::words) }
 }
 
-/// The middle of a JSON Web Token (RFC 7519).
+/// What our own token says, in words that can be shown.
 fn claims(token: &str) -> Option<Claims> {
-    let middle = BASE64URL.decode(token.split('.').nth(1)?.trim_end_matches('=')).ok()?;
-    serde_json::from_slice(&middle).ok()
+    let claims: Claims = token_claims(token.as_bytes())?;
+    let [aud, tid, appid, oid] = [&claims.aud, &claims.tid, &claims.appid, &claims.oid].map(|text| answer::words(text));
+    Some(Claims { aud, tid, appid, oid, ..claims })
 }
 
 #[cfg(test)]

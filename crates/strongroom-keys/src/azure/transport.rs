@@ -116,7 +116,7 @@ pub(super) struct ObservingTransport {
 }
 
 /// What Azure's limits per Key Vault are counted over.
-pub(super) const LIMIT_WINDOW: Duration = Duration::from_secs(10);
+const LIMIT_WINDOW: Duration = Duration::from_secs(10);
 
 impl ObservingTransport {
     pub(super) fn new(config: &AzureConfig, tls: rustls::ClientConfig) -> Result<ObservingTransport, ConfigError> {

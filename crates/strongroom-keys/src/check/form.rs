@@ -3,14 +3,21 @@
 use super::{AzureInput, Run};
 use crate::azure::AzureAccess;
 use crate::input::{Field, parse_vault_url_and_key};
-use crate::{ClientId, Credential, KeyName, TenantId, VaultUrl};
+use crate::{ClientId, Credential, InputError, KeyName, TenantId, VaultUrl};
 
 pub(super) fn check(run: &mut Run<'_>, input: &AzureInput<'_>) -> Option<AzureAccess> {
     let report = &mut run.report;
     let client = report.parsed("form.client_id", ClientId::parse(input.client_id));
     let tenant = report.parsed("form.tenant_id", TenantId::parse(input.tenant_id));
+    let now = run.now;
     let credential = Credential::parse(&input.credential).and_then(|credential| {
-        credential.certificate().map_or(Ok(()), |certificate| certificate.valid_at(run.now)).map(|()| credential)
+        let valid = credential.certificate().map_or(Ok(()), |certificate| certificate.valid_at(now));
+        // Nobody has been asked yet what time it is elsewhere.
+        let by_our_clock = |error: InputError| {
+            let cause = format!("{} It is {now} by this server's clock.", error.cause);
+            InputError { cause, ..error }
+        };
+        valid.map_err(by_our_clock).map(|()| credential)
     });
     let credential = report.parsed("form.client_secret", credential);
     let (vault_url, key_name) = key(run, input)?;

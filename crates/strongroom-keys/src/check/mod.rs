@@ -69,6 +69,8 @@ pub const LINES: [(&str, &str); 35] = [
 
 /// All of a check. A caller who waits sees the last line before 15 s are over, however slow the rest is.
 const WHOLE: Duration = Duration::from_millis(14_500);
+/// A stage that has less left is not begun: its answer would say nothing about Azure.
+const LEAST: Duration = Duration::from_millis(500);
 /// A stage's share. Their sum is more than the whole: one slow stage is no failure, many are.
 const WAY: Duration = Duration::from_millis(5_500);
 const ANSWER: Duration = Duration::from_millis(3_000);
@@ -93,11 +95,21 @@ async fn stages(run: &mut Run<'_>, input: &AzureInput<'_>, require_bits: u32) ->
     let access = form::check(run, input)?;
     way::walk(run, access.vault_url.host()).await?;
     let provider = run.azure.provider(access);
+    run.begin("reach.sign_in", "the first answers")?;
     way::ask(run, &provider).await?;
+    run.begin("sign_in", "the sign-in")?;
     let signed_in = signing_in::check(run, &provider).await?;
+    run.begin("key.readable", "reading the key")?;
     let key = key::read(run, &provider, require_bits).await?;
+    run.begin("key.wrap", "wrapping")?;
     key::try_out(run, &provider).await?;
-    let listed = rights::check(run, &provider, &key, &signed_in).await;
+    let listed = match run.begin("rights.role", "the questions about rights") {
+        Some(()) => Some(rights::check(run, &provider, &key, &signed_in).await),
+        None => {
+            run.report.add(run.out_of_time("rights.scope"));
+            None
+        }
+    };
     outlook::check(run, &provider, &key, listed, input);
     Some(())
 }
@@ -109,6 +121,10 @@ struct Run<'a> {
     start: Instant,
     /// This server's clock at the start.
     now: Timestamp,
+    /// The stage that goes on, and when it began.
+    stage: (&'static str, Instant),
+    /// The stage that took longest so far.
+    slowest: (&'static str, Duration),
     /// Every request so far.
     receipts: Vec<Receipt>,
     /// How far this server's clock is ahead of Azure's, in seconds; below zero if it is behind. Of several answers the
@@ -118,7 +134,36 @@ struct Run<'a> {
 
 impl<'a> Run<'a> {
     fn new(report: Report<'a>, azure: &'a AzureKeys, now: Timestamp) -> Run<'a> {
-        Run { report, azure, start: Instant::now(), now, receipts: Vec::new(), skew: None }
+        let start = Instant::now();
+        let (stage, slowest) = (("the way to Azure", start), ("the way to Azure", Duration::ZERO));
+        Run { report, azure, start, now, stage, slowest, receipts: Vec::new(), skew: None }
+    }
+
+    /// Begins a stage, unless the time is up: then its first line says so, and the rest is not looked at.
+    fn begin(&mut self, line: &'static str, stage: &'static str) -> Option<()> {
+        let took = self.stage.1.elapsed();
+        if took > self.slowest.1 {
+            self.slowest = (self.stage.0, took);
+        }
+        self.stage = (stage, Instant::now());
+        if self.limit(WHOLE) >= LEAST {
+            return Some(());
+        }
+        self.report.add(self.out_of_time(line));
+        None
+    }
+
+    fn out_of_time(&self, line: &'static str) -> CheckLine {
+        let (slowest, took) = self.slowest;
+        let cause = format!("The 15 s of a check are over: {slowest} took {:.1} s of them.", took.as_secs_f64());
+        let advice = "See why that takes so long, and check again.";
+        CheckLine::new(line, CheckStatus::CouldNotCheck).because("check.out_of_time", cause).advise(advice, None)
+    }
+
+    /// What time it is at Azure, as far as its answers told; else by this server's clock.
+    fn azure_now(&self) -> Timestamp {
+        let skew = jiff::SignedDuration::from_secs(self.skew.unwrap_or_default());
+        self.now.checked_sub(skew).unwrap_or(self.now)
     }
 
     /// When a stage that begins now must be over.
@@ -148,5 +193,27 @@ impl<'a> Run<'a> {
     /// `Some` as long as nothing has failed.
     fn go_on(&self) -> Option<()> {
         (!self.report.failed).then_some(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::azure::AzureConfig;
+
+    #[tokio::test]
+    async fn a_stage_without_time_is_not_blamed_on_azure() {
+        let azure = AzureKeys::new(&AzureConfig::default()).expect("a configuration");
+        let mut run = Run::new(Report::new(&|_| ()), &azure, Timestamp::UNIX_EPOCH);
+        assert!(run.begin("sign_in", "the sign-in").is_some());
+        run.start -= Duration::from_secs(14);
+        run.stage.1 -= Duration::from_secs(6);
+        assert!(run.begin("key.wrap", "wrapping").is_none());
+        let lines = run.report.finish();
+        let of = |code: &str| lines.iter().find(|line| line.code == code).expect(code);
+        let line = of("key.wrap");
+        assert_eq!((line.status, line.reason), (CheckStatus::CouldNotCheck, Some("check.out_of_time")));
+        assert!(line.cause.as_deref().is_some_and(|cause| cause.contains("the sign-in took 6.0 s")), "{line:?}");
+        assert_eq!(of("key.compare").status, CheckStatus::Skipped);
     }
 }

@@ -17,18 +17,19 @@ pub(super) fn check(
     run: &mut Run<'_>,
     provider: &AzureProvider,
     key: &KeyDescription,
-    versions: Versions,
+    versions: Option<Versions>,
     input: &AzureInput<'_>,
 ) {
     let access = provider.access();
     run.report.add(recovery(key, access));
     run.report.add(match versions {
-        Ok(told) => key_versions(&told.value.0, told.value.1, key, access).seen_in(told.receipt()),
-        Err(failure) => no_versions(&failure, access),
+        Some(Ok(told)) => key_versions(&told.value.0, told.value.1, key, access).seen_in(told.receipt()),
+        Some(Err(failure)) => no_versions(&failure, access),
+        None => run.out_of_time("key.versions"),
     });
-    run.report.add(expiry(run.now, input, access));
+    run.report.add(expiry(run.azure_now(), input, access));
     run.report.add(latency(&run.receipts));
-    let (asked, _) = run.azure.recent_operations(access.vault_url.host());
+    let asked = run.azure.recent_operations(access.vault_url.host());
     run.report.add(quota(&run.receipts, key, asked));
 }
 
@@ -66,16 +67,20 @@ fn key_versions(
         Kid::Cloud(_) => "",
     };
     let disabled: Vec<&str> = found.iter().filter(|one| !one.enabled).map(|one| one.key_version.as_str()).collect();
-    let more = if all { "" } else { " or more" };
     let counts = format!(
-        "{}{more} key version{}: {} enabled, {} disabled",
+        "{} key version{}: {} enabled, {} disabled",
         found.len(),
-        if found.len() == 1 && all { "" } else { "s" },
+        if found.len() == 1 { "" } else { "s" },
         found.len() - disabled.len(),
         disabled.len()
     );
+    if !all {
+        let cause = format!("There are more than {} key versions; the rest was not looked at.", found.len());
+        let line = CheckLine::new(LINE, CheckStatus::CouldNotCheck).because("key.many_versions", cause);
+        return line.advise("List them.", Some(list(access)));
+    }
     let in_use = found.iter().find(|one| one.key_version == current);
-    if in_use.is_none() && all {
+    if in_use.is_none() {
         let cause = format!("{counts}. {current}, which Azure says it uses, is not among them.");
         let line = CheckLine::new(LINE, CheckStatus::Warn).because("key.version_unlisted", cause);
         return line.advise("Compare the two.", Some(list(access)));

@@ -1,8 +1,9 @@
 //! The reasons that only the check has. All others are codes of a failure ([`crate::Code`]) or of a value's form
 //! ([`crate::InputError::code`]).
 
-/// Line, reason, and what it means. Beside each line any code of a failure may stand as well.
+/// Line, reason, and what it means; `any` is any line. Beside each line any code of a failure may stand as well.
 pub const REASONS: &[(&str, &str, &str)] = &[
+    ("any", "check.out_of_time", "The check's 15 seconds were used up before this was looked at"),
     ("net.dns", "dns.no_answer", "No DNS server answered; whether the name exists is not known"),
     (
         "proxy.connect",
@@ -32,6 +33,7 @@ pub const REASONS: &[(&str, &str, &str)] = &[
     ("key.recovery", "key.recovery_unknown", "Azure did not tell the recovery level"),
     ("key.versions", "key.newer_version", "A newer key version exists than the one that Azure uses"),
     ("key.versions", "key.version_unlisted", "Azure's list of key versions lacks the one that it uses"),
+    ("key.versions", "key.many_versions", "There are more key versions than the check looks at"),
     ("credential.expiry", "credential.ends_soon", "The credential ends within 30 days"),
     (
         "credential.expiry",

@@ -5,7 +5,7 @@ use super::signing_in::object_id;
 use super::{ANSWER, CheckLine, CheckStatus, Run};
 use crate::azure::probe::{Beyond, ListedVersion, May, SignedIn, Told};
 use crate::azure::{AzureAccess, AzureProvider, is_resource_id};
-use crate::{KeyDescription, KeyFailure, Receipts};
+use crate::{Code, KeyDescription, KeyFailure, Receipts};
 
 /// All that is needed, on the one key.
 const ENOUGH: &str = "Key Vault Crypto Service Encryption User";
@@ -93,7 +93,7 @@ impl Found<'_> {
             return line.advise("Leave the application only what it needs.", Some(self.narrower_policy()));
         }
         match role {
-            Some(role) => line.advise(&self.narrowing_advice(), Some(self.narrower_role(role))),
+            Some(role) => line.advise(&self.narrowing(role), Some(self.assign())),
             None => line.advise(&self.other_roles_advice(), Some(self.list())),
         }
     }
@@ -107,17 +107,17 @@ impl Found<'_> {
             Ok(_) if self.by_policies() => {
                 let cause = "This Key Vault works by access policies; those hold for every key in it.";
                 let vault = self.access.vault_url.vault_name();
-                let command = format!("az keyvault update --name {vault} --enable-rbac-authorization true");
                 let advice = format!(
-                    "To give rights on the one key, switch the Key Vault to roles and assign {ENOUGH} on the key. \
-                     Access policies stop working for everybody then."
+                    "Roles can be on the one key. Assign the role first; wait ten minutes, in which it takes effect; \
+                     give roles to everybody else who uses this Key Vault; then switch it to roles with az keyvault \
+                     update --name {vault} --enable-rbac-authorization true, at which all access policies end."
                 );
                 let line = CheckLine::new(LINE, CheckStatus::Warn).seen_in(receipt);
-                line.because("rights.access_policies", cause).advise(&advice, Some(command))
+                line.because("rights.access_policies", cause).advise(&advice, Some(self.assign()))
             }
             Ok(told) if told.value.allowed => {
                 let cause = format!(
-                    "The application may list the Key Vault's keys, so it has a role on the whole Key Vault or above, not \
+                    "The application may list the Key Vault's keys, so it has rights on the whole Key Vault or above, not \
                      on the key {key} alone."
                 );
                 let line = CheckLine::new(LINE, CheckStatus::Warn).seen_in(receipt);
@@ -129,14 +129,19 @@ impl Found<'_> {
                     (Some(true), Some(true), Some(true)) => "Key Vault Administrator",
                     _ => return line.advise(&self.other_roles_advice(), Some(self.list())),
                 };
-                line.advise(&self.narrowing_advice(), Some(self.narrower_role(role)))
+                line.advise(&self.narrowing(role), Some(self.assign()))
             }
             Ok(_) => CheckLine::new(LINE, CheckStatus::Pass).seen_in(receipt),
         }
     }
 
     fn unknown(&self, line: &'static str, failure: &KeyFailure, words: &str) -> CheckLine {
-        let cause = format!("Whether the application may {words} was not answered: {failure}.");
+        let cause = match failure.code {
+            Code::OperationForbidden => format!(
+                "Whether the application may {words} cannot be seen: the key itself permits no signature, whoever asks."
+            ),
+            _ => format!("Whether the application may {words} was not answered: {failure}."),
+        };
         let line = CheckLine::new(line, CheckStatus::CouldNotCheck).seen_in(failure.receipts.last());
         line.because(failure.code.as_str(), cause).advise("See what is assigned to it.", Some(self.list()))
     }
@@ -147,23 +152,20 @@ impl Found<'_> {
         answers.into_iter().flatten().any(|told| told.value.facts.access_policies)
     }
 
-    fn narrowing_advice(&self) -> String {
+    /// The wider assignment goes only once the narrow one holds, so its deletion is no part of the command.
+    fn narrowing(&self, role: &str) -> String {
+        let scope = if allowed(&self.keys) == Some(true) { self.key_vault() } else { self.key() };
         format!(
-            "Assign the narrow role on the key and delete the wider assignment. If that one is above the Key Vault, this \
+            "Assign the narrow role on the key. Ten minutes later, when it holds, delete the wider one: az role \
+             assignment delete --assignee {} --role \"{role}\" --scope {scope}. If that one is above the Key Vault, this \
              finds it: {}.",
+            self.assignee,
             self.list()
         )
     }
 
     fn other_roles_advice(&self) -> String {
         format!("See which roles give this, assign {ENOUGH} on the key, and delete the others: {}.", self.assign())
-    }
-
-    fn narrower_role(&self, role: &str) -> String {
-        let scope = if allowed(&self.keys) == Some(true) { self.key_vault() } else { self.key() };
-        let delete =
-            format!("az role assignment delete --assignee {} --role \"{role}\" --scope {scope}", self.assignee);
-        format!("{} && {delete}", self.assign())
     }
 
     fn assign(&self) -> String {

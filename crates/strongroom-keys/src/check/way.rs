@@ -138,7 +138,7 @@ impl Run<'_> {
         self.saw(&failure.receipts);
         let mut line = CheckLine::failed(code, failure, access, kid);
         if failure.code == Code::Throttled {
-            let (asked, _) = self.azure.recent_operations(access.vault_url.host());
+            let asked = self.azure.recent_operations(access.vault_url.host());
             line = line.adding(&quota_words(None, asked));
         }
         if let Some(skew) = self.skew.filter(|skew| failure.is_sign_in() && is_skewed(*skew)) {

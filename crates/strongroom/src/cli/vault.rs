@@ -165,8 +165,17 @@ async fn check(arguments: AzureArguments, client: &Client, console: &Console) ->
 /// Fails if a check failed.
 fn verdict(checks: &[Check]) -> Result<(), Failure> {
     let failed = checks.iter().filter(|check| check.status == CheckStatus::Fail).count();
-    if failed == 0 {
+    let proven = |check: &Check| check.code == "key.compare" && check.status == CheckStatus::Pass;
+    if failed == 0 && (checks.is_empty() || checks.iter().any(proven)) {
         return Ok(());
+    }
+    if failed == 0 {
+        return Err(Failure::new(
+            Exit::Other,
+            "vault.check_incomplete",
+            "the check did not come as far as a trial wrap",
+        )
+        .fix("see which line could not be checked, and check again"));
     }
     Err(Failure::new(Exit::Other, "vault.check_failed", format!("{failed} of {} checks failed", checks.len()))
         .fix("mend the first that failed and check again; later ones often follow from it"))

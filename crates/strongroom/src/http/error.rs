@@ -45,7 +45,10 @@ pub fn problem(error: &Error) -> Problem {
     let (detail, azure_request_id) = match error {
         Error::KeyUnavailable(key) => (Some(key.detail.clone()), key.azure_request_id.clone()),
         Error::ChecksFailed(lines) => {
-            let first = lines.iter().find(|line| line.status == CheckStatus::Fail);
+            let of = |status| lines.iter().find(|line| line.status == status);
+            // Without a failure it is a check that could not end, or a warning that was not taken.
+            let unended = lines.iter().find(|line| line.reason == Some("check.out_of_time"));
+            let first = of(CheckStatus::Fail).or(unended).or(of(CheckStatus::Warn));
             (first.and_then(|line| line.cause.clone()), first.and_then(|line| line.azure_request_id.clone()))
         }
         _ => (None, None),

@@ -172,7 +172,9 @@ impl App {
         let stop = |line: &CheckLine| {
             line.status == CheckStatus::Fail || (line.status == CheckStatus::Warn && !accept_warnings)
         };
-        if lines.iter().any(stop) {
+        // A check that ran out of time has no failure, and no proof either.
+        let proven = lines.iter().any(|line| line.code == "key.compare" && line.status == CheckStatus::Pass);
+        if !proven || lines.iter().any(stop) {
             return Err(Error::ChecksFailed(lines));
         }
         let parsed = parse_vault_url_and_key(&request.vault_url, &request.vault_key_name, self.azure.cloud());

@@ -24,7 +24,7 @@ fn every_reason_of_the_check_stands_in_the_document_with_its_line() {
     let told: Vec<_> = table("Reasons of a line").into_iter().map(|row| (row[0], row[1], row[2])).collect();
     assert_eq!(told, REASONS);
     for (line, reason, _) in REASONS {
-        assert!(LINES.iter().any(|(code, _)| code == line), "{line}");
+        assert!(*line == "any" || LINES.iter().any(|(code, _)| code == line), "{line}");
         assert!(!Code::ALL.iter().any(|code| code.as_str() == *reason), "{reason} is a failure's code");
     }
 }

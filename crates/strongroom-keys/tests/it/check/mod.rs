@@ -220,7 +220,7 @@ async fn a_clock_that_is_off_is_a_warning_with_how_far() {
     let old = json!({"startDateTime": "2020-01-01T00:00:00Z", "endDateTime": "2090-01-01T00:00:00Z"});
     let (old, _) = tenant.add_secret(old).await;
     // Seconds may pass between Azure's answer and our look at the clock.
-    for (skew, words) in [(-630, "10 min 3"), (7530, "2 h 5 min behind")] {
+    for (skew, words) in [(-635, "10 min 3"), (7530, "2 h 5 min behind")] {
         tenant.fault_at("login.microsoftonline.com", Effect { date_skew_seconds: skew, ..Effect::default() });
         let keys = tenant.keys();
         let lines = check_with(&tenant, &keys, |input| input.credential = CredentialInput::Secret(&old)).await;
@@ -230,6 +230,28 @@ async fn a_clock_that_is_off_is_a_warning_with_how_far() {
         assert!(cause.contains(words), "{cause}");
         tenant.standin.clear_faults();
     }
+}
+
+#[tokio::test]
+async fn a_wrong_clock_of_ours_does_not_make_the_key_expired() {
+    let tenant = Tenant::start().await;
+    let now = Timestamp::now();
+    let end = now + SignedDuration::from_hours(24 * 60);
+    tenant.change_key(json!({"attributes": {"exp": end.as_second()}})).await;
+    let input = AzureInput {
+        client_id: &tenant.client_id,
+        tenant_id: &tenant.standin.admin().tenant_id,
+        credential: CredentialInput::Secret(&tenant.secret),
+        vault_url: URL,
+        vault_key_name: KEY,
+        credential_expires: Some(end),
+    };
+    let in_a_year = now + SignedDuration::from_hours(24 * 365);
+    let lines = check(&tenant.keys(), &input, in_a_year, 4096, &|_| ()).await;
+    for code in ["key.dates", "credential.expiry"] {
+        assert_eq!(status(&lines, code), CheckStatus::Pass, "{:?}", find(&lines, code));
+    }
+    assert_eq!(find(&lines, "token.clock").reason, Some("clock.skew"));
 }
 
 #[tokio::test]

@@ -74,10 +74,13 @@ async fn a_wider_role_is_named_with_the_commands_that_narrow_it() {
             "az role assignment create --role \"Key Vault Crypto Service Encryption User\" --assignee-object-id {principal} \
              --assignee-principal-type ServicePrincipal --scope \""
         );
-        assert!(command.starts_with(&create), "{command}");
-        let delete = format!(" && az role assignment delete --assignee {principal} --role \"{name}\" --scope \"");
-        let (_, deleted) = command.split_once(&delete).expect(command);
-        assert_eq!(deleted.contains(&format!("/keys/{KEY}")), !whole, "{command}");
+        assert!(command.starts_with(&create) && !command.contains("delete"), "{command}");
+        // What is deleted is deleted later: the new assignment takes its time.
+        let delete =
+            format!("delete the wider one: az role assignment delete --assignee {principal} --role \"{name}\"");
+        let (_, deleted) = line.fix.as_deref().expect("a fix").split_once(&delete).expect(command);
+        let deleted = deleted.split(". ").next().expect("a sentence");
+        assert_eq!(deleted.contains(&format!("/keys/{KEY}")), !whole, "{deleted}");
         let expected = if whole { CheckStatus::Warn } else { CheckStatus::Pass };
         assert_eq!(find(&lines, "rights.scope").status, expected, "{:?}", find(&lines, "rights.scope"));
         tenant.take_back(&assignment).await;
@@ -95,12 +98,9 @@ async fn the_least_role_on_the_whole_key_vault_is_a_warning() {
     assert_eq!((line.status, line.reason), (CheckStatus::Warn, Some("rights.whole_key_vault")), "{line:?}");
     let command = line.command.as_deref().expect("a command");
     // Azure's refusal to list secrets told the Key Vault's resource id.
-    let scope = tenant.vault_id();
-    assert!(
-        command.to_lowercase().contains(&format!("--scope \"{scope}/keys/{KEY}\" && ").to_lowercase()),
-        "{command}"
-    );
-    assert!(command.to_lowercase().ends_with(&format!("--scope \"{scope}\"").to_lowercase()), "{command}");
+    let scope = tenant.vault_id().to_lowercase();
+    assert!(command.to_lowercase().ends_with(&format!("--scope \"{scope}/keys/{KEY}\"")), "{command}");
+    assert!(line.fix.as_deref().is_some_and(|fix| fix.to_lowercase().contains(&format!("--scope \"{scope}\". "))));
 }
 
 #[tokio::test]
@@ -132,6 +132,26 @@ async fn what_azure_does_not_answer_is_not_known() {
 }
 
 #[tokio::test]
+async fn a_key_that_permits_no_signature_shows_nothing_about_signing() {
+    let tenant = Tenant::start().await;
+    tenant.fault(
+        "sign",
+        answer(
+            403,
+            json!({"error": {
+                "code": "Forbidden",
+                "message": "Operation sign is not permitted on this key.",
+                "innererror": {"code": "KeyOperationForbidden"},
+            }}),
+        ),
+    );
+    let lines = check_now(&tenant).await;
+    let line = find(&lines, "rights.role");
+    assert_eq!((line.status, line.reason), (CheckStatus::CouldNotCheck, Some("key.operation_forbidden")), "{line:?}");
+    assert!(line.command.as_deref().is_some_and(|command| command.starts_with("az role assignment list")), "{line:?}");
+}
+
+#[tokio::test]
 async fn access_policies_are_told_and_what_narrows_them() {
     let tenant = Tenant::with(Settings { service_limits: None, ..Settings::default() }).await;
     let policy = |keys: &[&str]| json!([{"tenantId": tenant.standin.admin().tenant_id, "objectId": tenant.principal, "permissions": {"keys": keys}}]);
@@ -144,8 +164,9 @@ async fn access_policies_are_told_and_what_narrows_them() {
     assert_eq!(find(&lines, "rights.role").status, CheckStatus::Pass, "{:?}", find(&lines, "rights.role"));
     let line = find(&lines, "rights.scope");
     assert_eq!((line.status, line.reason), (CheckStatus::Warn, Some("rights.access_policies")), "{line:?}");
-    let narrow = format!("az keyvault update --name {VAULT} --enable-rbac-authorization true");
-    assert_eq!(line.command.as_deref(), Some(narrow.as_str()));
+    let (fix, command) = (line.fix.as_deref().expect("a fix"), line.command.as_deref().expect("a command"));
+    assert!(command.starts_with("az role assignment create"), "{command}");
+    assert!(fix.contains(&format!("then switch it to roles with az keyvault update --name {VAULT}")), "{fix}");
 
     tenant.change_key_vault(json!({"accessPolicies": policy(&["get", "wrapKey", "unwrapKey", "sign"])})).await;
     let lines = check_now(&tenant).await;
