@@ -146,8 +146,7 @@ impl Step for ServicePrincipal {
     fn script(&self, _: &Plan) -> String {
         "PRINCIPAL=$(az ad sp list --filter \"appId eq '$CLIENT_ID'\" --query '[0].id' --output tsv)\n\
          if [ -z \"$PRINCIPAL\" ]; then\n  \
-           patiently az ad sp create --id \"$CLIENT_ID\" --output none\n  \
-           PRINCIPAL=$(az ad sp show --id \"$CLIENT_ID\" --query id --output tsv)\n\
+           PRINCIPAL=$(patiently az ad sp create --id \"$CLIENT_ID\" --query id --output tsv)\n\
          fi\n"
             .to_owned()
     }

@@ -205,15 +205,15 @@ impl Step for KeyVault {
             "KEY_VAULT_ID=$(az keyvault list --resource-group \"$RESOURCE_GROUP\" \\\n    \
                --query \"[?name=='$KEY_VAULT'].id\" --output tsv)\n\
              if [ -z \"$KEY_VAULT_ID\" ]; then\n  \
-               az keyvault create --name \"$KEY_VAULT\" --resource-group \"$RESOURCE_GROUP\" --location \"$LOCATION\" \\\n    \
-                 --sku {} --enable-rbac-authorization true --retention-days {} --enable-purge-protection true --output none\n  \
-               KEY_VAULT_ID=$(az keyvault show --name \"$KEY_VAULT\" --query id --output tsv)\n\
-             fi\n\
-             VAULT_URL=$(az keyvault show --name \"$KEY_VAULT\" --query properties.vaultUri --output tsv)\n\
-             if [ \"$(az keyvault show --name \"$KEY_VAULT\" --query properties.enableRbacAuthorization --output tsv)\" != true ]; then\n  \
+               KEY_VAULT_ID=$(az keyvault create --name \"$KEY_VAULT\" --resource-group \"$RESOURCE_GROUP\" \\\n    \
+                 --location \"$LOCATION\" --sku {} --enable-rbac-authorization true --retention-days {} \\\n    \
+                 --enable-purge-protection true --query id --output tsv)\n\
+             elif [ \"$(az keyvault show --name \"$KEY_VAULT\" --query properties.enableRbacAuthorization --output tsv)\" \\\n    \
+                 != true ]; then\n  \
                echo \"$KEY_VAULT decides by access policies, where no role counts. It is left as it is.\" >&2\n  \
                exit 1\n\
-             fi\n",
+             fi\n\
+             VAULT_URL=$(az keyvault show --name \"$KEY_VAULT\" --query properties.vaultUri --output tsv)\n",
             plan.sku(),
             plan.retention_days
         )

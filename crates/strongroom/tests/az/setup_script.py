@@ -1,7 +1,7 @@
 """The script that `strongroom azure setup --print az` prints, run by the real Azure CLI against a running stand-in.
 
 For each kind of credential: the script ends well, the service principal that it made may wrap and unwrap with the key and
-nothing else, and running it again changes nothing.
+nothing else, and running it again changes nothing; nor does the command itself, signed in as `az` is.
 
 Takes the variables that `azure-standin env` prints, STANDIN_CONTROL, and the program in STRONGROOM_BIN; `az` is in
 PATH. Says one JSON object a line for each kind. Ends with 1 if one of them failed.
@@ -89,6 +89,10 @@ class Site:
         values = read(self.run(["bash", "script.sh"]))
         before = self.everything(values)
         again = read(self.run(["bash", "script.sh"]))
+        if not options:
+            # The command itself, by az's sign-in, finds what the script made. Once is enough.
+            itself = [os.environ["STRONGROOM_BIN"], "azure", "setup", "--sign-in", "az", "--yes", *self.named]
+            assert read(self.run(itself))["Client ID"] == values["Client ID"]
         after = self.everything(values)
         assert before == after, f"the second run changed {before} to {after}"
         differing = {name for name in values if values[name] != again.get(name)}
