@@ -119,6 +119,22 @@ impl KeyUnavailable {
             azure_request_id: failure.azure_request_id.clone(),
         }
     }
+
+    /// Rows that fail their proof; None for any other error.
+    pub fn tampered(vault: VaultId, vault_name: &str, error: &Error, since: Timestamp) -> Option<Self> {
+        let Error::Integrity { code, what } = error else { return None };
+        Some(Self {
+            vault,
+            vault_name: vault_name.to_owned(),
+            class: Unavailable::Fault,
+            code: (*code).into(),
+            title: "The vault's rows were changed behind the server's back".into(),
+            detail: what.clone().into_owned(),
+            fix: error.fix().into_owned(),
+            since,
+            azure_request_id: None,
+        })
+    }
 }
 
 impl Error {

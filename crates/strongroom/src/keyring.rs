@@ -28,6 +28,7 @@ use strongroom_envelope::{InstanceKeys, Random, VaultKey, digest, read_wrap_reco
 use strongroom_keys::{INTERACTIVE, KeyProvider, TokenUse, Unwrapped, azure::AzureKeys};
 use tokio::sync::broadcast;
 
+pub(crate) use self::record::{RECORD_COLUMNS, proven, record_columns};
 pub use self::{
     canary::CANARY_PAUSE,
     credential::{CredentialKind, CredentialText},
@@ -174,9 +175,12 @@ impl Keyring {
         self.state().answered.get(&vault).copied()
     }
 
-    /// The credential that an Azure vault holds, to check it with, and when it ends.
-    pub async fn credential(&self, vault: VaultId, generation: u32) -> Result<CredentialText> {
-        self.record(vault, generation).await?.provider.credential(&self.keys)
+    /// Where an Azure vault's key is and how to get there, proven to be what this instance wrote, with the credential
+    /// opened: to check it with.
+    pub async fn provider_row(&self, vault: VaultId, generation: u32) -> Result<(ProviderRow, CredentialText)> {
+        let row = self.record(vault, generation).await?.provider.clone();
+        let credential = row.credential(&self.keys)?;
+        Ok((row, credential))
     }
 
     /// How many leases run now.

@@ -133,17 +133,9 @@ impl Keyring {
     /// The rows that a canary goes on with when those in the database fail their proof, which is a fault of its own.
     pub(super) async fn last_proven(&self, vault: VaultId, generation: u32, error: Error) -> Result<Arc<KeyRecord>> {
         let last = self.state().proven.get(&(vault, generation)).cloned();
-        let (Some(record), Error::Integrity { code, what }) = (last, &error) else { return Err(error) };
-        let why = KeyUnavailable {
-            vault,
-            vault_name: record.vault_name.clone(),
-            class: Unavailable::Fault,
-            code: (*code).into(),
-            title: "The vault's rows were changed behind the server's back".into(),
-            detail: what.clone().into_owned(),
-            fix: error.fix().into_owned(),
-            since: self.clock.now(),
-            azure_request_id: None,
+        let Some(record) = last else { return Err(error) };
+        let Some(why) = KeyUnavailable::tampered(vault, &record.vault_name, &error, self.clock.now()) else {
+            return Err(error);
         };
         // Noted; what it says to a reader is of no use here.
         let _ = self.note(&record, why, false).await;

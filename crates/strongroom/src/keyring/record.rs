@@ -215,70 +215,89 @@ fn wrap_row<'a>(record: &'a KeyRecord, kid: &'a str) -> WrapRow<'a> {
     }
 }
 
+/// The columns that [`proven`] reads, of the tables `vaults v`, `generations g`, `wraps w` and `providers p`.
+macro_rules! record_columns {
+    () => {
+        "v.id, v.workspace_id, v.name, v.strategy, v.state, v.lease_seconds, v.generation, v.policy_mac, \
+         g.generation, w.kid, w.algorithm, w.wrapped, w.row_mac, \
+         p.id, p.kind, p.tenant_id, p.client_id, p.vault_url, p.key_name, p.credential_id, p.credential_kind, \
+         p.credential_expires, p.sealed_credential, p.revision, p.row_mac"
+    };
+}
+pub(crate) use record_columns;
+
+/// How many they are.
+pub(crate) const RECORD_COLUMNS: usize = 25;
+
 /// Reads the wrap in use of one generation and proves every row on the way.
 pub(super) fn load(tx: &mut Tx<'_>, keys: &InstanceKeys, vault: VaultId, generation: u32) -> Result<KeyRecord> {
     let found = tx.first(
-        "SELECT v.workspace_id, v.name, v.strategy, v.state, v.lease_seconds, v.generation, v.policy_mac, \
-                w.kid, w.algorithm, w.wrapped, w.row_mac, w.provider_id, \
-                p.id, p.kind, p.tenant_id, p.client_id, p.vault_url, p.key_name, p.credential_id, \
-                p.credential_kind, p.credential_expires, p.sealed_credential, p.revision, p.row_mac \
-         FROM vaults v \
-         JOIN generations g ON g.vault_id = v.id AND g.generation = $2 \
-         JOIN wraps w ON w.vault_id = v.id AND w.generation = g.generation AND w.kid = g.kid \
-         JOIN providers p ON p.vault_id = v.id \
-         WHERE v.id = $1",
+        concat!(
+            "SELECT ",
+            record_columns!(),
+            " FROM vaults v \
+             JOIN generations g ON g.vault_id = v.id AND g.generation = $2 \
+             JOIN wraps w ON w.vault_id = v.id AND w.generation = g.generation AND w.kid = g.kid \
+             JOIN providers p ON p.vault_id = v.id \
+             WHERE v.id = $1"
+        ),
         &[vault.0.into(), i64::from(generation).into()],
-        |row| proven(row, keys, vault, generation),
+        |row| proven(row, keys),
     )?;
     found.ok_or(Error::NotFound("vault key"))
 }
 
-fn proven(row: &Row<'_>, keys: &InstanceKeys, vault: VaultId, generation: u32) -> Result<KeyRecord> {
-    let workspace = WorkspaceId(row.get(0)?);
+/// A row of [`record_columns`], once every MAC on it is verified. A wrap or provider that is not there is as wrong as a
+/// changed one.
+pub(crate) fn proven(row: &Row<'_>, keys: &InstanceKeys) -> Result<KeyRecord> {
+    let vault = VaultId(row.get(0)?);
+    let workspace = WorkspaceId(row.get(1)?);
     let policy = Policy {
         workspace,
         vault,
-        strategy: row.parse(2)?,
-        state: &row.get::<String>(3)?,
-        lease_seconds: row.get(4)?,
-        generation: row.get(5)?,
+        strategy: row.parse(3)?,
+        state: &row.get::<String>(4)?,
+        lease_seconds: row.get(5)?,
+        generation: row.get(6)?,
     };
-    policy.verify(keys, &row.get::<Vec<u8>>(6)?)?;
+    policy.verify(keys, &row.get::<Vec<u8>>(7)?)?;
+    let wrap_mac = row.get::<Option<Vec<u8>>>(12)?.ok_or_else(|| planted("wrap"))?;
+    let provider_mac = row.get::<Option<Vec<u8>>>(24)?.ok_or_else(|| planted("provider"))?;
     let provider = ProviderRow {
-        id: ProviderId(row.get(12)?),
+        id: ProviderId(row.get(13)?),
         workspace,
         vault,
-        strategy: row.parse(13)?,
-        tenant_id: row.get(14)?,
-        client_id: row.get(15)?,
-        vault_url: row.get(16)?,
-        key_name: row.get(17)?,
-        credential_id: row.get(18)?,
-        credential_kind: match row.get::<Option<String>>(19)? {
+        strategy: row.parse(14)?,
+        tenant_id: row.get(15)?,
+        client_id: row.get(16)?,
+        vault_url: row.get(17)?,
+        key_name: row.get(18)?,
+        credential_id: row.get(19)?,
+        credential_kind: match row.get::<Option<String>>(20)? {
             Some(word) => Some(word.parse().map_err(|()| unreadable())?),
             None => None,
         },
-        credential_expires: row.get(20)?,
-        sealed_credential: row.get(21)?,
-        revision: row.get(22)?,
+        credential_expires: row.get(21)?,
+        sealed_credential: row.get(22)?,
+        revision: row.get(23)?,
     };
-    provider.verify(keys, &row.get::<Vec<u8>>(23)?)?;
+    provider.verify(keys, &provider_mac)?;
     if provider.strategy != policy.strategy {
         return Err(planted("provider"));
     }
-    let kid: String = row.get(7)?;
+    let kid: String = row.get(9)?;
     let record = KeyRecord {
         workspace,
         vault,
-        vault_name: row.get(1)?,
-        generation,
+        vault_name: row.get(2)?,
+        generation: row.get(8)?,
         kid: kid.parse().map_err(|_| planted("wrap"))?,
-        algorithm: row.get(8)?,
-        wrapped: row.get(9)?,
+        algorithm: row.get(10)?,
+        wrapped: row.get(11)?,
         lease_seconds: policy.lease_seconds,
         provider,
     };
-    let mac = Mac::from_bytes(&row.get::<Vec<u8>>(10)?).map_err(|_| planted("wrap"))?;
+    let mac = Mac::from_bytes(&wrap_mac).map_err(|_| planted("wrap"))?;
     verify_wrap_row(keys, &wrap_row(&record, &kid), &mac).map_err(|_| planted("wrap"))?;
     Ok(record)
 }

@@ -3,7 +3,10 @@
 
 mod create;
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
+use strongroom_envelope::InstanceKeys;
 use strongroom_keys::{
     Code,
     check::{AzureInput, CheckLine, CheckStatus, check},
@@ -17,7 +20,7 @@ use crate::{
     audit::Target,
     error::{Error, KeyUnavailable, Result, Unavailable},
     id::{MemberId, VaultId, WorkspaceId},
-    keyring::Policy,
+    keyring::{Policy, ProviderRow, RECORD_COLUMNS, proven, record_columns},
     store::{Row, Tx},
 };
 
@@ -37,8 +40,9 @@ pub struct Vault {
     pub generation: u32,
     pub created_at: Timestamp,
     pub revision: u64,
-    /// The key version that wraps the current generation.
+    /// The key version that wraps the current generation; empty where the vault's rows fail their proof.
     pub kid: String,
+    /// None for a Cloud vault, and where the rows fail their proof.
     pub azure: Option<AzureKey>,
     pub health: Health,
     /// Items in it, those in the trash left out; to whom manages no vaults, those shared with them.
@@ -82,11 +86,12 @@ impl App {
     pub async fn vaults(&self, caller: &Caller) -> Result<Vec<Vault>> {
         self.authorize_here(caller, Action::SeeVaults).await?;
         let (workspace, member) = (caller.workspace, caller.member);
+        let (keys, now) = (Arc::clone(&self.keys), self.clock.now());
         let mut vaults = self
             .store
             .read(move |tx| {
                 let sql = concat!(vaults_sql!(), " WHERE v.workspace_id = $1 ORDER BY v.name_key");
-                tx.all(sql, &[workspace.0.into(), member.0.into()], read)
+                tx.all(sql, &[workspace.0.into(), member.0.into()], |row| read(row, &keys, now))
             })
             .await?;
         vaults.retain(|vault| caller.role > Role::Guest || vault.shared > 0);
@@ -125,21 +130,22 @@ impl App {
     ) -> Result<Vec<CheckLine>> {
         self.authorize_here(caller, Action::ManageVaults).await?;
         let vault = self.vault(caller, id).await?;
-        let Some(azure) = &vault.azure else {
+        // What is checked, and named in the commands, is what this instance wrote, not what the row says now.
+        let (row, credential) = self.keyring.provider_row(id, vault.generation).await?;
+        if row.strategy == Strategy::Cloud {
             return Err(Error::conflict(
                 "vault.not_external",
                 "a Cloud vault has no key in Azure to check",
                 "Check a vault of the strategy Azure External Keys.",
             ));
-        };
-        let credential = self.keyring.credential(id, vault.generation).await?;
+        }
         let input = AzureInput {
-            client_id: &azure.client_id,
-            tenant_id: &azure.tenant_id,
+            client_id: &row.client_id,
+            tenant_id: &row.tenant_id,
             credential: credential.input(),
-            vault_url: &azure.vault_url,
-            vault_key_name: &azure.key_name,
-            credential_expires: azure.credential_expires,
+            vault_url: &row.vault_url,
+            vault_key_name: &row.key_name,
+            credential_expires: row.credential_expires,
         };
         let lines = check(&self.azure, &input, self.clock.now(), create::REQUIRED_BITS, tell).await;
         let facts = vec![("failed", failed(&lines).into())];
@@ -168,10 +174,10 @@ impl App {
         facts.extend(edit.lease_seconds.map(|seconds| ("lease_seconds", seconds.into())));
         let changed = self.event(caller, "vault.edit", Target::Vault(id), facts)?;
         let chosen = self.event(caller, "vault.default", Target::Vault(id), Vec::new())?;
-        let (workspace, member, keys) = (caller.workspace, caller.member, self.keys.clone());
+        let (workspace, member, keys, now) = (caller.workspace, caller.member, self.keys.clone(), self.clock.now());
         self.store
             .write(move |tx| {
-                let vault = find(tx, workspace, member, id)?;
+                let vault = find(tx, workspace, member, id, &keys, now)?;
                 if expected.is_some_and(|expected| expected != vault.revision) {
                     return Err(Error::RevisionStale { current: vault.revision });
                 }
@@ -241,7 +247,8 @@ impl App {
 
     /// Adds what this process knows of the vault's key, and leaves out what only managers see.
     fn look_at(&self, caller: &Caller, vault: &mut Vault) {
-        if let Some(why) = self.keyring.dark(vault.id) {
+        let is_proven = !vault.kid.is_empty();
+        if let Some(why) = self.keyring.dark(vault.id).filter(|_| is_proven) {
             vault.health = Health::Unavailable(why);
         } else if let Health::Healthy(answered) = &mut vault.health {
             *answered = self.keyring.last_answer(vault.id);
@@ -260,25 +267,35 @@ fn failed(lines: &[CheckLine]) -> bool {
 
 macro_rules! vaults_sql {
     () => {
-        "SELECT v.id, v.name, v.strategy, CAST(CASE WHEN w.default_vault_id = v.id THEN 1 ELSE 0 END AS BIGINT), \
-                v.state, v.lease_seconds, v.generation, v.created_at, v.revision, g.kid, p.tenant_id, p.client_id, \
-                p.vault_url, p.key_name, k.status, k.code, k.detail, k.azure_request_id, k.since, \
-                (SELECT COUNT(*) FROM items i WHERE i.vault_id = v.id AND i.trashed_at IS NULL), \
-                (SELECT COUNT(*) FROM items i JOIN item_roles r ON r.item_id = i.id AND r.member_id = $2 \
-                 WHERE i.vault_id = v.id AND i.trashed_at IS NULL), v.policy_mac, \
-                p.credential_kind, p.credential_expires \
-         FROM vaults v JOIN workspaces w ON w.id = v.workspace_id \
-         JOIN generations g ON g.vault_id = v.id AND g.generation = v.generation \
-         JOIN providers p ON p.vault_id = v.id LEFT JOIN key_states k ON k.vault_id = v.id"
+        concat!(
+            "SELECT ",
+            record_columns!(),
+            ", CAST(CASE WHEN x.default_vault_id = v.id THEN 1 ELSE 0 END AS BIGINT), v.created_at, v.revision, \
+             k.status, k.code, k.detail, k.azure_request_id, k.since, \
+             (SELECT COUNT(*) FROM items i WHERE i.vault_id = v.id AND i.trashed_at IS NULL), \
+             (SELECT COUNT(*) FROM items i JOIN item_roles r ON r.item_id = i.id AND r.member_id = $2 \
+              WHERE i.vault_id = v.id AND i.trashed_at IS NULL) \
+             FROM vaults v JOIN workspaces x ON x.id = v.workspace_id \
+             LEFT JOIN generations g ON g.vault_id = v.id AND g.generation = v.generation \
+             LEFT JOIN wraps w ON w.vault_id = v.id AND w.generation = g.generation AND w.kid = g.kid \
+             LEFT JOIN providers p ON p.vault_id = v.id LEFT JOIN key_states k ON k.vault_id = v.id"
+        )
     };
 }
 use vaults_sql;
 
-fn find(tx: &mut Tx<'_>, workspace: WorkspaceId, member: MemberId, id: VaultId) -> Result<Vault> {
+fn find(
+    tx: &mut Tx<'_>,
+    workspace: WorkspaceId,
+    member: MemberId,
+    id: VaultId,
+    keys: &InstanceKeys,
+    now: Timestamp,
+) -> Result<Vault> {
     tx.first(
         concat!(vaults_sql!(), " WHERE v.id = $3 AND v.workspace_id = $1"),
         &[workspace.0.into(), member.0.into(), id.0.into()],
-        read,
+        |row| read(row, keys, now),
     )?
     .ok_or(Error::NotFound("vault"))
 }
@@ -291,47 +308,62 @@ fn set_default(tx: &mut Tx<'_>, workspace: WorkspaceId, id: VaultId) -> Result<(
     Ok(())
 }
 
-fn read(row: &Row<'_>) -> Result<Vault> {
-    let strategy: Strategy = row.parse(2)?;
-    let (id, name) = (VaultId(row.get(0)?), row.get::<String>(1)?);
-    let azure = match strategy {
-        Strategy::Cloud => None,
-        Strategy::AzureExternalKeys => Some(AzureKey {
-            tenant_id: row.get(10)?,
-            client_id: row.get(11)?,
-            vault_url: row.get(12)?,
-            key_name: row.get(13)?,
-            credential_kind: row.parse(22)?,
-            credential_expires: row.get(23)?,
-        }),
+/// A vault, and of its key only what is proven: rows that fail that are told as the fault they are.
+fn read(row: &Row<'_>, keys: &InstanceKeys, now: Timestamp) -> Result<Vault> {
+    let own = |index: usize| RECORD_COLUMNS + index;
+    let (id, name) = (VaultId(row.get(0)?), row.get::<String>(2)?);
+    let mut health = read_health(row, id, name.clone())?;
+    let (kid, azure) = match proven(row, keys) {
+        Ok(record) => (record.kid.to_string(), azure_key(record.provider)),
+        Err(error) => {
+            let fault = KeyUnavailable::tampered(id, &name, &error, now).ok_or(error)?;
+            // A canary may have met it before.
+            if !matches!(&health, Health::Unavailable(why) if why.code == fault.code) {
+                health = Health::Unavailable(fault);
+            }
+            (String::new(), None)
+        }
     };
     Ok(Vault {
         id,
-        name: name.clone(),
-        strategy,
-        is_default: row.get(3)?,
+        name,
+        strategy: row.parse(3)?,
+        is_default: row.get(own(0))?,
         state: row.get(4)?,
         lease_seconds: row.get(5)?,
         generation: row.get(6)?,
-        created_at: row.get(7)?,
-        revision: row.get(8)?,
-        kid: row.get(9)?,
+        created_at: row.get(own(1))?,
+        revision: row.get(own(2))?,
+        kid,
         azure,
-        health: read_health(row, id, name)?,
-        items: row.get(19)?,
-        shared: row.get(20)?,
-        policy_mac: row.get(21)?,
+        health,
+        items: row.get(own(8))?,
+        shared: row.get(own(9))?,
+        policy_mac: row.get(7)?,
+    })
+}
+
+fn azure_key(provider: ProviderRow) -> Option<AzureKey> {
+    // Only an Azure vault has a credential.
+    let credential_kind = provider.credential_kind?;
+    Some(AzureKey {
+        tenant_id: provider.tenant_id,
+        client_id: provider.client_id,
+        vault_url: provider.vault_url,
+        key_name: provider.key_name,
+        credential_kind,
+        credential_expires: provider.credential_expires,
     })
 }
 
 fn read_health(row: &Row<'_>, vault: VaultId, vault_name: String) -> Result<Health> {
-    let class = match row.get::<Option<String>>(14)?.as_deref() {
+    let class = match row.get::<Option<String>>(RECORD_COLUMNS + 3)?.as_deref() {
         Some("dark") => Unavailable::Dark,
         Some("outage") => Unavailable::Outage,
         Some("fault") => Unavailable::Fault,
         _ => return Ok(Health::Healthy(None)),
     };
-    let code: String = row.get(15)?;
+    let code: String = row.get(RECORD_COLUMNS + 4)?;
     let known = Code::ALL.iter().find(|known| known.as_str() == code);
     Ok(Health::Unavailable(KeyUnavailable {
         vault,
@@ -340,8 +372,8 @@ fn read_health(row: &Row<'_>, vault: VaultId, vault_name: String) -> Result<Heal
         title: known.map_or("The key cannot be used", |code| code.title()).into(),
         fix: known.map_or("Run the vault's checks.", |code| code.fix()).into(),
         code,
-        detail: row.get(16)?,
-        since: row.get(18)?,
-        azure_request_id: row.get(17)?,
+        detail: row.get(RECORD_COLUMNS + 5)?,
+        since: row.get(RECORD_COLUMNS + 7)?,
+        azure_request_id: row.get(RECORD_COLUMNS + 6)?,
     }))
 }

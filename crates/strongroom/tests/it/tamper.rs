@@ -1,11 +1,11 @@
 //! A hostile hand in the database: each change is refused, none opens.
 
 use strongroom::{
-    error::{Error, Result},
+    error::{Error, Result, Unavailable},
     id::{ItemId, VaultId},
     item::Patch,
     store::{Param, Tx},
-    vault::VaultEdit,
+    vault::{Health, VaultEdit},
 };
 use strongroom_envelope::{SystemRandom, VaultKey, VaultKeyPlace, wrap_record};
 
@@ -105,6 +105,34 @@ async fn a_lengthened_lease_and_a_redirected_provider_are_refused() {
         let vault = world.vault;
         sql(&world, move |tx| tx.execute(change, &[vault.0.into()]).map(|_| ())).await;
         refused_without_azure(&world, one).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_and_checks_tell_of_changed_rows_and_show_nothing_that_was_planted() {
+    for change in [
+        "UPDATE providers SET vault_url = 'https://mallory.vault.azure.net' WHERE vault_id = $1",
+        "UPDATE providers SET key_name = 'mallory' WHERE vault_id = $1",
+        "UPDATE providers SET client_id = '00000000-0000-0000-0000-000000000000' WHERE vault_id = $1",
+        "UPDATE providers SET tenant_id = '00000000-0000-0000-0000-000000000000' WHERE vault_id = $1",
+        "UPDATE providers SET credential_expires = 32503680000000 WHERE vault_id = $1",
+        "UPDATE generations SET kid = 'https://mallory.vault.azure.net/keys/k/1' WHERE vault_id = $1",
+        "UPDATE vaults SET lease_seconds = 31536000 WHERE id = $1",
+        "DELETE FROM providers WHERE vault_id = $1",
+    ] {
+        let world = AzureWorld::start(None).await;
+        let (vault, asked) = (world.vault, world.standin.stats());
+        sql(&world, move |tx| tx.execute(change, &[vault.0.into()]).map(|_| ())).await;
+
+        let listed = world.app.vaults(&world.owner).await.expect("the others are listed all the same");
+        let seen = listed.iter().find(|listed| listed.id == vault).expect("it is not hidden either");
+        let Health::Unavailable(why) = &seen.health else { panic!("{change} passed for healthy") };
+        assert_eq!((why.class, why.code.as_str()), (Unavailable::Fault, "integrity.row"), "{change}");
+        assert!(seen.azure.is_none() && seen.kid.is_empty(), "{change}");
+        assert!(matches!(listed.iter().find(|other| other.id != vault).expect("Cloud").health, Health::Healthy(_)));
+
+        refused(world.app.check_vault(&world.owner, vault, &|_| ()).await);
+        assert_eq!(format!("{:?}", world.standin.stats()), format!("{asked:?}"), "nobody was asked");
     }
 }
 
@@ -246,7 +274,7 @@ async fn refused_without_azure(world: &AzureWorld, item: ItemId) {
 
 fn refused<T>(result: Result<T>) {
     match result {
-        Err(Error::Integrity { .. } | Error::KeyUnavailable(_)) => {}
+        Err(Error::Integrity { .. } | Error::KeyUnavailable(_) | Error::NotFound("vault key")) => {}
         Err(other) => panic!("refused for another reason: {other}"),
         Ok(_) => panic!("it opened"),
     }

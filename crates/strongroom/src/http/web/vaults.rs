@@ -41,7 +41,8 @@ pub async fn table(visit: Visit) -> Result<Response> {
         id: vault.id.to_string(),
         key: match &vault.azure {
             Some(azure) => format!("{} / {}", key_vault_name(&azure.vault_url), azure.key_name),
-            None => "Instance key".to_owned(),
+            None if vault.strategy == Strategy::Cloud => "Instance key".to_owned(),
+            None => "not known".to_owned(),
         },
         key_version: vault
             .azure
