@@ -129,7 +129,7 @@ impl Ways {
         let found = found.map_err(|error| unreachable(format!("The proxy's name {host} was looked up: {error}.")))?;
         let stream = TcpStream::connect(found.as_slice());
         let stream = stream.await.map_err(|error| unreachable(format!("{}: {error}.", place(proxy))))?;
-        let seen = place(proxy);
+        let seen = format!("{} takes connections.", place(proxy));
         if proxy.scheme() != "https" {
             return Ok((seen, Box::new(stream)));
         }
@@ -263,13 +263,15 @@ async fn tunnel(stream: &mut Boxed, proxy: &Url, host: &str) -> Result<(String, 
     let first = String::from_utf8_lossy(head.split(|byte| *byte == b'\r').next().unwrap_or_default()).into_owned();
     let status = first.strip_prefix("HTTP/1.").and_then(|rest| rest.get(2..5)?.parse::<u16>().ok());
     let answered = format!("{} answered CONNECT {host}:443 with \"{}\".", place(proxy), words(&first));
-    refusal(status, answered, credentials.is_some()).map_or_else(|seen| Ok((seen, ())), Err)
+    match status {
+        Some(200..300) => Ok((format!("{} connects to {host}:443.", place(proxy)), ())),
+        status => Err(refusal(status, answered, credentials.is_some())),
+    }
 }
 
-/// What the status of an answer to CONNECT means; `Err` if it means a connection.
-fn refusal(status: Option<u16>, answered: String, sent_credentials: bool) -> Result<Blocked, String> {
-    Ok(match status {
-        Some(200..300) => return Err(answered),
+/// What a status of an answer to CONNECT means that is no success.
+fn refusal(status: Option<u16>, answered: String, sent_credentials: bool) -> Blocked {
+    match status {
         Some(407) if sent_credentials => Blocked {
             reason: "proxy.credentials",
             cause: format!("{answered} It refuses the credentials in azure.proxy."),
@@ -286,7 +288,7 @@ fn refusal(status: Option<u16>, answered: String, sent_credentials: bool) -> Res
             fix: "The proxy itself could not connect. Check the name for typing errors, whether the Key Vault was deleted, and the proxy's own DNS and way to Azure.",
         },
         _ => Blocked::by(Code::ProxyRefused, answered),
-    })
+    }
 }
 
 fn basic_credentials(proxy: &Url) -> Option<Zeroizing<String>> {

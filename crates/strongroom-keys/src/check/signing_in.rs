@@ -38,9 +38,8 @@ fn claims(run: &mut Run<'_>, told: &Told<SignedIn>, access: &AzureAccess, resour
         let line = CheckLine::new(LINE, CheckStatus::CouldNotCheck).because("token.unreadable", cause);
         return run.report.add(line);
     };
-    // By Azure's clock, not ours: whether ours is right is a line of its own.
-    let azure_now = told.date.map_or_else(|| run.now.as_second(), Timestamp::as_second);
-    let found = misfit(claims, access, resource).or_else(|| out_of_time(claims, azure_now));
+    // By Azure's clock only: whether ours is right is a line of its own.
+    let found = misfit(claims, access, resource).or_else(|| out_of_time(claims, told.date?.as_second()));
     let Some((reason, cause)) = found else {
         let cause = format!("The application's object id is {}.", object_id(claims).unwrap_or_default());
         return run.report.add(CheckLine::new(LINE, CheckStatus::Pass).noting(cause));
