@@ -77,12 +77,7 @@ impl Found<'_> {
                 None => CheckLine::new(LINE, CheckStatus::Pass).seen_in(receipt),
             };
         }
-        let role = match asked.map(|(answer, _)| allowed(answer)) {
-            [Some(true), Some(true), Some(true)] => Some("Key Vault Administrator"),
-            [Some(true), Some(true), Some(false)] => Some("Key Vault Crypto Officer"),
-            [Some(true), Some(false), Some(false)] => Some("Key Vault Crypto User"),
-            _ => None,
-        };
+        let role = self.narrowest();
         let named = match role {
             Some(role) => format!(" {role} is the narrowest built-in role that allows all of this."),
             None => String::new(),
@@ -122,16 +117,23 @@ impl Found<'_> {
                 );
                 let line = CheckLine::new(LINE, CheckStatus::Warn).seen_in(receipt);
                 let line = line.because("rights.whole_key_vault", cause);
-                let role = match (allowed(&self.sign), allowed(&self.rotation), allowed(&self.secrets)) {
-                    (Some(false), Some(false), Some(false)) => ENOUGH,
-                    (Some(true), Some(false), Some(false)) => "Key Vault Crypto User",
-                    (Some(true), Some(true), Some(false)) => "Key Vault Crypto Officer",
-                    (Some(true), Some(true), Some(true)) => "Key Vault Administrator",
-                    _ => return line.advise(&self.other_roles_advice(), Some(self.list())),
-                };
-                line.advise(&self.narrowing(role), Some(self.assign()))
+                match self.narrowest() {
+                    Some(role) => line.advise(&self.narrowing(role), Some(self.assign())),
+                    None => line.advise(&self.other_roles_advice(), Some(self.list())),
+                }
             }
             Ok(_) => CheckLine::new(LINE, CheckStatus::Pass).seen_in(receipt),
+        }
+    }
+
+    /// The narrowest built-in role that allows exactly what was found, where one does and all of it is known.
+    fn narrowest(&self) -> Option<&'static str> {
+        match (allowed(&self.sign)?, allowed(&self.rotation)?, allowed(&self.secrets)?) {
+            (false, false, false) => Some(ENOUGH),
+            (true, false, false) => Some("Key Vault Crypto User"),
+            (true, true, false) => Some("Key Vault Crypto Officer"),
+            (true, true, true) => Some("Key Vault Administrator"),
+            _ => None,
         }
     }
 
