@@ -4,7 +4,10 @@
 use std::borrow::Cow;
 
 use jiff::Timestamp;
-use strongroom_keys::{Class, KeyFailure, KeyProvider, Kid};
+use strongroom_keys::{
+    Class, KeyFailure, KeyProvider, Kid,
+    check::{CheckLine, CheckStatus},
+};
 
 use crate::{id::VaultId, store::StoreError};
 
@@ -41,9 +44,16 @@ pub enum Error {
     /// The vault's key cannot be used now.
     #[error("{}", .0.title)]
     KeyUnavailable(Box<KeyUnavailable>),
-    /// The vault or its credential failed its checks; each line names one.
-    #[error("the checks of the vault failed")]
-    ChecksFailed(Vec<strongroom_keys::check::CheckLine>),
+    /// The checks stand against the vault; each line names one. See [`obstacle`] for what of them does.
+    #[error("the checks of the vault {}", match obstacle(.0) {
+        CheckStatus::Fail => "failed",
+        CheckStatus::Warn => "warn",
+        _ => "came to no end",
+    })]
+    ChecksFailed(Vec<CheckLine>),
+    /// One of this member or of this vault has not ended.
+    #[error("a check of this is running")]
+    CheckRunning,
     /// Too many tries.
     #[error("too many tries; wait {0} s")]
     TooMany(u64),
@@ -185,7 +195,12 @@ impl Error {
             Self::RevisionRequired => "revision.required",
             Self::RevisionStale { .. } => "revision.stale",
             Self::KeyUnavailable(key) => &key.code,
-            Self::ChecksFailed(_) => "vault.checks_failed",
+            Self::ChecksFailed(lines) => match obstacle(lines) {
+                CheckStatus::Fail => "vault.checks_failed",
+                CheckStatus::Warn => "vault.checks_warned",
+                _ => "vault.checks_unfinished",
+            },
+            Self::CheckRunning => "vault.check_running",
             Self::TooMany(_) => "too_many",
             Self::Store(error) => error.code(),
             Self::Setup { .. } => "setup",
@@ -206,13 +221,31 @@ impl Error {
             Self::RevisionRequired => "Send the header If-Match with the revision you read, in quotes.".into(),
             Self::RevisionStale { .. } => "Read it again, look at what changed, and repeat your edit.".into(),
             Self::KeyUnavailable(key) => key.fix.as_str().into(),
-            Self::ChecksFailed(_) => "Mend the first failed line, then try again.".into(),
+            Self::ChecksFailed(lines) => match obstacle(lines) {
+                CheckStatus::Fail => "Mend the first failed line, then try again.".into(),
+                CheckStatus::Warn => "Mend what they warn of, or take it as it is: accept_warnings in the request, \
+                                      --accept-warnings on the command line."
+                    .into(),
+                _ => "Try again; if it stays, see which line could not be checked, and why.".into(),
+            },
+            Self::CheckRunning => "Wait until it has ended, within 15 s, and check again.".into(),
             Self::TooMany(seconds) => format!("Wait {seconds} s and try again.").into(),
             Self::Store(error) => error.fix().into(),
             Self::Integrity { .. } => {
                 "Nothing was changed. Run `strongroom audit verify --state` on the server and keep its report.".into()
             }
         }
+    }
+}
+
+/// The status of those lines that stand against making a vault: what failed; else what could not be checked, where the
+/// key was never seen to work; else what warns.
+pub fn obstacle(lines: &[CheckLine]) -> CheckStatus {
+    let proven = lines.iter().any(|line| line.code == "key.compare" && line.status == CheckStatus::Pass);
+    match lines.iter().any(|line| line.status == CheckStatus::Fail) {
+        true => CheckStatus::Fail,
+        false if proven => CheckStatus::Warn,
+        false => CheckStatus::CouldNotCheck,
     }
 }
 

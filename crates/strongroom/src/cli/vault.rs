@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 use super::console::{Console, Format, printable, secret_from_stdin};
 use super::failure::{Exit, Failure};
 use super::lookup;
-use crate::client::Client;
+use crate::client::{Client, ClientError};
 use crate::http::api::types::{
     AzureKey, Check, CheckStatus, CheckVault, Checks, CreateVault, HealthStatus, Strategy, Vault, VaultHealth,
 };
@@ -52,6 +52,9 @@ pub struct Create {
     /// Set as default vault
     #[arg(long)]
     default: bool,
+    /// Make it although checks of its key warn
+    #[arg(long)]
+    accept_warnings: bool,
     #[command(flatten)]
     azure: AzureArguments,
 }
@@ -100,6 +103,9 @@ enum StrategyName {
     AzureExternalKeys,
 }
 
+/// The refusal of a vault whose checks only warn.
+const WARNED: &str = "vault.checks_warned";
+
 pub async fn run(arguments: Arguments, client: &Client, console: &Console) -> Result<(), Failure> {
     match arguments {
         Arguments::List => list(client, console).await,
@@ -146,9 +152,21 @@ async fn create(arguments: Create, client: &Client, console: &Console) -> Result
         StrategyName::Cloud => (Strategy::Cloud, None),
         StrategyName::AzureExternalKeys => (Strategy::AzureExternalKeys, Some(arguments.azure.read(console)?)),
     };
-    let request =
-        CreateVault { name: arguments.name, strategy, default: arguments.default, azure, accept_warnings: false };
-    let vault = client.create_vault(&request).await?;
+    let Create { name, default, accept_warnings, .. } = arguments;
+    let mut request = CreateVault { name, strategy, default, azure, accept_warnings };
+    let vault = match client.create_vault(&request).await {
+        Err(ClientError::Problem(problem)) if problem.code == WARNED && console.interactive() => {
+            for warning in &problem.errors {
+                console.note(&printable(&format!("warning: {} ({})", warning.message, warning.field)));
+            }
+            if !console.confirm("Make the vault although these warn?")? {
+                return Err(Failure::from(*problem));
+            }
+            request.accept_warnings = true;
+            client.create_vault(&request).await?
+        }
+        made => made?,
+    };
     match console.format {
         Format::Json => console.json(&vault),
         Format::Table => console.line(&format!("Created vault {} ({}).", printable(&vault.name), vault.id)),

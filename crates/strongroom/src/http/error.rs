@@ -8,13 +8,16 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use strongroom_keys::check::CheckStatus;
+use strongroom_keys::check::CheckLine;
 
 use super::api::types::{FieldError, Problem};
 use crate::{
-    error::{Error, Unavailable},
+    error::{Error, Unavailable, obstacle},
     store::StoreError,
 };
+
+/// The longest that a check takes.
+const CHECK_SECONDS: u64 = 15;
 
 /// The status of an error, the same for the API and for pages.
 pub fn status(error: &Error) -> StatusCode {
@@ -31,7 +34,7 @@ pub fn status(error: &Error) -> StatusCode {
             Unavailable::Outage => StatusCode::SERVICE_UNAVAILABLE,
             Unavailable::Fault => StatusCode::INTERNAL_SERVER_ERROR,
         },
-        Error::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
+        Error::TooMany(_) | Error::CheckRunning => StatusCode::TOO_MANY_REQUESTS,
         Error::Store(StoreError::Full | StoreError::ReadOnly | StoreError::Retry | StoreError::Unreachable(_)) => {
             StatusCode::SERVICE_UNAVAILABLE
         }
@@ -45,24 +48,17 @@ pub fn problem(error: &Error) -> Problem {
     let (detail, azure_request_id) = match error {
         Error::KeyUnavailable(key) => (Some(key.detail.clone()), key.azure_request_id.clone()),
         Error::ChecksFailed(lines) => {
-            let of = |status| lines.iter().find(|line| line.status == status);
-            // Without a failure it is a check that could not end, or a warning that was not taken.
-            let unended = lines.iter().find(|line| line.reason == Some("check.out_of_time"));
-            let first = of(CheckStatus::Fail).or(unended).or(of(CheckStatus::Warn));
+            let first = lines.iter().find(|line| line.status == obstacle(lines));
             (first.and_then(|line| line.cause.clone()), first.and_then(|line| line.azure_request_id.clone()))
         }
         _ => (None, None),
     };
     let errors = match error {
         Error::Invalid(errors) => errors.iter().map(field_error).collect(),
-        Error::ChecksFailed(lines) => lines
-            .iter()
-            .filter(|line| line.status == CheckStatus::Fail)
-            .map(|line| FieldError {
-                field: line.code.to_owned(),
-                message: line.cause.clone().unwrap_or_else(|| line.title.to_owned()),
-            })
-            .collect(),
+        Error::ChecksFailed(lines) => {
+            let standing = lines.iter().filter(|line| line.status == obstacle(lines));
+            standing.map(|line| FieldError { field: line.code.to_owned(), message: check_words(line) }).collect()
+        }
         _ => Vec::new(),
     };
     Problem {
@@ -187,14 +183,22 @@ impl IntoResponse for Refusal {
             if problem.status >= 500 {
                 tracing::error!(code = problem.code, error = %error, "a request failed");
             }
-            if let Error::TooMany(seconds) = error {
-                retry_after = Some(*seconds);
-            }
+            retry_after = match error {
+                Error::TooMany(seconds) => Some(*seconds),
+                Error::CheckRunning => Some(CHECK_SECONDS),
+                _ => None,
+            };
         }
         let mut response = answer(problem, retry_after);
         response.extensions_mut().insert(Arc::new(self));
         response
     }
+}
+
+/// What a check found, and what to do.
+fn check_words(line: &CheckLine) -> String {
+    let words = [Some(line.cause.as_deref().unwrap_or(line.title)), line.fix.as_deref()];
+    words.into_iter().flatten().collect::<Vec<_>>().join(" ")
 }
 
 fn field_error(error: &crate::error::FieldError) -> FieldError {
@@ -204,4 +208,55 @@ fn field_error(error: &crate::error::FieldError) -> FieldError {
 pub(super) fn capital(text: &str) -> String {
     let mut letters = text.chars();
     letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use strongroom_keys::check::CheckStatus;
+
+    use super::*;
+
+    fn line(code: &'static str, status: CheckStatus) -> CheckLine {
+        CheckLine {
+            code,
+            title: "A title",
+            status,
+            reason: None,
+            cause: Some(format!("{code} is so.")),
+            fix: Some("Do this.".into()),
+            command: None,
+            ms: 0,
+            azure_request_id: None,
+        }
+    }
+
+    #[test]
+    fn of_checks_what_stands_in_the_way_is_named_and_nothing_else() {
+        use CheckStatus::{CouldNotCheck, Fail, Pass, Warn};
+        for (compared, other, code, named) in [
+            (Fail, Warn, "vault.checks_failed", "key.compare"),
+            (Pass, Warn, "vault.checks_warned", "rights.role"),
+            (CouldNotCheck, Warn, "vault.checks_unfinished", "key.compare"),
+        ] {
+            let problem =
+                problem(&Error::ChecksFailed(vec![line("key.compare", compared), line("rights.role", other)]));
+            assert_eq!((problem.status, problem.code.as_str()), (422, code));
+            assert_eq!(problem.errors.len(), 1, "{code}");
+            assert_eq!(problem.errors[0].field, named, "{code}");
+            assert_eq!(problem.errors[0].message, format!("{named} is so. Do this."));
+            let fix = problem.fix.unwrap_or_default();
+            assert_eq!(
+                fix.contains("accept_warnings") && fix.contains("--accept-warnings"),
+                other == Warn && compared == Pass
+            );
+        }
+    }
+
+    #[test]
+    fn a_second_check_is_told_when_to_come_back() {
+        let answer = Error::CheckRunning.into_response();
+        assert_eq!(answer.status(), StatusCode::TOO_MANY_REQUESTS);
+        assert_eq!(answer.headers()[header::RETRY_AFTER], "15");
+        assert_eq!(Error::CheckRunning.code(), "vault.check_running");
+    }
 }

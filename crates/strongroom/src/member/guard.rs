@@ -1,4 +1,5 @@
-//! Rate limits of sign-in, the bound on password hashing, and the count of failures that the audit log takes.
+//! Rate limits of sign-in, the bounds on password hashing and on checks, and the count of failures that the audit log
+//! takes.
 //!
 //! A try is taken from its buckets before anything is looked up and given back when it was right, so that a hundred
 //! guesses at once are a hundred guesses. Right ones have a wide bucket of their own: each writes rows. Per process:
@@ -17,6 +18,7 @@ use tokio::sync::Semaphore;
 use crate::{
     error::{Error, Result},
     id::MemberId,
+    vault::Checks,
 };
 
 /// Password hashes at once: each takes 19 MiB and a core.
@@ -55,6 +57,8 @@ pub struct Guard {
     hashes: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
     state: Mutex<State>,
+    /// The checks of keys that run now.
+    pub(crate) checks: Checks,
 }
 
 #[derive(Default)]
@@ -111,6 +115,7 @@ impl Guard {
             hashes: Arc::new(Semaphore::new(HASHES)),
             waiting: Arc::new(Semaphore::new(WAITING)),
             state: Mutex::new(state),
+            checks: Checks::default(),
         }
     }
 

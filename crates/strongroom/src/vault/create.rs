@@ -104,7 +104,7 @@ impl NewVault {
 
 impl App {
     /// Makes a vault. An Azure vault passes its checks first; nothing is saved before its key has wrapped and unwrapped.
-    pub async fn create_vault(&self, caller: &Caller, request: VaultRequest) -> Result<Vault> {
+    pub async fn create_vault(self: &Arc<Self>, caller: &Caller, request: VaultRequest) -> Result<Vault> {
         self.authorize_here(caller, Action::ManageVaults).await?;
         self.require_fresh(caller)?;
         let name = checked_name(&request.name)?;
@@ -159,7 +159,7 @@ impl App {
     }
 
     async fn prepare_azure_vault(
-        &self,
+        self: &Arc<Self>,
         caller: &Caller,
         name: &str,
         request: &AzureRequest,

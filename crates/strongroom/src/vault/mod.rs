@@ -1,17 +1,16 @@
 //! Vaults: containers of items, each with a key of its own that a KEK wraps. Making one, choosing the default,
 //! looking at their health.
 
+mod check;
 mod create;
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use strongroom_envelope::InstanceKeys;
-use strongroom_keys::{
-    Code,
-    check::{AzureInput, CheckLine, CheckStatus, check},
-};
+use strongroom_keys::Code;
 
+pub use self::check::Checks;
 pub use self::create::{AzureRequest, KeyRequest, NewVault, VaultRequest, expiry, insert};
 pub use crate::keyring::{CredentialKind, CredentialText, Strategy};
 use crate::{
@@ -105,52 +104,6 @@ impl App {
     /// One of them.
     pub async fn vault(&self, caller: &Caller, id: VaultId) -> Result<Vault> {
         self.vaults(caller).await?.into_iter().find(|vault| vault.id == id).ok_or(Error::NotFound("vault"))
-    }
-
-    /// The checks of step 5 on values that nobody has saved; `tell` gets each line as soon as it is known.
-    pub async fn check_azure(
-        &self,
-        caller: &Caller,
-        input: &AzureInput<'_>,
-        tell: &(dyn Fn(&CheckLine) + Send + Sync),
-    ) -> Result<Vec<CheckLine>> {
-        self.authorize_here(caller, Action::ManageVaults).await?;
-        let lines = check(&self.azure, input, self.clock.now(), create::REQUIRED_BITS, tell).await;
-        let facts = vec![("failed", failed(&lines).into())];
-        self.record(self.event(caller, "vault.check", Target::Workspace(caller.workspace), facts)?).await?;
-        Ok(lines)
-    }
-
-    /// The same checks on an existing vault, with the credential that it holds.
-    pub async fn check_vault(
-        &self,
-        caller: &Caller,
-        id: VaultId,
-        tell: &(dyn Fn(&CheckLine) + Send + Sync),
-    ) -> Result<Vec<CheckLine>> {
-        self.authorize_here(caller, Action::ManageVaults).await?;
-        let vault = self.vault(caller, id).await?;
-        // What is checked, and named in the commands, is what this instance wrote, not what the row says now.
-        let (row, credential) = self.keyring.provider_row(id, vault.generation).await?;
-        if row.strategy == Strategy::Cloud {
-            return Err(Error::conflict(
-                "vault.not_external",
-                "a Cloud vault has no key in Azure to check",
-                "Check a vault of the strategy Azure External Keys.",
-            ));
-        }
-        let input = AzureInput {
-            client_id: &row.client_id,
-            tenant_id: &row.tenant_id,
-            credential: credential.input(),
-            vault_url: &row.vault_url,
-            vault_key_name: &row.key_name,
-            credential_expires: row.credential_expires,
-        };
-        let lines = check(&self.azure, &input, self.clock.now(), create::REQUIRED_BITS, tell).await;
-        let facts = vec![("failed", failed(&lines).into())];
-        self.record(self.event(caller, "vault.check", Target::Vault(id), facts)?).await?;
-        Ok(lines)
     }
 
     /// Renames a vault, makes it the default, changes its lease. `expected` is the revision that was read, if one was.
@@ -259,10 +212,6 @@ impl App {
             vault.items = vault.shared;
         }
     }
-}
-
-fn failed(lines: &[CheckLine]) -> bool {
-    lines.iter().any(|line| line.status == CheckStatus::Fail)
 }
 
 macro_rules! vaults_sql {

@@ -189,6 +189,33 @@ async fn a_certificate_comes_from_a_file_and_mistakes_with_it_are_named() {
     );
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vault_whose_checks_only_warn_is_made_once_that_is_accepted() {
+    let desk = Desk::over(AzureWorld::without_vault(None).await).await;
+    let values = &desk.world.values;
+    let soon = (jiff::Timestamp::now() + jiff::SignedDuration::from_hours(240)).strftime("%Y-%m-%d").to_string();
+    let create = [
+        ["vault", "create", "Azure", "--strategy", "azure-external-keys", "--client-secret-stdin"].as_slice(),
+        &["--client-id", &values.client_id, "--tenant-id", &values.tenant_id, "--client-secret-expires", &soon],
+        &["--vault-url", &values.vault_url, "--vault-key-name", &values.vault_key_name],
+    ]
+    .concat();
+    let made = async |more: &[&str]| {
+        let secret = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(secret.path(), values.client_secret.expose()).expect("written");
+        let mut command = desk.command(&desk.url, &desk.token);
+        command.args(&create).args(more).stdin(std::fs::File::open(secret.path()).expect("opened"));
+        end(command).await
+    };
+
+    let warned = made(&[]).await;
+    assert_eq!(warned.code, 1, "{}", warned.err);
+    assert!(warned.err.contains("credential.expiry") && warned.err.contains("--accept-warnings"), "{}", warned.err);
+    assert!(!warned.err.contains("fail"), "nothing failed: {}", warned.err);
+    let accepted = made(&["--accept-warnings"]).await;
+    assert_eq!(accepted.code, 0, "{}", accepted.err);
+}
+
 impl Desk {
     async fn open() -> Self {
         Self::over(AzureWorld::start(None).await).await
@@ -240,7 +267,13 @@ impl Desk {
 }
 
 async fn finish(mut command: Command) -> Ended {
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.stdin(Stdio::null());
+    end(command).await
+}
+
+/// The same, where something is piped in.
+async fn end(mut command: Command) -> Ended {
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let output = tokio::time::timeout(Duration::from_secs(20), command.output()).await;
     let output = output.expect("within 20 s").expect("it starts");
     Ended {

@@ -1,6 +1,8 @@
 //! The rules of vaults: one of a provider, one default, unique names, checks before anything is saved.
 
-use std::sync::Mutex;
+use std::{sync::Mutex, time::Duration};
+
+use azure_standin::{Effect, Fault, Match};
 
 use strongroom::{
     access::Role,
@@ -10,6 +12,7 @@ use strongroom::{
 };
 
 use strongroom_keys::check::{CheckLine, CheckStatus};
+use tokio::sync::Notify;
 
 use crate::azure::{AzureWorld, request};
 
@@ -87,6 +90,51 @@ async fn an_existing_vault_is_checked_with_its_own_credential() {
     let lines = world.app.check_vault(&world.owner, world.vault, &|_| ()).await.expect("checked");
     let first = lines.iter().find(|line| line.status == CheckStatus::Fail).expect("a failure");
     assert_eq!((first.code, first.reason), ("key.enabled", Some("key.disabled")), "{first:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_hangs_up_leaves_an_event_and_has_to_wait_for_the_end() {
+    let world = AzureWorld::start(None).await;
+    let admin = world.member("Ada", Role::Admin).await;
+    let checks = async || {
+        let sql = "SELECT COUNT(*) FROM audit_events WHERE action = 'vault.check'";
+        world.app.store.read(move |tx| tx.count(sql, &[])).await.expect("counted")
+    };
+    let before = checks().await;
+    world.standin.set_fault(Fault {
+        matching: Match { operation: Some("wrapkey".into()), ..Match::default() },
+        effect: Effect { delay_ms: Some(1000), ..Effect::default() },
+        ..Fault::default()
+    });
+
+    let first_line = Notify::new();
+    let tell = |_: &CheckLine| first_line.notify_one();
+    tokio::select! {
+        ended = world.app.check_vault(&world.owner, world.vault, &tell) => panic!("too quick: {ended:?}"),
+        () = first_line.notified() => {}
+    }
+
+    for caller in [&world.owner, &admin] {
+        let again = world.app.check_vault(caller, world.vault, &|_| ()).await;
+        assert!(matches!(again, Err(Error::CheckRunning)), "{again:?}");
+    }
+    let request = request("Another", &world.values);
+    let values = world.app.check_azure(&world.owner, &input(&request), &|_| ()).await;
+    assert!(matches!(values, Err(Error::CheckRunning)), "one at a time for a member, whatever is checked");
+
+    let event = async {
+        while checks().await == before {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), event).await.expect("the check ends and is recorded");
+    let next = async {
+        while let Err(Error::CheckRunning) = world.app.check_vault(&admin, world.vault, &|_| ()).await {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), next).await.expect("its turn is given back");
+    assert_eq!(checks().await, before + 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -92,7 +92,13 @@ pub async fn check_values(visit: Visit, headers: HeaderMap, form: Form) -> Resul
     if wants_lines(&headers) {
         return checks::streamed(visit, Subject::Values(request)).await;
     }
-    let ran = checks::whole(&visit, &Subject::Values(request)).await?;
+    let ran = match checks::whole(&visit, &Subject::Values(request)).await {
+        Err(error @ Error::CheckRunning) => {
+            let outcome = Outcome { problem: Some(said(&error)), ..Outcome::default() };
+            return second_page(&visit, status(&error), &form, Strategy::AzureExternalKeys, outcome).await;
+        }
+        ran => ran?,
+    };
     second_page(&visit, StatusCode::OK, &form, Strategy::AzureExternalKeys, Outcome::of(ran, &form)).await
 }
 
@@ -122,7 +128,7 @@ pub async fn create(visit: Visit, form: Form) -> Result<Response> {
                     second_page(&visit, status, &form, strategy, outcome).await
                 }
                 Error::Invalid(errors) => first_page(&visit, status, &form, &errors, None).await,
-                error @ (Error::Conflict { .. } | Error::KeyUnavailable(_)) => {
+                error @ (Error::Conflict { .. } | Error::KeyUnavailable(_) | Error::CheckRunning) => {
                     let outcome = Outcome { problem: Some(said(&error)), ..Outcome::default() };
                     second_page(&visit, status, &form, strategy, outcome).await
                 }

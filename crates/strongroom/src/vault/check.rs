@@ -1,0 +1,154 @@
+//! Checking a vault's key, or the values of one that is to be made. Whoever asks may hang up: a check that was begun
+//! goes on to its end and into the audit log. One runs at a time for a member and for a vault, since each takes a dozen
+//! requests out of the Key Vault's limit, which reading needs too.
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use strongroom_keys::{
+    CredentialInput,
+    check::{AzureInput, CheckLine, CheckStatus, check},
+};
+use tokio::sync::mpsc;
+
+use super::{AzureRequest, CredentialText, Strategy, create::REQUIRED_BITS};
+use crate::{
+    access::Action,
+    app::{App, Caller},
+    audit::Target,
+    error::{Error, Result},
+    id::{MemberId, VaultId},
+};
+
+impl App {
+    /// The checks of step 5 on values that nobody has saved; `tell` gets each line as soon as it is known.
+    pub async fn check_azure(
+        self: &Arc<Self>,
+        caller: &Caller,
+        input: &AzureInput<'_>,
+        tell: &(dyn Fn(&CheckLine) + Send + Sync),
+    ) -> Result<Vec<CheckLine>> {
+        self.authorize_here(caller, Action::ManageVaults).await?;
+        let turn = self.guard.checks.take(vec![Whose::Member(caller.member)])?;
+        self.check_to_the_end(caller, Target::Workspace(caller.workspace), kept(input), turn, tell).await
+    }
+
+    /// The same checks on an existing vault, with the credential that it holds.
+    pub async fn check_vault(
+        self: &Arc<Self>,
+        caller: &Caller,
+        id: VaultId,
+        tell: &(dyn Fn(&CheckLine) + Send + Sync),
+    ) -> Result<Vec<CheckLine>> {
+        self.authorize_here(caller, Action::ManageVaults).await?;
+        let vault = self.vault(caller, id).await?;
+        // What is checked, and named in the commands, is what this instance wrote, not what the row says now.
+        let (row, credential) = self.keyring.provider_row(id, vault.generation).await?;
+        if row.strategy == Strategy::Cloud {
+            return Err(Error::conflict(
+                "vault.not_external",
+                "a Cloud vault has no key in Azure to check",
+                "Check a vault of the strategy Azure External Keys.",
+            ));
+        }
+        let request = AzureRequest {
+            client_id: row.client_id,
+            tenant_id: row.tenant_id,
+            credential,
+            credential_expires: row.credential_expires,
+            vault_url: row.vault_url,
+            vault_key_name: row.key_name,
+        };
+        let turn = self.guard.checks.take(vec![Whose::Member(caller.member), Whose::Vault(id)])?;
+        self.check_to_the_end(caller, Target::Vault(id), request, turn, tell).await
+    }
+
+    /// In a task of its own, which does not end when nobody waits for it any more.
+    async fn check_to_the_end(
+        self: &Arc<Self>,
+        caller: &Caller,
+        target: Target,
+        request: AzureRequest,
+        turn: Turn,
+        tell: &(dyn Fn(&CheckLine) + Send + Sync),
+    ) -> Result<Vec<CheckLine>> {
+        let (sender, mut told) = mpsc::unbounded_channel();
+        let (app, caller) = (Arc::clone(self), caller.clone());
+        let running = tokio::spawn(async move {
+            let _turn = turn;
+            let tell = |line: &CheckLine| {
+                // Nobody listens any more.
+                let _ = sender.send(line.clone());
+            };
+            let lines = check(&app.azure, &request.input(), app.clock.now(), REQUIRED_BITS, &tell).await;
+            let failed = lines.iter().any(|line| line.status == CheckStatus::Fail);
+            app.record(app.event(&caller, "vault.check", target, vec![("failed", failed.into())])?).await?;
+            Ok(lines)
+        });
+        while let Some(line) = told.recv().await {
+            tell(&line);
+        }
+        running.await.unwrap_or_else(|_| {
+            let fix = "This is a defect of Strongroom; report it.".into();
+            Err(Error::Setup { what: "the check broke off".into(), fix })
+        })
+    }
+}
+
+/// The values, for as long as the check takes.
+fn kept(input: &AzureInput<'_>) -> AzureRequest {
+    AzureRequest {
+        client_id: input.client_id.to_owned(),
+        tenant_id: input.tenant_id.to_owned(),
+        credential: match input.credential {
+            CredentialInput::Secret(text) => CredentialText::Secret(text.into()),
+            CredentialInput::Certificate(pem) => CredentialText::Certificate(pem.into()),
+            CredentialInput::WorkloadIdentity => CredentialText::WorkloadIdentity,
+        },
+        credential_expires: input.credential_expires,
+        vault_url: input.vault_url.to_owned(),
+        vault_key_name: input.vault_key_name.to_owned(),
+    }
+}
+
+/// The checks that run in this process now.
+#[derive(Default, Clone)]
+pub struct Checks(Arc<Mutex<HashSet<Whose>>>);
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Whose {
+    Member(MemberId),
+    Vault(VaultId),
+}
+
+/// Leave to check; given back when dropped.
+struct Turn {
+    checks: Checks,
+    whose: Vec<Whose>,
+}
+
+impl Checks {
+    fn take(&self, whose: Vec<Whose>) -> Result<Turn> {
+        let mut running = self.running();
+        if whose.iter().any(|one| running.contains(one)) {
+            return Err(Error::CheckRunning);
+        }
+        running.extend(&whose);
+        Ok(Turn { checks: self.clone(), whose })
+    }
+
+    fn running(&self) -> MutexGuard<'_, HashSet<Whose>> {
+        self.0.lock().expect("no holder panics")
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let mut running = self.checks.running();
+        for one in &self.whose {
+            running.remove(one);
+        }
+    }
+}
