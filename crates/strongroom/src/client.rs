@@ -38,6 +38,9 @@ pub enum ClientError {
     Unreachable { url: String, reason: String },
     #[error("what answers at {url} is not a Strongroom server (status {status})")]
     NotStrongroom { url: String, status: u16 },
+    /// Less came than was to come.
+    #[error("the answer of {url} broke off")]
+    BrokenOff { url: String },
     #[error("{url} is not a server's address: {reason}")]
     BadUrl { url: String, reason: &'static str },
 }
@@ -107,10 +110,12 @@ impl Server {
                         checks.push(check);
                     }
                     CheckNews::Problem { problem } => return Err(ClientError::Problem(problem)),
+                    CheckNews::End { end: true } => return Ok(Checks { checks }),
+                    CheckNews::End { end: false } => return Err(self.foreign(status)),
                 }
             }
         }
-        if checks.is_empty() || !unread.is_empty() { Err(self.foreign(status)) } else { Ok(Checks { checks }) }
+        Err(ClientError::BrokenOff { url: self.url.to_string() })
     }
 
     /// An answer that is not a refusal.
@@ -285,6 +290,8 @@ fn innermost(error: &dyn std::error::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
     use super::*;
     use crate::http::api::types::{AuditOutcome, ItemType};
 
@@ -315,6 +322,38 @@ mod tests {
         assert_eq!(found, [("limit".into(), "9".into()), ("type".into(), "secret".into())]);
         let query = AuditQuery { outcome: Some(AuditOutcome::Failed), ..AuditQuery::default() };
         assert_eq!(pairs(&query), [("outcome".into(), "failed".into())]);
+    }
+
+    /// A server that answers one request with these lines and hangs up, as a proxy does that gives up on it.
+    async fn answers(lines: &str) -> String {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let url = format!("http://{}", listener.local_addr().expect("its address"));
+        let kind = "content-type: application/x-ndjson\r\nconnection: close";
+        let answer = format!("HTTP/1.1 200 OK\r\n{kind}\r\ncontent-length: {}\r\n\r\n{lines}", lines.len());
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.expect("a caller");
+            let mut asked = [0; 4096];
+            stream.read(&mut asked).await.expect("a request");
+            stream.write_all(answer.as_bytes()).await.expect("an answer");
+        });
+        url
+    }
+
+    #[tokio::test]
+    async fn checks_that_nothing_ended_do_not_count_however_well_they_look() {
+        let line = r#"{"code":"key.compare","title":"t","status":"pass"}"#;
+        for (lines, whole) in
+            [(format!("{line}\n{{\"end\":true}}\n"), true), (format!("{line}\n"), false), (String::new(), false)]
+        {
+            let client =
+                Server::new(&answers(&lines).await).expect("a URL").sign_in("demo".into(), SecretText::from("srm_x"));
+            let mut told = 0;
+            match client.check_vault(Uuid::nil(), |_| told += 1).await {
+                Ok(checks) if whole => assert_eq!((checks.checks.len(), told), (1, 1)),
+                Err(ClientError::BrokenOff { .. }) if !whole => {}
+                other => panic!("{lines:?}: {other:?}"),
+            }
+        }
     }
 
     #[tokio::test]

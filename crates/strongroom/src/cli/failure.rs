@@ -129,6 +129,8 @@ impl From<ClientError> for Failure {
                 .fix("check the address (--server, STRONGROOM_URL) and that the server runs"),
             ClientError::NotStrongroom { .. } => Self::new(Exit::Unreachable, "server.foreign", title)
                 .fix("check the address (--server, STRONGROOM_URL)"),
+            ClientError::BrokenOff { .. } => Self::new(Exit::Unreachable, "server.broke_off", title)
+                .fix("run it again; if it stays, look for a proxy in front of the server that ends answers early"),
             ClientError::BadUrl { .. } => Self::usage(title),
         }
     }
@@ -204,6 +206,8 @@ mod tests {
     #[test]
     fn an_unreachable_server_is_six() {
         let error = ClientError::Unreachable { url: "https://a.example".into(), reason: "refused".into() };
+        assert_eq!(Failure::from(error).exit as u8, 6);
+        let error = ClientError::BrokenOff { url: "https://a.example".into() };
         assert_eq!(Failure::from(error).exit as u8, 6);
     }
 }

@@ -26,8 +26,8 @@ pub enum Told {
 /// Where a running check puts its lines.
 pub type Lines = Arc<dyn Fn(&CheckLine) + Send + Sync>;
 
-/// Starts a check and waits for its first line, so that whoever may not check is refused before an answer begins. The
-/// check runs to its end, and into the audit log, whether or not anybody goes on listening.
+/// Starts a check and waits for its first line, so that whoever may not check is refused before an answer begins. `App`
+/// sees to it that the check runs to its end, and into the audit log, whether or not anybody goes on listening.
 pub async fn start<F, Fut>(check: F) -> Result<BoxStream<'static, Told>>
 where
     F: FnOnce(Lines) -> Fut,
@@ -80,12 +80,9 @@ pub fn wants_lines(headers: &HeaderMap) -> bool {
 /// What was told as an answer, one line each; `write` gives a line's JSON.
 pub fn answer<W>(told: BoxStream<'static, Told>, mut write: W) -> Response
 where
-    W: FnMut(Told) -> Option<serde_json::Value> + Send + 'static,
+    W: FnMut(Told) -> serde_json::Value + Send + 'static,
 {
-    let lines = told.filter_map(move |told| {
-        let line = write(told).map(|value| Ok::<_, Infallible>(Bytes::from(format!("{value}\n"))));
-        async move { line }
-    });
+    let lines = told.map(move |told| Ok::<_, Infallible>(Bytes::from(format!("{}\n", write(told)))));
     let headers = [
         (header::CONTENT_TYPE, NDJSON),
         (header::CACHE_CONTROL, "no-store"),

@@ -367,8 +367,9 @@ pub struct CheckVault {
 }
 
 /// Also the answer of `POST …/vaults/{id}/check`, which tries an existing vault with its stored credentials. With
-/// `Accept: application/x-ndjson` both send each check on a line of its own as soon as it is made; should the checks come
-/// to nothing after that, the last line is `{"problem": …}`.
+/// `Accept: application/x-ndjson` both send each check on a line of its own as soon as it is made, and `{"end": true}`
+/// after the last; should the checks come to nothing, `{"problem": …}` stands there instead. An answer without either is
+/// cut off. One check at a time runs for a member and for a vault: another is refused with 429, `vault.check_running`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Checks {
     /// In the order in which they ran.
@@ -420,7 +421,13 @@ pub enum CheckStatus {
 #[serde(untagged)]
 pub enum CheckNews {
     Check(Check),
-    Problem { problem: Box<Problem> },
+    Problem {
+        problem: Box<Problem>,
+    },
+    /// After the last check.
+    End {
+        end: bool,
+    },
 }
 
 // ------------------------------------------------------------------------------------------------------------ items

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use askama::Template;
 use axum::response::Response;
+use futures_util::{StreamExt as _, stream};
 use serde_json::{Value, json};
 use strongroom_keys::check::{CheckLine, CheckStatus as Status, LINES};
 
@@ -15,7 +16,7 @@ use super::{
 };
 use crate::{
     app::App,
-    error::Result,
+    error::{Error, Result},
     http::progress::{self, Told},
     id::VaultId,
     vault::{AzureRequest, CredentialKind},
@@ -73,8 +74,12 @@ pub async fn streamed(visit: Visit, subject: Subject) -> Result<Response> {
     let app = Arc::clone(&visit.app);
     let (place, fields) = (subject.place(), subject.fields());
     let mut news = News { place, fields, begun: app.clock.since_boot(), app, lines: 0, failed: false, group: None };
-    let told = progress::start(|tell| async move { subject.check(&visit, &*tell).await }).await?;
-    Ok(progress::answer(told, move |told| Some(news.of(told))))
+    let told = match progress::start(|tell| async move { subject.check(&visit, &*tell).await }).await {
+        // Said where the lines would come, so that nothing typed is lost.
+        Err(error @ Error::CheckRunning) => stream::once(async { Told::End(Err(error)) }).boxed(),
+        told => told?,
+    };
+    Ok(progress::answer(told, move |told| news.of(told)))
 }
 
 /// The panel of what ran, or before anything did.

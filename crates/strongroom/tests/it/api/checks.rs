@@ -48,7 +48,8 @@ fn checks_come_in_one_answer_or_one_a_line_and_are_the_same() {
 
         let (status, kind, text) = lines(&api, &api.token).await;
         assert_eq!((status, kind.as_str()), (200, NDJSON));
-        let told: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        let mut told: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        assert_eq!(told.pop(), Some(json!({"end": true})));
         assert_eq!(json!(told), whole.body["checks"]);
     });
 }
