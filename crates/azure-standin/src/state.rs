@@ -42,6 +42,9 @@ pub(crate) struct Application {
     pub tenant: String,
     pub name: String,
     pub created: i64,
+    /// Object ids of users and service principals.
+    #[serde(default)]
+    pub owners: Vec<String>,
     pub secrets: Vec<ClientSecret>,
     pub certificates: Vec<Certificate>,
     pub federated: Vec<FederatedCredential>,

@@ -172,6 +172,7 @@ fn found_tenant(state: &mut State, name: &str, domain: &str, now: i64) -> Admin 
         tenant: tenant.clone(),
         name: label.into(),
         created: now,
+        owners: Vec::new(),
         secrets: vec![ClientSecret::new(new_id(), None, &admin.client_secret, now, now + FIVE_YEARS)],
         certificates: Vec::new(),
         federated: Vec::new(),

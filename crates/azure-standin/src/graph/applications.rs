@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::{Call, bad_request, credentials, iso, no_segment, not_found};
 use crate::http::{Answer, Reply, new_id};
 use crate::jwt::Claims;
+use crate::paging;
 use crate::state::{Application, State};
 
 /// `rest` follows `applications`.
@@ -15,6 +16,8 @@ pub(super) fn handle(call: &Call, rest: &[&str]) -> Answer {
         ("DELETE", [id]) => delete(call, id),
         ("POST", [id, "addPassword"]) => credentials::add_password(call, id),
         ("POST", [id, "removePassword"]) => credentials::remove_password(call, id),
+        ("GET", [id, "owners"]) => owners(call, id),
+        ("POST", [id, "owners", "$ref"]) => add_owner(call, id),
         (_, [id, "federatedIdentityCredentials", rest @ ..]) => credentials::federated(call, id, rest),
         _ => Err(no_segment(rest)),
     }
@@ -31,6 +34,7 @@ fn create(call: &Call) -> Answer {
         tenant: call.claims.tid.clone(),
         name: name.to_owned(),
         created: call.world.now(),
+        owners: vec![call.claims.oid.clone()],
         secrets: Vec::new(),
         certificates: credentials::certificates(&body["keyCredentials"], &[])?,
         federated: Vec::new(),
@@ -66,6 +70,33 @@ fn delete(call: &Call, id: &str) -> Answer {
         let app = find(state, &call.claims, id)?.app_id.clone();
         state.applications.retain(|found| found.app_id != app);
         state.principals.retain(|found| found.app_id != app);
+        Ok(Reply::empty(204))
+    })
+}
+
+fn owners(call: &Call, id: &str) -> Answer {
+    let ids = call.world.read(|state| {
+        let mut here = state.applications.iter().filter(|found| found.tenant == call.claims.tid);
+        here.find(|found| found.id == id).map(|found| found.owners.clone()).ok_or_else(|| not_found(id))
+    })?;
+    Ok(Reply::json(200, &paging::page(call.request, call.objects_of(&ids), "@odata.nextLink")))
+}
+
+/// `{"@odata.id": "https://graph.microsoft.com/v1.0/directoryObjects/ID"}`
+fn add_owner(call: &Call, id: &str) -> Answer {
+    let body = call.body()?;
+    let owner = body["@odata.id"].as_str().and_then(|url| url.rsplit('/').next()).unwrap_or_default().to_owned();
+    if call.objects_of(std::slice::from_ref(&owner)).is_empty() {
+        return Err(not_found(&owner));
+    }
+    call.world.write(|state| {
+        let owners = &mut find(state, &call.claims, id)?.owners;
+        if owners.contains(&owner) {
+            let message =
+                "One or more added object references already exist for the following modified properties: 'owners'.";
+            return Err(bad_request(message));
+        }
+        owners.push(owner);
         Ok(Reply::empty(204))
     })
 }

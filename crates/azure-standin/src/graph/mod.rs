@@ -131,15 +131,22 @@ impl Call<'_> {
 
     fn by_ids(&self) -> Answer {
         let body = self.body()?;
-        let ids = body["ids"].as_array().cloned().unwrap_or_default();
+        let ids = body["ids"].as_array().map_or(&[][..], Vec::as_slice);
+        let ids: Vec<String> = ids.iter().filter_map(Value::as_str).map(str::to_owned).collect();
+        Ok(Reply::json(200, &json!({"value": self.objects_of(&ids)})))
+    }
+
+    /// The objects with these ids, each with its type.
+    fn objects_of(&self, ids: &[String]) -> Vec<Value> {
+        let wanted = |object: &Value| ids.iter().any(|id| object["id"] == id.as_str());
         let mut found = Vec::new();
         for kind in [Kind::User, Kind::Application, Kind::ServicePrincipal] {
-            for mut object in self.objects(kind).into_iter().filter(|object| ids.contains(&object["id"])) {
+            for mut object in self.objects(kind).into_iter().filter(wanted) {
                 object["@odata.type"] = format!("#microsoft.graph.{}", kind.name()).into();
                 found.push(object);
             }
         }
-        Ok(Reply::json(200, &json!({"value": found})))
+        found
     }
 }
 

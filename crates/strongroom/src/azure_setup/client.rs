@@ -99,6 +99,10 @@ impl Client {
         &self.subscription_id
     }
 
+    pub(super) fn graph_host(&self) -> &'static str {
+        self.way.hosts().graph
+    }
+
     /// The enabled subscriptions that the account sees in its tenant.
     pub async fn subscriptions(&self) -> Result<Vec<Subscription>, SetupError> {
         let answer = self.send(Target::Arm, "GET", "/subscriptions?api-version=2022-12-01", None).await?;

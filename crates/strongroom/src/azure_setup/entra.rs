@@ -6,7 +6,7 @@ use super::{
     client::{Request, Target, text},
     plan::Plan,
     script::{Quoted, odata},
-    step::{Facts, Found, Part, Step},
+    step::{Facts, Found, Namesake, Part, Step},
     way::{Kind, SetupError},
 };
 
@@ -52,6 +52,13 @@ impl Step for Application {
             );
         }
         self.made(application, facts)?;
+        if plan.client_id.is_none() {
+            let created = application["createdDateTime"].as_str().and_then(|time| time.split('T').next());
+            facts.namesake = Some(Namesake {
+                created: created.unwrap_or("an unknown day").to_owned(),
+                credentials: credentials(application),
+            });
+        }
         Ok(Found::There(Vec::new()))
     }
 
@@ -77,9 +84,19 @@ impl Step for Application {
 
     fn script(&self, plan: &Plan) -> String {
         let filter = Quoted(&filter(plan)).to_string();
+        if plan.client_id.is_some() {
+            return format!(
+                "CLIENT_ID=$(az ad app list --filter {filter} --query '[].appId' --output tsv)\n\
+                if [ -z \"$CLIENT_ID\" ]; then\n  \
+                  echo \"The tenant has no application with that client id.\" >&2\n  \
+                  exit 1\n\
+                fi\n"
+            );
+        }
         format!(
-            "CLIENT_ID=$(az ad app list --filter {filter} --query '[0].appId' --output tsv)\n\
-             if [ -z \"$CLIENT_ID\" ]; then\n  \
+            "KNOWN=$(az ad app list --filter {filter} --query '[].appId' --output tsv)\n\
+             CLIENT_ID=$KNOWN\n\
+             if [ -z \"$KNOWN\" ]; then\n  \
                CLIENT_ID=$(az ad app create --display-name \"$APPLICATION\" --sign-in-audience AzureADMyOrg \\\n    \
                  --query appId --output tsv)\n\
              fi\n"
@@ -92,6 +109,83 @@ fn filter(plan: &Plan) -> String {
         Some(id) => format!("appId eq {}", odata(id)),
         None => format!("displayName eq {}", odata(&plan.application)),
     }
+}
+
+/// The administrator as the one owner of the application. By default every member of a tenant may register an
+/// application under any name, so that a name proves nothing; and Entra makes some who register one its owner, some not.
+pub(super) struct Owner;
+
+impl Step for Owner {
+    fn part(&self) -> Part {
+        Part::Identity
+    }
+
+    fn thing(&self, plan: &Plan) -> String {
+        match &plan.client_id {
+            Some(_) => "its owners, whoever they are: you named it yourself".to_owned(),
+            None => "you as its only owner".to_owned(),
+        }
+    }
+
+    fn why(&self, _: &Plan) -> &'static str {
+        "anybody may give an application this name, so only one that is yours alone is taken for the one you mean"
+    }
+
+    fn look<'a>(&self, _: &Plan, facts: &'a Facts) -> Option<Request<'a>> {
+        let path = format!("/v1.0/applications/{}/owners", facts.application.as_deref()?);
+        Some(Request { target: Target::Graph, method: "GET", path, query: vec![], body: None })
+    }
+
+    fn read(&self, plan: &Plan, answer: &Value, facts: &mut Facts) -> Result<Found, SetupError> {
+        let owners = answer.get("value").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        let mine = |owner: &Value| owner["id"] == facts.me.object_id.as_str();
+        match &facts.namesake {
+            Some(namesake) if !owners.iter().any(mine) => {
+                Err(facts.not_by_name(plan, namesake, "which you do not own"))
+            }
+            Some(namesake) if owners.len() > 1 => Err(facts.not_by_name(plan, namesake, "which others own with you")),
+            None if plan.client_id.is_none() && !owners.iter().any(mine) => Ok(Found::Missing),
+            _ => Ok(Found::There(Vec::new())),
+        }
+    }
+
+    fn make<'a>(&self, _: &Plan, facts: &'a Facts) -> Request<'a> {
+        let path = format!("/v1.0/applications/{}/owners/$ref", facts.application());
+        let me = format!("https://{}/v1.0/directoryObjects/{}", facts.graph_host, facts.me.object_id);
+        Request { target: Target::Graph, method: "POST", path, query: vec![], body: Some(json!({"@odata.id": me})) }
+    }
+
+    fn made(&self, _: &Value, _: &mut Facts) -> Result<(), SetupError> {
+        Ok(())
+    }
+
+    fn waits_for(&self, error: &SetupError) -> Option<&'static str> {
+        error.is_not_found().then_some("the new application to be known everywhere in Entra ID")
+    }
+
+    fn is_there_already(&self, error: &SetupError) -> bool {
+        error.says("added object references already exist")
+    }
+
+    fn script(&self, plan: &Plan) -> String {
+        if plan.client_id.is_some() {
+            return String::new();
+        }
+        "if [ -z \"$KNOWN\" ]; then\n  \
+           patiently az ad app owner add --id \"$CLIENT_ID\" --owner-object-id \"$ME\"\n\
+         elif [ \"$(az ad app owner list --id \"$CLIENT_ID\" --query '[].id' --output tsv)\" != \"$ME\" ]; then\n  \
+           echo \"There is an application of that name that is not yours alone: $KNOWN\" >&2\n  \
+           echo 'If it is the one you mean, print this script with its --client-id; otherwise with another --application.' >&2\n  \
+           exit 1\n\
+         fi\n"
+            .to_owned()
+    }
+}
+
+/// The client secrets and certificates of an application or a service principal.
+fn credentials(object: &Value) -> usize {
+    let count = |name: &str| object[name].as_array().map_or(0, Vec::len);
+    count("passwordCredentials") + count("keyCredentials")
 }
 
 /// The application as this tenant's role assignments know it.
@@ -119,6 +213,10 @@ impl Step for ServicePrincipal {
     fn read(&self, _: &Plan, answer: &Value, facts: &mut Facts) -> Result<Found, SetupError> {
         let Some(principal) = answer.pointer("/value/0") else { return Ok(Found::Missing) };
         self.made(principal, facts)?;
+        if let Some(namesake) = &mut facts.namesake {
+            // A service principal may have credentials of its own.
+            namesake.credentials += credentials(principal);
+        }
         if principal.get("accountEnabled") == Some(&Value::Bool(false)) {
             let enable = format!("az ad sp update --id {} --set accountEnabled=true", facts.client_id());
             return Ok(Found::There(vec![format!("it is disabled: nobody can sign in as it. Enable it: {enable}")]));

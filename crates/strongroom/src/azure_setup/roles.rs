@@ -60,14 +60,7 @@ impl Step for Officer {
     }
 
     fn script(&self, _: &Plan) -> String {
-        "if [ \"$(az account show --query user.type --output tsv)\" = servicePrincipal ]; then\n  \
-               ME_KIND=ServicePrincipal\n  \
-               ME=$(az ad sp show --id \"$(az account show --query user.name --output tsv)\" --query id --output tsv)\n\
-             else\n  \
-               ME_KIND=User\n  \
-               ME=$(az ad signed-in-user show --query id --output tsv)\n\
-             fi\n\
-             az role assignment create --role \"Key Vault Crypto Officer\" --scope \"$KEY_VAULT_ID\" \\\n  \
+        "az role assignment create --role \"Key Vault Crypto Officer\" --scope \"$KEY_VAULT_ID\" \\\n  \
                --assignee-object-id \"$ME\" --assignee-principal-type \"$ME_KIND\" --output none\n"
             .to_owned()
     }
@@ -94,8 +87,15 @@ impl Step for EncryptionUser {
         Some(list(&facts.key_scope(plan), facts.principal.as_deref()?))
     }
 
-    fn read(&self, _: &Plan, answer: &Value, _: &mut Facts) -> Result<Found, SetupError> {
-        Ok(held(answer, &[ENCRYPTION_USER]))
+    /// An application that was found by its name gets the role only while nobody can have a credential of it: every run
+    /// makes that last.
+    fn read(&self, plan: &Plan, answer: &Value, facts: &mut Facts) -> Result<Found, SetupError> {
+        match (held(answer, &[ENCRYPTION_USER]), &facts.namesake) {
+            (Found::Missing, Some(namesake)) if namesake.credentials > 0 => {
+                Err(facts.not_by_name(plan, namesake, "which may not use this key yet"))
+            }
+            (found, _) => Ok(found),
+        }
     }
 
     fn make<'a>(&self, plan: &Plan, facts: &'a Facts) -> Request<'a> {

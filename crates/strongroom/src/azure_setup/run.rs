@@ -99,7 +99,7 @@ pub async fn run(
         Ok(me) => me,
         Err(error) => return Err(Stopped { lines: Vec::new(), thing: "your own account".to_owned(), error }),
     };
-    let mut facts = Facts::new(client.tenant(), client.subscription(), me, now);
+    let mut facts = Facts::new(client.tenant(), client.subscription(), me, client.graph_host(), now);
     let mut lines: Vec<Line> = Vec::new();
     for step in STEPS {
         if lines.last().is_none_or(|last| last.part != step.part()) {

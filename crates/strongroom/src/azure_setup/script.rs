@@ -43,7 +43,15 @@ fn head(plan: &Plan) -> String {
         Cloud::Government => "az cloud set --name AzureUSGovernment\n",
         Cloud::China => "az cloud set --name AzureChinaCloud\n",
     };
-    text + "TENANT_ID=$(az account show --query tenantId --output tsv)\n\
+    text + "ACCOUNT=$(az account show --query \"join(' ', [tenantId, user.type, user.name])\" --output tsv)\n\
+        read -r TENANT_ID ME_KIND ME <<< \"$ACCOUNT\"\n\
+        if [ \"$ME_KIND\" = servicePrincipal ]; then\n  \
+          ME_KIND=ServicePrincipal\n  \
+          ME=$(az ad sp show --id \"$ME\" --query id --output tsv)\n\
+        else\n  \
+          ME_KIND=User\n  \
+          ME=$(az ad signed-in-user show --query id --output tsv)\n\
+        fi\n\
         \n\
         # New objects and roles may take up to ten minutes to count: tries a command until it does.\n\
         patiently() {\n  \

@@ -7,18 +7,19 @@ use serde_json::Value;
 use super::{
     client::{Identity, Request},
     credential::Credential,
-    entra::{Application, ServicePrincipal},
+    entra::{Application, Owner, ServicePrincipal},
     plan::Plan,
     resources::{Key, KeyVault, Provider, ResourceGroup},
     roles::{EncryptionUser, Officer},
-    way::SetupError,
+    way::{Kind, SetupError},
 };
 use crate::secret_text::SecretText;
 
 /// All of them, in the order in which they depend on each other. The credential comes last: whatever fails before it,
 /// no secret is lost with it.
-pub(super) const STEPS: [&dyn Step; 9] = [
+pub(super) const STEPS: [&dyn Step; 10] = [
     &Application,
+    &Owner,
     &ServicePrincipal,
     &Provider,
     &ResourceGroup,
@@ -101,14 +102,24 @@ impl Part {
     }
 }
 
+/// What tells a person whether an application of the wanted name is the one that they mean: anybody may have given it that
+/// name, and whoever has a credential of it has what is given to it.
+pub(super) struct Namesake {
+    pub created: String,
+    pub credentials: usize,
+}
+
 /// What is known of the customer's Azure. A fact that is missing has a stand-in name, which only a dry run shows.
 pub(super) struct Facts {
     pub tenant: String,
     pub subscription: String,
     pub me: Identity,
+    pub graph_host: &'static str,
     pub application: Option<String>,
     pub client_id: Option<String>,
     pub principal: Option<String>,
+    /// Of an application that was found by nothing but its name.
+    pub namesake: Option<Namesake>,
     pub vault_url: Option<String>,
     /// The certificates of the application, as Graph lists them.
     pub certificates: Vec<Value>,
@@ -119,20 +130,38 @@ pub(super) struct Facts {
 }
 
 impl Facts {
-    pub fn new(tenant: &str, subscription: &str, me: Identity, now: jiff::Timestamp) -> Self {
+    pub fn new(tenant: &str, subscription: &str, me: Identity, graph_host: &'static str, now: jiff::Timestamp) -> Self {
         Self {
             tenant: tenant.to_owned(),
             subscription: subscription.to_owned(),
             me,
+            graph_host,
             application: None,
             client_id: None,
             principal: None,
+            namesake: None,
             vault_url: None,
             certificates: Vec::new(),
             secret: None,
             secret_ends: None,
             now,
         }
+    }
+
+    /// Refuses to give anything to an application that has only its name for it.
+    pub fn not_by_name(&self, plan: &Plan, namesake: &Namesake, why: &str) -> SetupError {
+        let Namesake { created, credentials } = namesake;
+        let message = format!(
+            "there is an application \"{}\", {why}: client id {}, made on {created}, with {credentials} client secrets and \
+             certificates. Its name alone does not make it yours",
+            plan.application,
+            self.client_id()
+        );
+        SetupError::new(Kind::Usage, message).advise(format!(
+            "if you know it and everybody who holds a credential of it, say so with --client-id {}; otherwise choose \
+             another name with --application",
+            self.client_id()
+        ))
     }
 
     pub fn group_scope(&self, plan: &Plan) -> String {

@@ -41,7 +41,7 @@ async fn an_old_client_secret_is_said_to_be_lost_and_a_new_one_is_made_when_aske
     let again = desk.json(&["--yes"]).await;
     assert_eq!(again["azure"]["client_secret"], Value::Null);
     assert_eq!(again["azure"]["client_id"], first["azure"]["client_id"]);
-    let remark = again["steps"][8]["remarks"][0].as_str().expect("a remark");
+    let remark = again["steps"][9]["remarks"][0].as_str().expect("a remark");
     assert!(remark.contains("Azure does not show it again"), "{remark}");
     let third = desk.json(&["--yes", "--new-credential"]).await;
     let secrets = (&first["azure"]["client_secret"], &third["azure"]["client_secret"]);
@@ -60,6 +60,40 @@ async fn a_person_signs_in_with_a_device_code() {
     let user = desk.standin.admin_user();
     assert!(ended.err.contains(&user.user_principal_name), "{}", ended.err);
     assert!(desk.assignments(&user.object_id).await.iter().any(|row| row["properties"]["principalType"] == "User"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_application_that_somebody_else_calls_strongroom_gets_nothing_unless_it_is_named() {
+    let desk = Desk::open().await;
+    let strangers = desk.person().await;
+    let application = desk.register(&strangers, "Strongroom").await;
+    let client_id = application["appId"].as_str().expect("a client id");
+    let before = desk.changes();
+    let stopped = desk.run(&["--yes"]).await;
+    assert_eq!((stopped.code, desk.changes()), (2, before), "{}", stopped.err);
+    let choice = format!("--client-id {client_id}");
+    for wanted in ["which you do not own", &choice, "with 1 client secret", "--application"] {
+        assert!(stopped.err.contains(wanted), "{wanted}: {}", stopped.err);
+    }
+    let dry = desk.run(&["--dry-run"]).await;
+    assert_eq!((dry.code, dry.err.contains(&choice)), (2, true), "{}", dry.err);
+    let named = desk.json(&["--yes", "--client-id", client_id]).await;
+    assert_eq!(named["azure"]["client_id"], client_id);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_application_with_a_credential_gets_the_role_only_if_it_is_named() {
+    let desk = Desk::open().await;
+    // As left by somebody who made it, kept a secret of it, and made the administrator its only owner.
+    let application = desk.register(desk.administrator(), "Strongroom").await;
+    let stopped = desk.run(&["--yes"]).await;
+    assert_eq!(stopped.code, 2, "{}", stopped.err);
+    assert!(stopped.err.contains("which may not use this key yet"), "{}", stopped.err);
+    let principals = desk.graph("/v1.0/servicePrincipals?$filter=displayName eq 'Strongroom'").await;
+    assert_eq!(desk.assignments(principals[0]["id"].as_str().expect("an id")).await.len(), 0);
+    let client_id = application["appId"].as_str().expect("a client id");
+    let named = desk.run(&["--yes", "--client-id", client_id, "--new-credential"]).await;
+    assert_eq!(named.code, 0, "{}", named.err);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -250,7 +284,7 @@ async fn a_dry_run_tells_each_request_and_sends_none_that_changes() {
     let document = desk.json(&["--dry-run"]).await;
     let steps = document["steps"].as_array().expect("steps");
     assert!(steps.iter().all(|step| step["state"] == "found"), "{document}");
-    assert_eq!((steps.len(), desk.changes()), (9, before));
+    assert_eq!((steps.len(), desk.changes()), (10, before));
 }
 
 #[tokio::test(flavor = "multi_thread")]

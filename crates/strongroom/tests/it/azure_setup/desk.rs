@@ -7,9 +7,10 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use strongroom::{
     app::{App, Caller},
-    azure_setup::{Client, Target},
+    azure_setup::{Client, DeviceCode, Target, Way},
     server,
 };
+use strongroom_keys::azure::Cloud;
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, BufReader},
@@ -113,6 +114,30 @@ impl Desk {
             methods.filter(|(method, _)| *method != "GET").map(|(_, count)| count).sum()
         };
         of("graph.microsoft.com") + of("management.azure.com") + stats.operations("create")
+    }
+
+    pub fn administrator(&self) -> &Client {
+        &self.administrator
+    }
+
+    /// A person of the same tenant, signed in.
+    pub async fn person(&self) -> Client {
+        let proxy = self.standin.proxy_url().parse().expect("a URL");
+        let way = Way::new(Cloud::Public, Some(&proxy), Some(self.standin.ca_pem().as_bytes())).expect("a way");
+        let code = DeviceCode::begin(&way, None).await.expect("a code");
+        let word = code.message.split("enter the code ").nth(1).and_then(|rest| rest.split(' ').next());
+        assert!(self.standin.approve_device(word.expect("a code")));
+        let (sign_in, tenant) = code.wait(&way).await.expect("signed in");
+        Client::signed_in(way, sign_in, tenant)
+    }
+
+    /// An application that `who` registers, with a client secret that `who` keeps.
+    pub async fn register(&self, who: &Client, name: &str) -> Value {
+        let body = json!({"displayName": name});
+        let made = who.send(Target::Graph, "POST", "/v1.0/applications", Some(body)).await.expect("registered");
+        let secret = format!("/v1.0/applications/{}/addPassword", made["id"].as_str().expect("an id"));
+        who.send(Target::Graph, "POST", &secret, Some(json!({"passwordCredential": {}}))).await.expect("a secret");
+        made
     }
 
     pub async fn arm(&self, method: &str, path: &str, body: Option<Value>) -> Value {
