@@ -333,7 +333,7 @@ mod tests {
         tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.expect("a caller");
             let mut asked = [0; 4096];
-            stream.read(&mut asked).await.expect("a request");
+            assert_ne!(stream.read(&mut asked).await.expect("a request"), 0);
             stream.write_all(answer.as_bytes()).await.expect("an answer");
         });
         url

@@ -91,11 +91,9 @@ fn permit(key: &str, permitted: &[String]) -> String {
         let show = format!("az keyvault key show {key} --query key.keyOps --output tsv");
         return format!("OPS=$({show}) && {set} $(printf '%s\\n' {} $OPS | sort -u)", NEEDED.join(" "));
     }
-    let others = permitted.iter().map(String::as_str).filter(|other| {
-        other.bytes().all(|byte| byte.is_ascii_alphanumeric())
-            && !NEEDED.iter().any(|needed| needed.eq_ignore_ascii_case(other))
-    });
-    let all: Vec<&str> = NEEDED.into_iter().chain(others).collect();
+    let known = permitted.iter().map(String::as_str).filter(|one| one.bytes().all(|byte| byte.is_ascii_alphanumeric()));
+    let lacking = NEEDED.into_iter().filter(|needed| !permitted.iter().any(|one| one.eq_ignore_ascii_case(needed)));
+    let all: Vec<&str> = known.chain(lacking).collect();
     format!("{set} {}", all.join(" "))
 }
 
@@ -191,7 +189,7 @@ mod tests {
         let known = command(&failure, &access(), None).expect("a command");
         assert_eq!(
             known,
-            "az keyvault key set-attributes --vault-name acme --name kek --ops wrapKey unwrapKey sign decrypt"
+            "az keyvault key set-attributes --vault-name acme --name kek --ops sign unwrapKey decrypt wrapKey"
         );
         failure.facts.permitted.clear();
         let unknown = command(&failure, &access(), None).expect("a command");

@@ -7,7 +7,7 @@ use strongroom_envelope::{SystemRandom, VaultKey, VaultKeyPlace, WrapRecord, rea
 
 use super::{ANSWER, CheckLine, CheckStatus, Run, TRIAL};
 use crate::azure::{AzureAccess, AzureProvider, command};
-use crate::{Code, KeyDescription, KeyFailure, KeyProvider, KeyType, Kid, Operation, TokenUse, Wrapped};
+use crate::{Code, KeyDescription, KeyFailure, KeyProvider, KeyType, Operation, TokenUse, Wrapped};
 
 /// An end this near is worth a warning.
 pub(super) const SOON: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -68,22 +68,10 @@ fn operations(run: &mut Run<'_>, key: &KeyDescription, access: &AzureAccess) {
     if lacking.is_empty() {
         return run.report.pass("key.operations");
     }
-    let cause = format!("{}: it lacks {}.", Code::OperationForbidden.title(), lacking.join(" and "));
-    // What it permits now stays permitted.
-    let words = key.operations.iter().filter(|one| one.chars().all(|letter| letter.is_ascii_alphanumeric()));
-    let all: Vec<&str> = words.map(String::as_str).chain(lacking).collect();
-    let key_version = match &key.kid {
-        Kid::Azure(url) => format!(" --version {}", url.key_version()),
-        Kid::Cloud(_) => String::new(),
-    };
-    let (vault, name) = (access.vault_url.vault_name(), &access.key_name);
-    let command = format!(
-        "az keyvault key set-attributes --vault-name {vault} --name {name}{key_version} --ops {}",
-        all.join(" ")
-    );
-    let line = CheckLine::new("key.operations", CheckStatus::Fail);
-    let line = line.because(Code::OperationForbidden.as_str(), cause);
-    run.report.add(line.advise(Code::OperationForbidden.fix(), Some(command)));
+    let detail = format!("it lacks {}.", lacking.join(" and "));
+    let mut failure = KeyFailure::new(Code::OperationForbidden, Operation::Describe, detail);
+    failure.facts.permitted.clone_from(&key.operations);
+    run.failure("key.operations", &failure, access, Some(&key.kid));
 }
 
 fn dates(run: &mut Run<'_>, key: &KeyDescription, access: &AzureAccess) {

@@ -14,7 +14,7 @@ use futures_util::{
 use strongroom_keys::check::CheckLine;
 use tokio::{sync::mpsc, task::JoinHandle};
 
-use crate::error::{Error, Result};
+use crate::{error::Result, vault::broken};
 
 /// What a check tells, in order.
 pub enum Told {
@@ -60,10 +60,6 @@ async fn next(running: Option<Running>) -> Option<(Told, Option<Running>)> {
 
 async fn ended(check: JoinHandle<Result<Vec<CheckLine>>>) -> Result<Vec<CheckLine>> {
     check.await.unwrap_or_else(|_| Err(broken()))
-}
-
-fn broken() -> Error {
-    Error::Setup { what: "the check broke off".into(), fix: "This is a defect of Strongroom; report it.".into() }
 }
 
 /// The media type of one JSON value a line.

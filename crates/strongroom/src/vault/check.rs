@@ -90,11 +90,13 @@ impl App {
         while let Some(line) = told.recv().await {
             tell(&line);
         }
-        running.await.unwrap_or_else(|_| {
-            let fix = "This is a defect of Strongroom; report it.".into();
-            Err(Error::Setup { what: "the check broke off".into(), fix })
-        })
+        running.await.unwrap_or_else(|_| Err(broken()))
     }
+}
+
+/// Of a check that ended in a panic.
+pub fn broken() -> Error {
+    Error::Setup { what: "the check broke off".into(), fix: "This is a defect of Strongroom; report it.".into() }
 }
 
 /// The values, for as long as the check takes.

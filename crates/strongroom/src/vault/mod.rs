@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use strongroom_envelope::InstanceKeys;
 use strongroom_keys::Code;
 
-pub use self::check::Checks;
+pub use self::check::{Checks, broken};
 pub use self::create::{AzureRequest, KeyRequest, NewVault, VaultRequest, expiry, insert};
 pub use crate::keyring::{CredentialKind, CredentialText, Strategy};
 use crate::{
