@@ -175,12 +175,9 @@ impl Keyring {
         self.state().answered.get(&vault).copied()
     }
 
-    /// Where an Azure vault's key is and how to get there, proven to be what this instance wrote, with the credential
-    /// opened: to check it with.
-    pub async fn provider_row(&self, vault: VaultId, generation: u32) -> Result<(ProviderRow, CredentialText)> {
-        let row = self.record(vault, generation).await?.provider.clone();
-        let credential = row.credential(&self.keys)?;
-        Ok((row, credential))
+    /// Where a vault's KEK is and how to get there, proven to be what this instance wrote.
+    pub async fn provider_row(&self, vault: VaultId, generation: u32) -> Result<ProviderRow> {
+        Ok(self.record(vault, generation).await?.provider.clone())
     }
 
     /// How many leases run now.

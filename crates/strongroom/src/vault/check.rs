@@ -45,7 +45,7 @@ impl App {
         self.authorize_here(caller, Action::ManageVaults).await?;
         let vault = self.vault(caller, id).await?;
         // What is checked, and named in the commands, is what this instance wrote, not what the row says now.
-        let (row, credential) = self.keyring.provider_row(id, vault.generation).await?;
+        let row = self.keyring.provider_row(id, vault.generation).await?;
         if row.strategy == Strategy::Cloud {
             return Err(Error::conflict(
                 "vault.not_external",
@@ -54,9 +54,9 @@ impl App {
             ));
         }
         let request = AzureRequest {
+            credential: row.credential(&self.keys)?,
             client_id: row.client_id,
             tenant_id: row.tenant_id,
-            credential,
             credential_expires: row.credential_expires,
             vault_url: row.vault_url,
             vault_key_name: row.key_name,
