@@ -144,11 +144,27 @@ impl Client {
         path: &str,
         body: Option<Value>,
     ) -> Result<Value, SetupError> {
+        let answer = self.send_once(target, method, path, body.as_ref()).await;
+        if !answer.as_ref().is_err_and(SetupError::is_unauthorized) {
+            return answer;
+        }
+        // A token is good for an hour or so, and a person may take longer than that over a question.
+        self.tokens.lock().expect("no holder panics").remove(self.audience(target));
+        self.send_once(target, method, path, body.as_ref()).await
+    }
+
+    async fn send_once(
+        &self,
+        target: Target<'_>,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Value, SetupError> {
         let method = Method::from_bytes(method.as_bytes()).expect("callers write HTTP's own words");
         let mut request = self.way.request(method, &format!("{}{path}", self.origin(target)))?;
         request = self.with_token(self.audience(target), |token| Ok(request.bearer_auth(token))).await?;
         if let Some(body) = body {
-            request = request.json(&body);
+            request = request.json(body);
         }
         self.way.send(request).await
     }

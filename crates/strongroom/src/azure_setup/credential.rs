@@ -9,6 +9,7 @@ use strongroom_keys::azure::{Cloud, federated_credential};
 use super::{
     client::{Request, Target, text},
     plan::{CredentialPlan, Plan, PublicCertificate},
+    run::NewSecret,
     script::Quoted,
     step::{Facts, Found, Part, Step},
     way::SetupError,
@@ -59,15 +60,26 @@ impl Step for Credential {
     fn read(&self, plan: &Plan, answer: &Value, facts: &mut Facts) -> Result<Found, SetupError> {
         let rows = |name: &str| answer.get(name).and_then(Value::as_array).cloned().unwrap_or_default();
         Ok(match &plan.credential {
-            CredentialPlan::Secret => secret_found(&rows("passwordCredentials"), plan.new_credential, facts.now),
+            CredentialPlan::Secret => {
+                let live = live_secrets(&rows("passwordCredentials"), facts.now);
+                facts.secret_ends = if let [(_, end)] = live[..] { Some(end) } else { None };
+                let latest = live.iter().map(|(_, end)| *end).max();
+                facts.older_secrets = live.into_iter().map(|(key_id, _)| key_id).collect();
+                secret_found(latest, plan.new_credential)
+            }
             CredentialPlan::Certificate(certificate) => {
                 facts.certificates = rows("keyCredentials");
                 let known = facts.certificates.iter().any(|row| is_certificate(row, certificate));
                 if known { Found::There(Vec::new()) } else { Found::Missing }
             }
             CredentialPlan::WorkloadIdentity { issuer, subject } => {
-                let same = |row: &Value| row["issuer"] == issuer.as_str() && row["subject"] == subject.as_str();
-                if rows("value").iter().any(same) { Found::There(Vec::new()) } else { Found::Missing }
+                let wanted = federated_credential(plan.cloud, issuer, subject);
+                let same = |row: &Value| row["issuer"] == wanted["issuer"] && row["subject"] == wanted["subject"];
+                match rows("value").into_iter().find(same) {
+                    None => Found::Missing,
+                    Some(row) if row["audiences"] == wanted["audiences"] => Found::There(Vec::new()),
+                    Some(row) => return Err(wrong_audience(&row, &wanted, facts.client_id())),
+                }
             }
         })
     }
@@ -98,10 +110,22 @@ impl Step for Credential {
     fn made(&self, answer: &Value, facts: &mut Facts) -> Result<(), SetupError> {
         // Only a client secret comes back; the others are what we sent.
         if answer.get("secretText").is_some() {
-            facts.secret = Some(text(answer, "/secretText")?.into());
-            facts.secret_ends = text(answer, "/endDateTime").ok().and_then(|time| time.parse().ok());
+            facts.secret = Some(NewSecret {
+                text: text(answer, "/secretText")?.into(),
+                key_id: text(answer, "/keyId").unwrap_or_default(),
+                ends: text(answer, "/endDateTime").ok().and_then(|time| time.parse().ok()),
+            });
         }
         Ok(())
+    }
+
+    fn afterwards(&self, _: &Plan, facts: &Facts) -> Option<String> {
+        let client_id = facts.client_id();
+        let delete = |key_id: &String| format!("az ad app credential delete --id {client_id} --key-id {key_id}");
+        let commands: Vec<String> = facts.older_secrets.iter().map(delete).collect();
+        (!commands.is_empty()).then(|| {
+            format!("Older client secrets go on working. Remove each that nothing uses: {}", commands.join("; "))
+        })
     }
 
     fn waits_for(&self, error: &SetupError) -> Option<&'static str> {
@@ -125,9 +149,16 @@ impl Step for Credential {
     }
 }
 
-fn secret_found(rows: &[Value], another: bool, now: Timestamp) -> Found {
-    let end = |row: &Value| row["endDateTime"].as_str().and_then(|text| text.parse::<Timestamp>().ok());
-    let latest = rows.iter().filter_map(end).filter(|end| *end > now).max();
+/// The client secrets that still work, by what Azure lists them under, with their ends.
+fn live_secrets(rows: &[Value], now: Timestamp) -> Vec<(String, Timestamp)> {
+    let live = rows.iter().filter_map(|row| {
+        let end = row["endDateTime"].as_str()?.parse().ok().filter(|end| *end > now)?;
+        Some((row["keyId"].as_str()?.to_owned(), end))
+    });
+    live.collect()
+}
+
+fn secret_found(latest: Option<Timestamp>, another: bool) -> Found {
     match latest {
         Some(end) if !another => Found::There(vec![format!(
             "good until {}; Azure does not show it again (--new-credential makes another)",
@@ -135,6 +166,22 @@ fn secret_found(rows: &[Value], another: bool, now: Timestamp) -> Found {
         )]),
         _ => Found::Missing,
     }
+}
+
+/// Entra takes one federated credential for an issuer and a subject, so that none can be made beside it.
+fn wrong_audience(row: &Value, wanted: &Value, client_id: &str) -> SetupError {
+    let name = row["name"].as_str().unwrap_or_default();
+    let message = format!(
+        "the federated credential {name} is for that issuer and subject and for the audience {}, where {} is needed; it is \
+         left as it is",
+        row["audiences"], wanted["audiences"]
+    );
+    let audiences = json!({"audiences": wanted["audiences"]}).to_string();
+    SetupError::answer(message).advise(format!(
+        "change it: az ad app federated-credential update --id {client_id} --federated-credential-id {} --parameters {}",
+        row["id"].as_str().unwrap_or(name),
+        Quoted(&audiences)
+    ))
 }
 
 /// Graph writes the thumbprint in hexadecimal or in base64, and sometimes shows the certificate itself.
@@ -156,7 +203,8 @@ fn secret_script(another: bool) -> String {
     }
     format!(
         "CLIENT_SECRET='(as when it was made; Azure does not show it again)'\n\
-         if [ -z \"$(az ad app credential list --id \"$CLIENT_ID\" --query '[0].keyId' --output tsv)\" ]; then\n  \
+         if [ -z \"$(az ad app credential list --id \"$CLIENT_ID\" --output tsv \\\n    \
+             --query \"[?endDateTime>'$(date -u +%Y-%m-%dT%H:%M:%SZ)'].keyId\")\" ]; then\n  \
            CLIENT_SECRET=$({make})\n\
          fi\n"
     )

@@ -27,8 +27,8 @@ pub use self::{
     key::{rotate, set_enabled, status},
     plan::{CredentialPlan, Plan, PublicCertificate},
     proof::prove,
-    run::{Event, Line, Listen, Mode, Outcome, State, Stopped, run},
-    script::{Quoted, script},
+    run::{Event, Line, Listen, Mode, NewSecret, Outcome, State, Stopped, run},
+    script::{Place, Quoted, script},
     sign_in::{AzureCli, DeviceCode, SignIn},
     step::Part,
     way::{Kind, SetupError, Way},
@@ -58,7 +58,7 @@ pub async fn set_up(client: &Client, plan: &Plan, progress: &(dyn Fn(&str) + Syn
     Ok(Values {
         client_id: outcome.client_id.ok_or_else(lacking)?,
         tenant_id: client.tenant().to_owned(),
-        client_secret: outcome.secret.ok_or_else(lacking)?,
+        client_secret: outcome.secret.ok_or_else(lacking)?.text,
         vault_url: outcome.vault_url.ok_or_else(lacking)?,
         vault_key_name: plan.key,
     })

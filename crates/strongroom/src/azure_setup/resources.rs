@@ -277,7 +277,7 @@ impl Step for Key {
     fn waits_for(&self, error: &SetupError) -> Option<&'static str> {
         match error.kind() {
             Kind::Denied if error.inner() == Some("ForbiddenByRbac") => Some("Key Vault Crypto Officer to count"),
-            Kind::Unreachable => Some("the Key Vault's host name to be known"),
+            Kind::Unreachable if error.is_unknown_host() => Some("the Key Vault's host name to be known"),
             _ => None,
         }
     }
@@ -313,8 +313,14 @@ impl Step for Key {
              if [ -z \"$FOUND\" ]; then\n  \
                patiently az keyvault key create --vault-name \"$KEY_VAULT\" --name \"$KEY\" --kty {} --size {KEY_BITS} \\\n    \
                  --ops wrapKey unwrapKey --output none\n\
+             # The modulus in base64 has so many letters or more; other types of key have none.\n\
+             elif [ \"$(az keyvault key show --vault-name \"$KEY_VAULT\" --name \"$KEY\" --query \"length(key.n || '')\" --output tsv)\" \\\n    \
+                 -lt {} ]; then\n  \
+               echo \"The key $KEY is there, and is no RSA key of {KEY_BITS} bits. It is left as it is: choose another --key.\" >&2\n  \
+               exit 1\n\
              fi\n",
-            plan.key_type()
+            plan.key_type(),
+            (KEY_BITS / 8 * 4).div_ceil(3)
         )
     }
 }

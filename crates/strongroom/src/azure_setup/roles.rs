@@ -51,6 +51,16 @@ impl Step for Officer {
         Ok(())
     }
 
+    fn afterwards(&self, plan: &Plan, facts: &Facts) -> Option<String> {
+        Some(format!(
+            "You stay Key Vault Crypto Officer on {}, with rights to all its keys; you need that to disable a key. To end it: az \
+             role assignment delete --assignee {} --role \"Key Vault Crypto Officer\" --scope {}",
+            plan.key_vault,
+            facts.me.object_id,
+            facts.vault_scope(plan)
+        ))
+    }
+
     fn is_there_already(&self, error: &SetupError) -> bool {
         error.is_code("RoleAssignmentExists")
     }
@@ -60,7 +70,9 @@ impl Step for Officer {
     }
 
     fn script(&self, _: &Plan) -> String {
-        "az role assignment create --role \"Key Vault Crypto Officer\" --scope \"$KEY_VAULT_ID\" \\\n  \
+        "# You stay it, with rights to all keys there; you need that to disable a key. To end it:\n\
+               # az role assignment delete --assignee \"$ME\" --role \"Key Vault Crypto Officer\" --scope \"$KEY_VAULT_ID\"\n\
+               az role assignment create --role \"Key Vault Crypto Officer\" --scope \"$KEY_VAULT_ID\" \\\n  \
                --assignee-object-id \"$ME\" --assignee-principal-type \"$ME_KIND\" --output none\n"
             .to_owned()
     }

@@ -38,6 +38,9 @@ pub struct Line {
     /// What is not as it would have been made, and how to change it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub remarks: Vec<String>,
+    /// What stays behind, and the command that ends it; for after the run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub afterwards: Option<String>,
     /// The request that looked for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub looked: Option<String>,
@@ -71,9 +74,18 @@ pub struct Outcome {
     pub lines: Vec<Line>,
     pub client_id: Option<String>,
     pub vault_url: Option<String>,
-    /// Of the client secret, if one was made: Azure shows it only now.
-    pub secret: Option<SecretText>,
+    /// If one was made.
+    pub secret: Option<NewSecret>,
+    /// Of the client secret that was there, if only one works.
     pub secret_ends: Option<Timestamp>,
+}
+
+/// A client secret that Azure shows only now.
+pub struct NewSecret {
+    pub text: SecretText,
+    /// What Azure lists it under.
+    pub key_id: String,
+    pub ends: Option<Timestamp>,
 }
 
 /// A step did not succeed. What the lines name exists and stays; the same run goes on from there.
@@ -134,6 +146,7 @@ async fn settle(
         why: step.why(plan),
         state: State::Found,
         remarks: Vec::new(),
+        afterwards: None,
         looked: None,
         changes: None,
     };
@@ -166,6 +179,7 @@ async fn settle(
         Ok(answer) => {
             line.state = State::Made;
             step.made(&answer, facts)?;
+            line.afterwards = step.afterwards(plan, facts);
         }
         Err(error) if step.is_there_already(&error) => {}
         Err(error) => return Err(error),

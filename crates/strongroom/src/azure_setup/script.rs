@@ -9,9 +9,18 @@ use super::{
     step::STEPS,
 };
 
+/// Where the script shall work, as far as that was said; otherwise it goes where `az` is.
+#[derive(Default)]
+pub struct Place<'a> {
+    /// Directory (tenant) ID.
+    pub tenant: Option<&'a str>,
+    /// Subscription by its id or name.
+    pub subscription: Option<&'a str>,
+}
+
 /// Written for Azure CLI 2.91. It may be run again: it makes only what is missing.
-pub fn script(plan: &Plan) -> String {
-    let mut text = head(plan);
+pub fn script(plan: &Plan, place: &Place<'_>) -> String {
+    let mut text = head(plan, place);
     let mut part = None;
     for step in STEPS {
         if part != Some(step.part()) {
@@ -26,7 +35,7 @@ pub fn script(plan: &Plan) -> String {
     text + &tail(plan)
 }
 
-fn head(plan: &Plan) -> String {
+fn head(plan: &Plan, place: &Place<'_>) -> String {
     let named = |name: &str, value: &str| format!("{name}={}\n", Quoted(value));
     let mut text = "#!/usr/bin/env bash\n\
          # Sets up Azure for a Strongroom vault with the strategy Azure External Keys. Sign in first: az login.\n\
@@ -43,8 +52,22 @@ fn head(plan: &Plan) -> String {
         Cloud::Government => "az cloud set --name AzureUSGovernment\n",
         Cloud::China => "az cloud set --name AzureChinaCloud\n",
     };
-    text + "ACCOUNT=$(az account show --query \"join(' ', [tenantId, user.type, user.name])\" --output tsv)\n\
-        read -r TENANT_ID ME_KIND ME <<< \"$ACCOUNT\"\n\
+    if let Some(subscription) = place.subscription {
+        text += &format!("az account set --subscription {}\n", Quoted(subscription));
+    }
+    text += "ACCOUNT=$(az account show --query \"join(' ', [tenantId, user.type, user.name])\" --output tsv)\n\
+        read -r TENANT_ID ME_KIND ME <<< \"$ACCOUNT\"\n";
+    if let Some(tenant) = place.tenant {
+        text += &format!(
+            "if [ \"${{TENANT_ID,,}}\" != {} ]; then\n  \
+               echo \"az is signed in to tenant $TENANT_ID. Sign in to the one that you want: az login --tenant\" {} >&2\n  \
+               exit 1\n\
+             fi\n",
+            Quoted(&tenant.to_lowercase()),
+            Quoted(tenant)
+        );
+    }
+    text + "\
         if [ \"$ME_KIND\" = servicePrincipal ]; then\n  \
           ME_KIND=ServicePrincipal\n  \
           ME=$(az ad sp show --id \"$ME\" --query id --output tsv)\n\
@@ -53,10 +76,17 @@ fn head(plan: &Plan) -> String {
           ME=$(az ad signed-in-user show --query id --output tsv)\n\
         fi\n\
         \n\
-        # New objects and roles may take up to ten minutes to count: tries a command until it does.\n\
+        # New objects and roles may take up to ten minutes to count: tries a command for as long as Azure says something\n\
+        # that such a wait may mend.\n\
         patiently() {\n  \
-          local tries=0\n  \
-          until \"$@\"; do\n    \
+          local tries=0 said\n  \
+          until { said=$(\"$@\" 2>&1 >&3); } 3>&1; do\n    \
+            printf '%s\\n' \"$said\" >&2\n    \
+            case \"$said\" in\n      \
+              *ForbiddenByFirewall* | *ForbiddenByConnection*) return 1 ;;\n      \
+              *Forbidden* | *'does not exist'* | *'does not reference'* | *'local tenant'* | *resolve*) ;;\n      \
+              *) return 1 ;;\n    \
+            esac\n    \
             tries=$((tries + 1))\n    \
             if [ \"$tries\" -ge 60 ]; then return 1; fi\n    \
             echo \"Not yet; trying again in 10 s ($tries of 60, Ctrl-C ends it)\" >&2\n    \
@@ -67,7 +97,13 @@ fn head(plan: &Plan) -> String {
 
 fn tail(plan: &Plan) -> String {
     let (label, value, option) = match &plan.credential {
-        CredentialPlan::Secret => ("Client Secret  ", "\"$CLIENT_SECRET\"", "--client-secret-stdin"),
+        CredentialPlan::Secret => (
+            "Client Secret  ",
+            "\"$CLIENT_SECRET\"",
+            "--client-secret-stdin \\\n\
+             #      --client-secret-expires DATE\n\
+             #    The date: az ad app credential list --id \"$CLIENT_ID\" --query '[].endDateTime'",
+        ),
         CredentialPlan::Certificate(_) => {
             ("Certificate    ", "\"$CERTIFICATE\"", "--client-certificate \"$CERTIFICATE\"")
         }
@@ -108,7 +144,7 @@ mod tests {
     #[test]
     fn no_name_gets_out_of_its_quotes() {
         let name = "O'Brien \"$(id)\" `id` \\";
-        let script = script(&Plan::new(name, "rg", "kv-one", "westeurope", "k"));
+        let script = script(&Plan::new(name, "rg", "kv-one", "westeurope", "k"), &Place::default());
         let first = script.lines().find(|line| line.starts_with("APPLICATION=")).expect("a line");
         assert_eq!(first, "APPLICATION='O'\\''Brien \"$(id)\" `id` \\'");
         let filter = script.lines().find(|line| line.contains("az ad app list")).expect("a line");

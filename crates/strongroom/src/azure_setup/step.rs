@@ -11,10 +11,9 @@ use super::{
     plan::Plan,
     resources::{Key, KeyVault, Provider, ResourceGroup},
     roles::{EncryptionUser, Officer},
+    run::NewSecret,
     way::{Kind, SetupError},
 };
-use crate::secret_text::SecretText;
-
 /// All of them, in the order in which they depend on each other. The credential comes last: whatever fails before it,
 /// no secret is lost with it.
 pub(super) const STEPS: [&dyn Step; 10] = [
@@ -54,6 +53,11 @@ pub(super) trait Step: Send + Sync {
 
     /// Keeps what later steps need of what was made.
     fn made(&self, answer: &Value, facts: &mut Facts) -> Result<(), SetupError>;
+
+    /// What stays behind of what was made, and the command that ends it.
+    fn afterwards(&self, _plan: &Plan, _facts: &Facts) -> Option<String> {
+        None
+    }
 
     /// Whether this refusal passes by itself, and what is waited for.
     fn waits_for(&self, _error: &SetupError) -> Option<&'static str> {
@@ -124,8 +128,11 @@ pub(super) struct Facts {
     /// The certificates of the application, as Graph lists them.
     pub certificates: Vec<Value>,
     /// Shown once, when it is made.
-    pub secret: Option<SecretText>,
+    pub secret: Option<NewSecret>,
+    /// Of the client secret that was found, if it is the only one that works.
     pub secret_ends: Option<jiff::Timestamp>,
+    /// Client secrets that go on working beside it, by what Azure lists them under.
+    pub older_secrets: Vec<String>,
     pub now: jiff::Timestamp,
 }
 
@@ -144,6 +151,7 @@ impl Facts {
             certificates: Vec::new(),
             secret: None,
             secret_ends: None,
+            older_secrets: Vec::new(),
             now,
         }
     }

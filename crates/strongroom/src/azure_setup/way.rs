@@ -2,10 +2,20 @@
 
 use std::time::Duration;
 
+use base64::{Engine, engine::general_purpose::STANDARD};
+use percent_encoding::percent_decode_str;
 use reqwest::{Method, RequestBuilder, redirect};
 use serde_json::Value;
 use strongroom_keys::azure::Cloud;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 use url::Url;
+use zeroize::Zeroizing;
+
+/// For a connection, the proxy's part included.
+const CONNECT: Duration = Duration::from_secs(10);
 
 /// A set-up step that did not succeed: what Azure said, without secrets. Boxed, because every result carries the room
 /// for one.
@@ -24,6 +34,7 @@ pub(super) struct Parts {
     pub message: String,
     pub advice: Option<String>,
     pub azure_request_id: Option<String>,
+    pub unknown_host: bool,
 }
 
 /// Who has to do something about it.
@@ -49,6 +60,7 @@ impl SetupError {
             message,
             advice: None,
             azure_request_id: None,
+            unknown_host: false,
         }))
     }
 
@@ -100,6 +112,16 @@ impl SetupError {
         self.0.status == Some(403)
     }
 
+    pub(super) fn is_unauthorized(&self) -> bool {
+        self.0.status == Some(401)
+    }
+
+    /// Whether nobody knows the host, as that of a Key Vault that was made a moment ago. Any other failure to reach it
+    /// does not pass by itself.
+    pub(super) fn is_unknown_host(&self) -> bool {
+        self.0.unknown_host
+    }
+
     pub(super) fn is_code(&self, code: &str) -> bool {
         self.0.code.as_deref() == Some(code)
     }
@@ -114,6 +136,7 @@ impl SetupError {
 #[derive(Clone)]
 pub struct Way {
     http: reqwest::Client,
+    proxy: Option<Url>,
     pub(super) cloud: Cloud,
 }
 
@@ -127,9 +150,10 @@ impl Way {
             .https_only(true)
             .no_proxy()
             .redirect(redirect::Policy::none())
-            .connect_timeout(Duration::from_secs(10))
+            .connect_timeout(CONNECT)
             .timeout(Duration::from_secs(120));
-        if let Some(proxy) = proxy {
+        let proxy = proxy.cloned();
+        if let Some(proxy) = &proxy {
             // The URL may hold a password, so the error does not show it.
             let proxy = reqwest::Proxy::all(proxy.clone()).map_err(|_| unusable("the proxy's URL is not usable"))?;
             builder = builder.proxy(proxy);
@@ -139,7 +163,7 @@ impl Way {
             builder = builder.tls_certs_merge(reqwest::Certificate::from_pem_bundle(pem).map_err(wrong)?);
         }
         let http = builder.build().map_err(|error| unusable(&error.without_url().to_string()))?;
-        Ok(Self { http, cloud })
+        Ok(Self { http, proxy, cloud })
     }
 
     pub(super) fn hosts(&self) -> Hosts {
@@ -161,9 +185,40 @@ impl Way {
         }
     }
 
+    /// Whether the proxy answers 502 to a CONNECT: it cannot find the host. Asked anew, since hyper-util keeps to itself
+    /// what the proxy said. `false` if that cannot be told.
+    async fn proxy_lacks(&self, host: &str) -> bool {
+        let Some(proxy) = self.proxy.as_ref().filter(|proxy| proxy.scheme() == "http") else { return false };
+        let asked = async {
+            let address = (proxy.host_str()?.trim_matches(['[', ']']), proxy.port_or_known_default()?);
+            let mut stream = TcpStream::connect(address).await.ok()?;
+            let mut request = Zeroizing::new(format!("CONNECT {host}:443 HTTP/1.1\r\nHost: {host}:443\r\n"));
+            if let Some(password) = proxy.password() {
+                let decoded = |text| percent_decode_str(text).decode_utf8_lossy();
+                let pair = Zeroizing::new(format!("{}:{}", decoded(proxy.username()), decoded(password)));
+                request.push_str(&format!("Proxy-Authorization: Basic {}\r\n", STANDARD.encode(pair.as_bytes())));
+            }
+            request.push_str("\r\n");
+            stream.write_all(request.as_bytes()).await.ok()?;
+            let mut status = [0; 12];
+            stream.read_exact(&mut status).await.ok()?;
+            Some(status.starts_with(b"HTTP/1.") && status.ends_with(b" 502"))
+        };
+        tokio::time::timeout(CONNECT, asked).await.ok().flatten().unwrap_or(false)
+    }
+
     /// Sends it, and reads the answer's JSON or Azure's error.
     pub(super) async fn send(&self, request: RequestBuilder) -> Result<Value, SetupError> {
-        let answer = request.send().await.map_err(unreachable)?;
+        let answer = match request.send().await {
+            Ok(answer) => answer,
+            Err(error) => {
+                let host = error.url().and_then(Url::host_str).unwrap_or_default().to_owned();
+                let unknown = error.is_dns() || (tunnel_refused(&error) && self.proxy_lacks(&host).await);
+                let mut error = unreachable(error);
+                error.0.unknown_host = unknown;
+                return Err(error);
+            }
+        };
         let status = answer.status();
         let header = answer.headers().get("x-ms-request-id").or_else(|| answer.headers().get("request-id"));
         let azure_request_id = header.and_then(|id| id.to_str().ok()).map(str::to_owned);
@@ -198,6 +253,7 @@ impl Way {
             message,
             advice: None,
             azure_request_id,
+            unknown_host: false,
         })))
     }
 }
@@ -218,6 +274,12 @@ impl Hosts {
         };
         Self { graph, arm, key_vault }
     }
+}
+
+/// Whether the proxy refused the CONNECT for another reason than missing credentials. The text is all there is.
+fn tunnel_refused(error: &reqwest::Error) -> bool {
+    let chain = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+    chain.map(ToString::to_string).any(|text| text == "tunnel error: unsuccessful")
 }
 
 fn unreachable(error: reqwest::Error) -> SetupError {

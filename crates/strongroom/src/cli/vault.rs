@@ -104,7 +104,7 @@ enum StrategyName {
 }
 
 /// The refusal of a vault whose checks only warn.
-const WARNED: &str = "vault.checks_warned";
+pub(super) const WARNED: &str = "vault.checks_warned";
 
 pub async fn run(arguments: Arguments, client: &Client, console: &Console) -> Result<(), Failure> {
     match arguments {

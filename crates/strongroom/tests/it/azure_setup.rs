@@ -8,6 +8,7 @@ use std::{fs, os::unix::fs::PermissionsExt};
 use azure_standin::{Effect, Fault, Match, Preset, Settings};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
+use strongroom::azure_setup::Target;
 
 use self::desk::{Desk, VAULT};
 
@@ -31,6 +32,8 @@ async fn a_second_run_finds_everything_and_changes_nothing() {
         "{}",
         second.err
     );
+    let expires = first.err.split("--client-secret-expires ").nth(1).and_then(|rest| rest.get(..10)).expect("a date");
+    assert!(second.err.contains(&format!("--client-secret-expires {expires}")), "{}", second.err);
     assert_eq!((desk.changes(), fs::read_to_string(&secret_file).expect("kept")), (before, secret));
 }
 
@@ -46,6 +49,75 @@ async fn an_old_client_secret_is_said_to_be_lost_and_a_new_one_is_made_when_aske
     let third = desk.json(&["--yes", "--new-credential"]).await;
     let secrets = (&first["azure"]["client_secret"], &third["azure"]["client_secret"]);
     assert!(secrets.0.is_string() && secrets.1.is_string() && secrets.0 != secrets.1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_client_secret_is_printed_before_anything_is_waited_for() {
+    let settings = Settings { propagation_seconds: 300, ..Settings::default() };
+    let wait = SignedDuration::from_secs(301);
+    for format in ["table", "json"] {
+        let desk = Desk::with(settings.clone(), Timestamp::now() - wait).await;
+        let mut running = desk.start(&["--yes", "--format", format]);
+        running.said("waiting  for Key Vault Crypto Officer to count").await;
+        desk.clock.advance(wait);
+        running.said("waiting  for the role on the key to count").await;
+        let cut = running.cut().await;
+        let application = desk.graph("/v1.0/applications?$filter=displayName eq 'Strongroom'").await.remove(0);
+        let hint = application["passwordCredentials"][0]["hint"].as_str().expect("a hint");
+        let label = if format == "json" { "\"client_secret\": \"" } else { "Client Secret    " };
+        assert!(cut.out.contains(&format!("{label}{hint}")), "{}\n{}", cut.out, cut.err);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_cannot_keep_the_secret_is_refused_before_anything_is_made() {
+    let desk = Desk::open().await;
+    let folder = desk.path("folder");
+    fs::create_dir(&folder).expect("made");
+    for file in [&folder, &desk.path("nowhere/secret.txt")] {
+        let refused = desk.run(&["--yes", "--secret-file", file]).await;
+        assert_eq!((refused.code, desk.changes()), (2, 0), "{}", refused.err);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_that_no_vault_came_of_is_named_with_the_command_that_removes_it() {
+    let desk = Desk::open().await;
+    let strongroom = desk.strongroom().await;
+    let matching = Match { operation: Some("wrapkey".into()), ..Match::default() };
+    let effect = Effect { preset: Some(Preset::Firewall), ..Effect::default() };
+    desk.standin.set_fault(Fault { matching, effect, ..Fault::default() });
+    let failed = strongroom.run(&desk, &["--yes", "--vault-name", "Azure"]).await;
+    assert_eq!(failed.code, 5, "{}", failed.err);
+    let application = desk.graph("/v1.0/applications?$filter=displayName eq 'Strongroom'").await.remove(0);
+    let key_id = application["passwordCredentials"][0]["keyId"].as_str().expect("an id");
+    let remove = format!("--key-id {key_id}");
+    assert!(failed.err.contains(&remove) && failed.out.contains("Client Secret    "), "{}\n{}", failed.out, failed.err);
+    desk.standin.clear_faults();
+    let mended = strongroom.run(&desk, &["--yes", "--vault-name", "Azure"]).await;
+    assert_eq!(mended.code, 0, "{}", mended.err);
+    let older = mended.err.split("Older client secrets go on working").nth(1).expect("they are named");
+    assert!(older.contains(&remove) && older.contains("az ad app credential delete --id"), "{}", mended.err);
+    assert!(!mended.out.contains("Client Secret"), "Strongroom has it, and nobody else needs it: {}", mended.out);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_right_that_stays_with_the_administrator_is_told_with_the_command_that_ends_it() {
+    let desk = Desk::open().await;
+    let ended = desk.run(&["--yes"]).await;
+    let vault = desk.vault_path();
+    let scope = vault.split('?').next().expect("a path");
+    let command = format!(
+        "az role assignment delete --assignee {} --role \"Key Vault Crypto Officer\" --scope {scope}",
+        desk.standin.admin().object_id
+    );
+    assert!(ended.err.contains(&command), "{command}: {}", ended.err);
+    let again = desk.run(&["--yes"]).await;
+    assert!(!again.err.contains("az role assignment delete"), "it was there before: {}", again.err);
+    let other = desk.json(&["--yes", "--key-vault", "contoso-more", "--application", "Another"]).await;
+    let told: Vec<&str> =
+        other["steps"].as_array().expect("steps").iter().filter_map(|step| step["afterwards"].as_str()).collect();
+    assert!(told.len() == 1 && told[0].contains("az role assignment delete --assignee"), "{told:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -225,6 +297,36 @@ async fn a_firewall_is_named_and_not_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn only_an_unknown_host_is_waited_for() {
+    let key_vault = || Match { host: Some(format!("{VAULT}.vault.azure.net")), ..Match::default() };
+    let refused = Effect { connect_status: Some(403), ..Effect::default() };
+    let untrusted = Effect { untrusted_ca: Some("Inspecting proxy".into()), ..Effect::default() };
+    let desk = Desk::open().await;
+    for effect in [refused, untrusted] {
+        desk.standin.clear_faults();
+        desk.standin.set_fault(Fault { matching: key_vault(), effect, ..Fault::default() });
+        let ended = desk.run(&["--yes"]).await;
+        assert_eq!((ended.code, ended.err.contains("waiting")), (6, false), "{}", ended.err);
+    }
+    desk.standin.clear_faults();
+    let effect = Effect { connect_status: Some(502), ..Effect::default() };
+    desk.standin.set_fault(Fault { matching: key_vault(), effect, times: Some(2), ..Fault::default() });
+    let ended = desk.run(&["--yes"]).await;
+    assert_eq!(ended.code, 0, "{}", ended.err);
+    assert!(ended.err.contains("waiting  for the Key Vault's host name to be known"), "{}", ended.err);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_has_ended_is_renewed() {
+    let desk = Desk::open().await;
+    let matching = Match { path: Some("/resourceGroups/".into()), ..Match::default() };
+    let effect = Effect { status: Some(401), ..Effect::default() };
+    desk.standin.set_fault(Fault { matching, effect, times: Some(1), ..Fault::default() });
+    let ended = desk.run(&["--yes"]).await;
+    assert_eq!(ended.code, 0, "{}", ended.err);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_certificate_is_made_once_registered_once_and_signs_in() {
     let desk = Desk::open().await;
     let file = desk.path("certificate.pem");
@@ -262,6 +364,24 @@ async fn a_workload_identity_is_trusted_once_and_signs_in() {
     let before = desk.changes();
     let second = desk.run(&wanted).await;
     assert_eq!((second.code, desk.changes()), (0, before), "{}", second.err);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_federated_credential_for_another_audience_is_told_and_not_waited_for() {
+    let desk = Desk::open().await;
+    let (issuer, subject) = ("https://tokens.example.com", "server");
+    let wanted = ["--yes", "--credential", "workload-identity", "--issuer", issuer, "--subject", subject];
+    assert_eq!(desk.run(&["--yes"]).await.code, 0);
+    let application = desk.graph("/v1.0/applications?$filter=displayName eq 'Strongroom'").await.remove(0);
+    let path =
+        format!("/v1.0/applications/{}/federatedIdentityCredentials", application["id"].as_str().expect("an id"));
+    let body = json!({"name": "by-hand", "issuer": issuer, "subject": subject, "audiences": ["api://another"]});
+    desk.administrator().send(Target::Graph, "POST", &path, Some(body)).await.expect("registered");
+    let stopped = desk.run(&wanted).await;
+    assert_eq!(stopped.code, 1, "{}", stopped.err);
+    for words in ["api://another", "az ad app federated-credential update --id", "AzureADTokenExchange"] {
+        assert!(stopped.err.contains(words), "{words}: {}", stopped.err);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -309,6 +429,9 @@ async fn what_is_missing_is_asked_for_before_anything_is_made() {
     let silent = desk.run(&[]).await;
     assert_eq!(silent.code, 2, "{}", silent.err);
     assert!(silent.err.contains("--yes") && silent.err.contains("--dry-run"), "{}", silent.err);
+    let certificate = desk.path("certificate.pem");
+    let undecided = desk.run(&["--credential", "certificate", "--certificate", &certificate]).await;
+    assert_eq!((undecided.code, std::path::Path::new(&certificate).exists()), (2, false), "{}", undecided.err);
     let no_az = desk.run(&["--yes", "--sign-in", "az"]).await;
     assert_eq!(no_az.code, 2, "{}", no_az.err);
     assert!(no_az.err.contains("there is no az on PATH"), "{}", no_az.err);
@@ -328,7 +451,9 @@ async fn what_is_missing_is_asked_for_before_anything_is_made() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_script_in_the_docs_is_the_one_that_is_printed() {
     let desk = Desk::open().await;
-    let printed = desk.run(&["--print", "az"]).await;
+    let mut command = desk.command(&["--print", "az"]);
+    command.env_remove("AZURE_TENANT_ID");
+    let printed = desk::finish(command).await;
     assert_eq!(printed.code, 0, "{}", printed.err);
     let docs = fs::read_to_string(DOCS).expect("the docs");
     assert!(
@@ -336,6 +461,14 @@ async fn the_script_in_the_docs_is_the_one_that_is_printed() {
         "docs/azure-setup.md does not show:\n{}",
         printed.out
     );
+    let elsewhere = desk.run(&["--print", "az", "--subscription", "Key's home"]).await;
+    let tenant = &desk.standin.admin().tenant_id;
+    for line in [
+        "az account set --subscription 'Key'\\''s home'\n",
+        &format!("if [ \"${{TENANT_ID,,}}\" != '{tenant}' ]; then\n"),
+    ] {
+        assert!(elsewhere.out.contains(line), "{line}: {}", elsewhere.out);
+    }
     assert_eq!(desk.standin.stats().requests.len(), 0, "printing needs no Azure");
 }
 

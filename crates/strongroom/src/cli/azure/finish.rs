@@ -1,7 +1,7 @@
 //! After Azure: the service principal proves that it can use the key, and the vault is made in Strongroom, or everything
 //! that is needed for it is printed.
 
-use std::{fs, io::Write, os::unix::fs::OpenOptionsExt, path::Path};
+use std::{io::Write, path::Path};
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -22,9 +22,10 @@ use crate::{
     cli::{
         console::{Console, Format, printable},
         failure::{Exit, Failure},
+        vault::WARNED,
     },
-    client::Client,
-    http::api::types::{AzureKey, Check, CheckStatus as Status, CheckVault, CreateVault, Strategy, Vault},
+    client::{Client, ClientError},
+    http::api::types::{AzureKey, CreateVault, Strategy, Vault},
     secret_text::SecretText,
 };
 
@@ -43,17 +44,42 @@ pub(super) struct Finish<'a> {
 }
 
 impl Finish<'_> {
-    /// Proves the key; with `strongroom` also makes the vault. Whatever fails, the values are printed first: a client
-    /// secret that is not, is lost.
+    /// Prints the values and proves the key; with `strongroom` makes the vault in place of printing. Whatever fails, the
+    /// values are printed: a client secret that is not, is lost.
     pub async fn run(&self, reach: &Reach, strongroom: Option<&Client>) -> Result<(), Failure> {
-        let proven = self.prove(reach).await;
-        let vault = match (&proven, strongroom) {
-            (Ok(()), Some(client)) => self.make_vault(client).await.map(Some),
-            _ => Ok(None),
+        let Some(client) = strongroom else {
+            // Before the proof: that may take ten minutes, and be interrupted.
+            self.print(None)?;
+            let proven = self.prove(reach).await;
+            if proven.is_ok() {
+                self.tell_command();
+            }
+            self.tell_afterwards();
+            return proven;
         };
-        self.print(vault.as_ref().ok().and_then(Option::as_ref))?;
-        proven?;
-        vault.map(|_| ())
+        let made = match self.prove(reach).await {
+            Ok(()) => self.make_vault(client).await,
+            Err(failure) => Err(failure),
+        };
+        self.print(made.as_ref().ok())?;
+        if made.is_err() {
+            self.tell_command();
+        }
+        self.tell_afterwards();
+        made.map(|_| ())
+    }
+
+    fn tell_command(&self) {
+        if self.console.format == Format::Table {
+            self.report.say("\nMake the vault in Strongroom with these, in the web app or so:\n");
+            self.report.say(&format!("  {}", self.command()));
+        }
+    }
+
+    fn tell_afterwards(&self) {
+        for afterwards in self.lines.iter().filter_map(|line| line.afterwards.as_deref()) {
+            self.report.say(&format!("\n{}", printable(afterwards)));
+        }
     }
 
     /// Signs in as the service principal and tries the key, where its credential is known here.
@@ -122,39 +148,28 @@ impl Finish<'_> {
         let name = self.setup.vault.vault_name.clone().unwrap_or_default();
         self.report.say(&format!("\n5. The vault \"{}\" in Strongroom", printable(&name)));
         let again = "later: `strongroom vault create` with the values above, or run the same command again";
-        let mut warned = false;
-        let tell = |check: &Check| {
-            let word = match check.status {
-                Status::Warn => "warning    ",
-                Status::Fail => "FAIL       ",
-                _ => return,
-            };
-            warned |= check.status == Status::Warn;
-            let words = [check.cause.as_deref(), check.fix.as_deref()];
-            let words: Vec<&str> = words.into_iter().flatten().collect();
-            self.report.say(&printable(&format!("  {word}{} {}", check.title, words.join(" "))));
-        };
-        let checks = client.check_azure(&CheckVault { azure: self.azure_key() }, tell).await;
-        let checks = checks.map_err(|error| Failure::from(error).fix_or(again))?;
-        if checks.checks.iter().any(|check| check.status == Status::Fail) {
-            return Err(Failure::new(Exit::Other, "vault.check_failed", "the server's own check of the key failed")
-                .fix("mend the first that failed, then run the same command again"));
-        }
-        let accepted = self.setup.vault.accept_warnings
-            || !warned
-            || (self.console.interactive() && self.console.confirm("Make the vault although these warn?")?);
-        if !accepted {
-            return Err(Failure::new(Exit::Other, "vault.check_warned", "the server's check of the key warns")
-                .fix("mend what it warns of, or say --accept-warnings; then run the same command again"));
-        }
-        let request = CreateVault {
+        let mut request = CreateVault {
             name,
             strategy: Strategy::AzureExternalKeys,
             default: self.setup.vault.default,
             azure: Some(self.azure_key()),
-            accept_warnings: true,
+            accept_warnings: self.setup.vault.accept_warnings,
         };
-        let vault = client.create_vault(&request).await.map_err(|error| Failure::from(error).fix_or(again))?;
+        let mut made = client.create_vault(&request).await;
+        if let Err(ClientError::Problem(problem)) = &made
+            && problem.code == WARNED
+        {
+            for warning in &problem.errors {
+                self.report.say(&printable(&format!("  warning    {}: {}", warning.field, warning.message)));
+            }
+            if !(self.console.interactive() && self.console.confirm("Make the vault although these warn?")?) {
+                return Err(Failure::from(*problem.clone())
+                    .fix("mend what it warns of, or say --accept-warnings; then run the same command again"));
+            }
+            request.accept_warnings = true;
+            made = client.create_vault(&request).await;
+        }
+        let vault = made.map_err(|error| Failure::from(error).fix_or(again))?;
         self.report.say(&format!("  made       {}", printable(&vault.name)));
         Ok(vault)
     }
@@ -212,8 +227,6 @@ impl Finish<'_> {
         if matches!(self.at_hand, AtHand::Secret(..)) && self.setup.credential.secret_file.is_none() {
             self.report.say("\nThe client secret is shown this once: Azure keeps only its hash.");
         }
-        self.report.say("\nMake the vault in Strongroom with these, in the web app or so:\n");
-        self.report.say(&format!("  {}", self.command()));
         Ok(())
     }
 
@@ -286,24 +299,36 @@ impl Finish<'_> {
     }
 }
 
-/// Keeps a new client secret, readable by its owner only; what was there is replaced as a whole.
-pub(super) fn keep_secret(file: &Path, secret: &SecretText) -> Result<(), Failure> {
-    let directory = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+/// Keeps a new client secret, readable by its owner only; what was there is replaced as a whole. Prints it if that
+/// cannot be done: nobody can get it again.
+pub(super) fn keep_secret(file: &Path, secret: &SecretText, console: &Console) -> Result<(), Failure> {
     let keep = || -> std::io::Result<()> {
         // Made with mode 0600 and renamed, so that nobody sees it open or half written.
-        let mut new = tempfile::NamedTempFile::new_in(directory)?;
+        let mut new = new_file_beside(file)?;
         writeln!(new, "{}", secret.expose())?;
         new.as_file().sync_all()?;
         new.persist(file)?;
         Ok(())
     };
-    keep().map_err(|error| Failure::new(Exit::Other, "io", format!("{} cannot be written: {error}", file.display())))
+    let Err(error) = keep() else { return Ok(()) };
+    match console.format {
+        Format::Json => console.json(&json!({"azure": {"client_secret": secret}}))?,
+        Format::Table => console.line(&format!("Client Secret    {}", secret.expose()))?,
+    }
+    Err(Failure::new(Exit::Other, "io", format!("{} cannot be written: {error}", file.display()))
+        .fix("keep the client secret that is printed; all else is made, too"))
 }
 
-/// Whether the file can be written at all: found out before Azure shows a secret that would be lost.
+/// Whether a secret could be kept there: found out before Azure shows one that would be lost.
 pub(super) fn may_keep(file: &Path) -> Result<(), Failure> {
-    let made = fs::File::options().append(true).create(true).mode(0o600).open(file);
-    made.map(|_| ()).map_err(|error| {
+    let possible = if file.is_dir() { Err(std::io::ErrorKind::IsADirectory.into()) } else { new_file_beside(file) };
+    possible.map(|_| ()).map_err(|error| {
         Failure::usage(format!("{} cannot be written: {error}", file.display())).fix("name another --secret-file")
     })
+}
+
+/// A temporary file, with mode 0600, in the folder of `file`.
+fn new_file_beside(file: &Path) -> std::io::Result<tempfile::NamedTempFile> {
+    let directory = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    tempfile::NamedTempFile::new_in(directory)
 }

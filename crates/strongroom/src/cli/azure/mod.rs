@@ -20,7 +20,7 @@ use super::{
     session::{Given, connect},
 };
 use crate::{
-    azure_setup::{self, Event, Mode, Plan, State, Stopped},
+    azure_setup::{self, Event, Mode, NewSecret, Place, Plan, State, Stopped},
     client::Client as StrongroomClient,
 };
 
@@ -137,9 +137,11 @@ enum Tool {
 
 pub async fn run(arguments: Arguments, given: Given, console: &Console, now: Timestamp) -> Result<(), Failure> {
     let Arguments::Setup(setup) = arguments;
-    let Wishes { mut plan, at_hand } = wishes::wishes(&setup, now)?;
+    let Wishes { mut plan, mut at_hand } = wishes::wishes(&setup, now)?;
     if let Some(Tool::Az) = setup.print {
-        return console.raw(&azure_setup::script(&plan));
+        let tenant = setup.sign_in.tenant()?;
+        let place = Place { tenant: tenant.as_deref(), subscription: setup.sign_in.subscription() };
+        return console.raw(&azure_setup::script(&plan, &place));
     }
     let reach = setup.sign_in.reach()?;
     let report = Report::new(console, setup.dry_run);
@@ -156,17 +158,31 @@ pub async fn run(arguments: Arguments, given: Given, console: &Console, now: Tim
     plan.new_credential |= strongroom.is_some() && matches!(at_hand, AtHand::Unknown);
     let administrator = sign_in::administrator(&setup.sign_in, &reach, console).await?;
     confirm(&setup, console)?;
+    if setup.credential.credential == CredentialKind::Certificate {
+        // Not before the answer: whoever declines is told that nothing was made.
+        (plan.credential, at_hand) = wishes::certificate(&setup, now)?;
+    }
     let listen = |event: Event<'_>| report.event(&event);
     let outcome = azure_setup::run(&administrator, &plan, Mode::Make, now, &listen).await.map_err(stopped)?;
     let missing = || Failure::new(Exit::Other, "azure.refused", "Azure's answers lack one of the five values");
     let new_credential = outcome.lines.last().is_some_and(|line| line.state == State::Made);
     let at_hand = match outcome.secret {
-        None => at_hand,
-        Some(secret) => {
+        None => match at_hand {
+            AtHand::Secret(kept, None) => AtHand::Secret(kept, outcome.secret_ends),
+            other => other,
+        },
+        Some(NewSecret { text, key_id, ends }) => {
             if let Some(file) = &setup.credential.secret_file {
-                finish::keep_secret(file, &secret)?;
+                finish::keep_secret(file, &text, console)?;
+            } else if strongroom.is_some() {
+                // Strongroom is to have it, and nobody else; whoever interrupts the proof has to know what is left.
+                let client_id = outcome.client_id.as_deref().unwrap_or_default();
+                report.say(&format!(
+                    "           it works from now on. If this ends before the vault is made, remove it:\n           \
+                     az ad app credential delete --id {client_id} --key-id {key_id}"
+                ));
             }
-            AtHand::Secret(secret, outcome.secret_ends)
+            AtHand::Secret(text, ends)
         }
     };
     let finish = Finish {

@@ -94,6 +94,17 @@ impl Arguments {
         }
     }
 
+    pub fn tenant(&self) -> Result<Option<String>, Failure> {
+        let given = self.tenant.as_deref().filter(|tenant| !tenant.is_empty());
+        let parsed = given.map(TenantId::parse).transpose();
+        let parsed = parsed.map_err(|error| Failure::usage(format!("--tenant: {}", error.cause)).fix(error.fix))?;
+        Ok(parsed.map(|tenant| tenant.to_string()))
+    }
+
+    pub fn subscription(&self) -> Option<&str> {
+        self.subscription.as_deref().filter(|subscription| !subscription.is_empty())
+    }
+
     pub fn reach(&self) -> Result<Reach, Failure> {
         let proxy = self.proxy.as_deref().filter(|proxy| !proxy.is_empty());
         let proxy = proxy.map(Url::parse).transpose().ok().filter(|proxy| {
@@ -116,12 +127,7 @@ impl Arguments {
 /// Signs in, and settles on a subscription.
 pub(super) async fn administrator(arguments: &Arguments, reach: &Reach, console: &Console) -> Result<Client, Failure> {
     let way = Way::new(reach.cloud, reach.proxy.as_ref(), reach.ca_pem.as_deref())?;
-    let tenant = arguments.tenant.as_deref().filter(|tenant| !tenant.is_empty());
-    let tenant = tenant
-        .map(TenantId::parse)
-        .transpose()
-        .map_err(|error| Failure::usage(format!("--tenant: {}", error.cause)).fix(error.fix))?;
-    let tenant = tenant.map(|tenant| tenant.to_string());
+    let tenant = arguments.tenant()?;
     let (sign_in, tenant) = match arguments.sign_in {
         Some(How::Az) => azure_cli(arguments, reach, &way, tenant).await?,
         Some(How::DeviceCode) => device_code(&way, tenant, console).await?,
@@ -135,7 +141,7 @@ pub(super) async fn administrator(arguments: &Arguments, reach: &Reach, console:
         },
     };
     let client = Client::signed_in(way, sign_in, tenant);
-    let subscription = subscription(&client, arguments.subscription.as_deref(), console).await?;
+    let subscription = subscription(&client, arguments.subscription(), console).await?;
     let me = client.identity().await?;
     console.note(&format!(
         "Signed in to tenant {} as {}; subscription {} ({}).",
@@ -195,7 +201,6 @@ fn service_principal(
 /// The wanted one, or the only one, or the one that the person chooses.
 async fn subscription(client: &Client, wanted: Option<&str>, console: &Console) -> Result<Subscription, Failure> {
     let mut all = client.subscriptions().await?;
-    let wanted = wanted.filter(|wanted| !wanted.is_empty());
     let list = |all: &[Subscription]| {
         let rows: Vec<String> = all.iter().map(|one| format!("  {}  {}", one.id, printable(&one.name))).collect();
         rows.join("\n")

@@ -42,7 +42,7 @@ pub(super) enum AtHand {
     Unknown,
 }
 
-/// Reads the options. Makes the certificate, where one is wanted that is not there, unless nothing shall be made.
+/// Reads the options. Makes nothing: a certificate that is not there yet is `certificate`'s to make.
 pub(super) fn wishes(setup: &Setup, now: Timestamp) -> Result<Wishes, Failure> {
     let (credential, at_hand) = credential(setup, now)?;
     Ok(Wishes { plan: plan(setup, credential)?, at_hand })
@@ -90,11 +90,10 @@ fn credential(setup: &Setup, now: Timestamp) -> Result<(CredentialPlan, AtHand),
         CredentialKind::Secret => (CredentialPlan::Secret, kept_secret(setup)?),
         CredentialKind::Certificate => {
             let file = &arguments.certificate;
-            if setup.print.is_some() || (setup.dry_run && !file.exists()) {
+            if setup.print.is_some() || !file.exists() {
                 (CredentialPlan::Certificate(PublicCertificate::to_be_made(file)), AtHand::Unknown)
             } else {
-                let Certificate { pem, public, .. } = Certificate::read_or_make(file, now)?;
-                (CredentialPlan::Certificate(public), AtHand::Certificate(pem))
+                certificate(setup, now)?
             }
         }
         CredentialKind::WorkloadIdentity => {
@@ -108,6 +107,12 @@ fn credential(setup: &Setup, now: Timestamp) -> Result<(CredentialPlan, AtHand),
             (CredentialPlan::WorkloadIdentity { issuer, subject }, AtHand::WorkloadIdentity)
         }
     })
+}
+
+/// The certificate in its file, which is made if it is not there.
+pub(super) fn certificate(setup: &Setup, now: Timestamp) -> Result<(CredentialPlan, AtHand), Failure> {
+    let Certificate { pem, public, .. } = Certificate::read_or_make(&setup.credential.certificate, now)?;
+    Ok((CredentialPlan::Certificate(public), AtHand::Certificate(pem)))
 }
 
 /// The client secret that an earlier run kept in the file.
