@@ -8,9 +8,8 @@ use strongroom_keys::{
 };
 
 use super::run::{Listen, Patience};
+use crate::vault::REQUIRED_BITS;
 
-/// The least RSA modulus that the article's step 3 demands.
-const REQUIRED_BITS: u32 = 4096;
 /// What a role assignment gives until it counts.
 const ROLE: [Code; 2] = [Code::AccessRemoved, Code::Throttled];
 /// What a credential gives until all of Entra ID knows it and its application.

@@ -10,9 +10,7 @@ use super::{
     step::{Facts, Found, Part, Step},
     way::{Kind, SetupError},
 };
-
-/// The least RSA modulus that Strongroom takes.
-const KEY_BITS: usize = 4096;
+use crate::vault::REQUIRED_BITS;
 
 /// Key Vault switched on in the subscription: a new one has it off.
 pub(super) struct Provider;
@@ -228,7 +226,7 @@ impl Step for Key {
     }
 
     fn thing(&self, plan: &Plan) -> String {
-        format!("{}-{KEY_BITS} key {}", plan.key_type(), plan.key)
+        format!("{}-{REQUIRED_BITS} key {}", plan.key_type(), plan.key)
     }
 
     fn why(&self, _: &Plan) -> &'static str {
@@ -245,9 +243,9 @@ impl Step for Key {
         let modulus = URL_SAFE_NO_PAD.decode(word("/key/n")).unwrap_or_default();
         let bits = modulus.iter().skip_while(|byte| **byte == 0).count() * 8;
         let kind = word("/key/kty");
-        if !["RSA", "RSA-HSM"].contains(&kind) || bits < KEY_BITS {
+        if !["RSA", "RSA-HSM"].contains(&kind) || bits < REQUIRED_BITS as usize {
             let size = if bits == 0 { String::new() } else { format!("-{bits}") };
-            let message = format!("the key {name} is {kind}{size}, and {}-{KEY_BITS} is needed", plan.key_type());
+            let message = format!("the key {name} is {kind}{size}, and {}-{REQUIRED_BITS} is needed", plan.key_type());
             return Err(SetupError::answer(message).advise("choose another name with --key"));
         }
         let set = format!("az keyvault key set-attributes --vault-name {vault} --name {name}");
@@ -266,7 +264,7 @@ impl Step for Key {
     }
 
     fn make<'a>(&self, plan: &Plan, facts: &'a Facts) -> Request<'a> {
-        let body = json!({"kty": plan.key_type(), "key_size": KEY_BITS, "key_ops": ["wrapKey", "unwrapKey"]});
+        let body = json!({"kty": plan.key_type(), "key_size": REQUIRED_BITS, "key_ops": ["wrapKey", "unwrapKey"]});
         Request { body: Some(body), ..key_request(facts.vault_url(), "POST", format!("/keys/{}/create", plan.key)) }
     }
 
@@ -311,16 +309,16 @@ impl Step for Key {
         format!(
             "FOUND=$(patiently az keyvault key list --vault-name \"$KEY_VAULT\" --query \"[?name=='$KEY'].name\" --output tsv)\n\
              if [ -z \"$FOUND\" ]; then\n  \
-               patiently az keyvault key create --vault-name \"$KEY_VAULT\" --name \"$KEY\" --kty {} --size {KEY_BITS} \\\n    \
+               patiently az keyvault key create --vault-name \"$KEY_VAULT\" --name \"$KEY\" --kty {} --size {REQUIRED_BITS} \\\n    \
                  --ops wrapKey unwrapKey --output none\n\
              # The modulus in base64 has so many letters or more; other types of key have none.\n\
              elif [ \"$(az keyvault key show --vault-name \"$KEY_VAULT\" --name \"$KEY\" --query \"length(key.n || '')\" --output tsv)\" \\\n    \
                  -lt {} ]; then\n  \
-               echo \"The key $KEY is there, and is no RSA key of {KEY_BITS} bits. It is left as it is: choose another --key.\" >&2\n  \
+               echo \"The key $KEY is there, and is no RSA key of {REQUIRED_BITS} bits. It is left as it is: choose another --key.\" >&2\n  \
                exit 1\n\
              fi\n",
             plan.key_type(),
-            (KEY_BITS / 8 * 4).div_ceil(3)
+            (REQUIRED_BITS / 8 * 4).div_ceil(3)
         )
     }
 }

@@ -11,7 +11,7 @@ use strongroom_envelope::InstanceKeys;
 use strongroom_keys::Code;
 
 pub use self::check::{Checks, broken};
-pub use self::create::{AzureRequest, KeyRequest, NewVault, VaultRequest, expiry, insert};
+pub use self::create::{AzureRequest, KeyRequest, NewVault, REQUIRED_BITS, VaultRequest, expiry, insert};
 pub use crate::keyring::{CredentialKind, CredentialText, Strategy};
 use crate::{
     access::{Action, Role, Target as Aim},

@@ -1,7 +1,8 @@
 """The script that `strongroom azure setup --print az` prints, run by the real Azure CLI against a running stand-in.
 
-For each kind of credential: the script ends well, the service principal that it made may wrap and unwrap with the key and
-nothing else, and running it again changes nothing; nor does the command itself, signed in as `az` is.
+For each kind of credential: the script ends well, and the service principal that it made may wrap and unwrap with the key
+and nothing else. For the first kind also: running it again changes nothing; nor does the command itself, signed in as
+`az` is.
 
 Takes the variables that `azure-standin env` prints, STANDIN_CONTROL, and the program in STRONGROOM_BIN; `az` is in
 PATH. Says one JSON object a line for each kind. Ends with 1 if one of them failed.
@@ -47,20 +48,21 @@ def attempt(kind):
 
 
 def secret(site):
-    values = site.set_up_twice()
+    values = site.set_up()
+    site.nothing_changes(values)
     site.sign_in_as_principal(values, "--password", values["Client Secret"])
     site.key_serves(values)
 
 
 def certificate(site):
-    values = site.set_up_twice("--credential", "certificate", "--certificate", "it's mine.pem")
+    values = site.set_up("--credential", "certificate", "--certificate", "it's mine.pem")
     site.sign_in_as_principal(values, "--certificate", "it's mine.pem")
     site.key_serves(values)
 
 
 def workload_identity(site):
     options = ["--credential", "workload-identity", "--issuer", ISSUER, "--subject", SUBJECT]
-    values = site.set_up_twice(*options)
+    values = site.set_up(*options)
     site.sign_in_as_principal(values, "--federated-token", platform_token())
     site.key_serves(values)
 
@@ -77,27 +79,28 @@ class Site:
         self.application = f"Strongroom's {slug}"
         self.named = ["--key-vault", self.vault, "--location", "westeurope", "--resource-group", f"rg-{slug}",
                       "--application", self.application]
+        self.tokens = {}
         self.group = f"{SUBSCRIPTION}/resourceGroups/rg-{slug}"
 
-    def set_up_twice(self, *options):
-        """The values that the first run prints."""
+    def set_up(self, *options):
+        """The values that the script prints."""
         strongroom = [os.environ["STRONGROOM_BIN"], "azure", "setup", "--print", "az", *self.named, *options]
         script = self.run(strongroom)
         (self.folder / "script.sh").write_text(script)
         self.run(["az", "login", "--service-principal", "--username", os.environ["AZURE_CLIENT_ID"],
                   "--password", os.environ["AZURE_CLIENT_SECRET"], "--tenant", TENANT])
-        values = read(self.run(["bash", "script.sh"]))
+        return read(self.run(["bash", "script.sh"]))
+
+    def nothing_changes(self, values):
+        """By running the script once more, and by the command itself, which goes by az's sign-in."""
         before = self.everything(values)
         again = read(self.run(["bash", "script.sh"]))
-        if not options:
-            # The command itself, by az's sign-in, finds what the script made. Once is enough.
-            itself = [os.environ["STRONGROOM_BIN"], "azure", "setup", "--sign-in", "az", "--yes", *self.named]
-            assert read(self.run(itself))["Client ID"] == values["Client ID"]
+        itself = [os.environ["STRONGROOM_BIN"], "azure", "setup", "--sign-in", "az", "--yes", *self.named]
+        assert read(self.run(itself))["Client ID"] == values["Client ID"]
         after = self.everything(values)
         assert before == after, f"the second run changed {before} to {after}"
         differing = {name for name in values if values[name] != again.get(name)}
         assert differing <= {"Client Secret"}, f"the second run printed other values: {again}"
-        return values
 
     def everything(self, values):
         """All that the script may have made, as Graph, Resource Manager and Key Vault show it to the administrator."""
@@ -117,8 +120,10 @@ class Site:
                            sorted(roles, key=lambda role: role["id"]), get(keys, url)["value"]], sort_keys=True)
 
     def admin_token(self, audience):
-        return self.run(["az", "account", "get-access-token", "--resource", audience, "--query", "accessToken", "--output",
-                         "tsv"]).strip()
+        if audience not in self.tokens:
+            self.tokens[audience] = self.run(["az", "account", "get-access-token", "--resource", audience, "--query",
+                                              "accessToken", "--output", "tsv"]).strip()
+        return self.tokens[audience]
 
     def sign_in_as_principal(self, values, *proof):
         login = ["az", "login", "--service-principal", "--username", values["Client ID"], "--tenant", values["Tenant ID"],

@@ -424,6 +424,22 @@ async fn it_ends_with_the_vault_in_strongroom_and_runs_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_vault_whose_check_warns_is_made_only_if_the_warnings_are_accepted() {
+    let desk = Desk::open().await;
+    desk.make_key_vault(json!({"enableRbacAuthorization": true, "softDeleteRetentionInDays": 7})).await;
+    let strongroom = desk.strongroom().await;
+    let file = desk.path("secret.txt");
+    let wanted = ["--yes", "--vault-name", "Azure", "--secret-file", &file];
+    let warned = strongroom.run(&desk, &wanted).await;
+    assert_eq!(warned.code, 1, "{}", warned.err);
+    assert!(warned.err.contains("  warning    ") && warned.err.contains("--accept-warnings"), "{}", warned.err);
+    assert!(!strongroom.vaults().await.iter().any(|(name, _)| name == "Azure"));
+    let accepted = strongroom.run(&desk, &[&wanted[..], &["--accept-warnings"]].concat()).await;
+    assert_eq!(accepted.code, 0, "{}", accepted.err);
+    assert!(strongroom.vaults().await.iter().any(|(name, _)| name == "Azure"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_missing_is_asked_for_before_anything_is_made() {
     let desk = Desk::open().await;
     let silent = desk.run(&[]).await;
