@@ -99,9 +99,7 @@ impl DemoFile {
 
     /// What a newcomer reads when the demo is ready. Every command runs as pasted.
     pub fn what_to_try(&self, dir: &Path) -> String {
-        let program = std::env::current_exe().map_or_else(|_| "strongroom".into(), |path| path.display().to_string());
-        let program = shell_word(&program);
-        let dir_flag = format!(" --dir {}", shell_word(&dir.display().to_string()));
+        let program = program();
         let owner = self.members.first();
         let token = owner.map_or("", |owner| owner.token.expose());
         let mut text = format!("\nReady: {}\n\nSign in as\n", self.url);
@@ -116,20 +114,33 @@ impl DemoFile {
              \n    {program} read strongroom://Azure/Mail/Password\
              \n\
              \n  Switch the key off in Azure, and watch the page go dark within seconds:\
-             \n    {program} demo key disable{dir_flag}\
+             \n    {disable}\
              \n\
              \n  Switch it on again; everything is back, nothing was lost:\
-             \n    {program} demo key enable{dir_flag}\
+             \n    {enable}\
              \n\
              \n  What Azure says of the key:\
-             \n    {program} demo key status{dir_flag}\
+             \n    {status}\
              \n\
              \nEverything lies in {dir}; Ctrl-C ends it, the same command goes on with it, --fresh starts over.\n",
             url = self.url,
             dir = dir.display(),
+            disable = key_command(dir, "disable"),
+            enable = key_command(dir, "enable"),
+            status = key_command(dir, "status"),
         );
         text
     }
+}
+
+/// `strongroom demo key …` for the demo in `dir`, as it runs when pasted.
+pub(super) fn key_command(dir: &Path, what: &str) -> String {
+    format!("{} demo key {what} --dir {}", program(), shell_word(&dir.display().to_string()))
+}
+
+/// This very program, wherever it lies.
+fn program() -> String {
+    shell_word(&std::env::current_exe().map_or_else(|_| "strongroom".into(), |path| path.display().to_string()))
 }
 
 /// Quoted for a POSIX shell, if it needs to be.

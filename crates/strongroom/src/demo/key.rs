@@ -1,11 +1,11 @@
 //! `strongroom demo key …`: what the customer's Azure administrator does to the key, by requests to (the stand-in's)
 //! Key Vault with the administrator's own sign-in.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use strongroom_keys::azure::Cloud;
 
-use super::DemoFile;
+use super::{DemoFile, file::key_command};
 use crate::{
     azure_setup::{self, Admin, Client, SetupError},
     error::{Error, Result},
@@ -20,13 +20,14 @@ pub enum KeyCommand {
     Status,
 }
 
-pub(super) async fn run(file: &DemoFile, command: KeyCommand) -> Result<String> {
+pub(super) async fn run(dir: &Path, file: &DemoFile, command: KeyCommand) -> Result<String> {
     let client = administrator(file)?;
     let (url, key) = (file.azure.vault_url.as_str(), file.azure.vault_key_name.as_str());
     let said = match command {
         KeyCommand::Disable => {
             let kid = azure_setup::set_enabled(&client, url, key, false).await.map_err(failed)?;
-            format!("Disabled {kid}\nWithin 15 s nothing of the vault can be read. Bring it back: demo key enable")
+            let back = key_command(dir, "enable");
+            format!("Disabled {kid}\nWithin 15 s nothing of the vault can be read. Bring it back:\n  {back}")
         }
         KeyCommand::Enable => {
             let kid = azure_setup::set_enabled(&client, url, key, true).await.map_err(failed)?;

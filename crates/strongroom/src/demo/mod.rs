@@ -56,7 +56,7 @@ pub async fn run(options: &Options, say: &(dyn Fn(&str) + Sync), stop: impl Futu
 
 /// `strongroom demo key …`: acts on the demo's key as the Azure administrator, over the wire.
 pub async fn key(dir: &Path, command: KeyCommand) -> Result<String> {
-    key::run(&DemoFile::read(dir)?, command).await
+    key::run(dir, &DemoFile::read(dir)?, command).await
 }
 
 async fn serve(
