@@ -2,7 +2,7 @@
 
 For each kind of credential: the script ends well, and the service principal that it made may wrap and unwrap with the key
 and nothing else. For the first kind also: running it again changes nothing; nor does the command itself, signed in as
-`az` is.
+`az` is; and it stops at an application that somebody else owns, too.
 
 Takes the variables that `azure-standin env` prints, STANDIN_CONTROL, and the program in STRONGROOM_BIN; `az` is in
 PATH. Says one JSON object a line for each kind. Ends with 1 if one of them failed.
@@ -52,6 +52,7 @@ def secret(site):
     site.nothing_changes(values)
     site.sign_in_as_principal(values, "--password", values["Client Secret"])
     site.key_serves(values)
+    site.strangers_get_nothing()
 
 
 def certificate(site):
@@ -102,11 +103,27 @@ class Site:
         differing = {name for name in values if values[name] != again.get(name)}
         assert differing <= {"Client Secret"}, f"the second run printed other values: {again}"
 
+    def strangers_get_nothing(self):
+        """The script stops at an application that it knows by its name only: somebody else owns it, too."""
+        token = self.admin_token(GRAPH)
+        [application] = self.applications(token)
+        [somebody, *_] = get(token, f"{GRAPH}/v1.0/users")["value"]
+        reference = {"@odata.id": f"{GRAPH}/v1.0/directoryObjects/{somebody['id']}"}
+        added = requests.post(f"{GRAPH}/v1.0/applications/{application['id']}/owners/$ref", json=reference,
+                              headers={"authorization": f"Bearer {token}"}, timeout=20)
+        assert added.status_code == 204, added.text
+        said = self.run(["bash", "script.sh"], ends_with=1)
+        assert f"not yours alone: {application['appId']}" in said, said
+
+    def applications(self, token):
+        """Those of the wanted name."""
+        found = get(token, f"{GRAPH}/v1.0/applications")["value"]
+        return [each for each in found if each["displayName"] == self.application]
+
     def everything(self, values):
         """All that the script may have made, as Graph, Resource Manager and Key Vault show it to the administrator."""
         graph, management, keys = (self.admin_token(audience) for audience in (GRAPH, MANAGEMENT, KEY_VAULT))
-        applications = get(graph, f"{GRAPH}/v1.0/applications")["value"]
-        [application] = [each for each in applications if each["displayName"] == self.application]
+        [application] = self.applications(graph)
         assert application["appId"] == values["Client ID"]
         federated = get(graph, f"{GRAPH}/v1.0/applications/{application['id']}/federatedIdentityCredentials")["value"]
         principals = get(graph, f"{GRAPH}/v1.0/servicePrincipals?$filter=appId eq '{values['Client ID']}'")["value"]
@@ -144,14 +161,14 @@ class Site:
         refused = ask(token, f"{kid}/decrypt", {"alg": "RSA-OAEP-256", "value": value})
         assert refused.status_code == 403, f"it may decrypt, too: {refused.status_code} {refused.text}"
 
-    def run(self, command, who="administrator"):
-        """What the program prints; each of the two has a sign-in of its own."""
+    def run(self, command, who="administrator", ends_with=0):
+        """What the program prints, or says if it is to fail; each of the two has a sign-in of its own."""
         environment = dict(os.environ, HOME=str(self.folder), AZURE_CONFIG_DIR=str(self.folder / who),
                            AZURE_CORE_ONLY_SHOW_ERRORS="true")
         done = subprocess.run(command, cwd=self.folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True,
                               text=True, timeout=SCRIPT_SECONDS)
-        assert done.returncode == 0, f"{command[0]} {command[1]} ended with {done.returncode}: {done.stderr}"
-        return done.stdout
+        assert done.returncode == ends_with, f"{command[0]} {command[1]} ended with {done.returncode}: {done.stderr}"
+        return done.stderr if ends_with else done.stdout
 
 
 def read(printed):
