@@ -311,11 +311,13 @@ impl Step for Key {
              if [ -z \"$FOUND\" ]; then\n  \
                patiently az keyvault key create --vault-name \"$KEY_VAULT\" --name \"$KEY\" --kty {} --size {REQUIRED_BITS} \\\n    \
                  --ops wrapKey unwrapKey --output none\n\
-             # The modulus in base64 has so many letters or more; other types of key have none.\n\
-             elif [ \"$(az keyvault key show --vault-name \"$KEY_VAULT\" --name \"$KEY\" --query \"length(key.n || '')\" --output tsv)\" \\\n    \
-                 -lt {} ]; then\n  \
-               echo \"The key $KEY is there, and is no RSA key of {REQUIRED_BITS} bits. It is left as it is: choose another --key.\" >&2\n  \
-               exit 1\n\
+             else\n  \
+               # In base64 the modulus has so many letters or more; other types of key have none.\n  \
+               MODULUS=$(az keyvault key show --vault-name \"$KEY_VAULT\" --name \"$KEY\" --query key.n --output tsv)\n  \
+               if [ \"${{#MODULUS}}\" -lt {} ]; then\n    \
+                 echo \"The key $KEY is there, and is no RSA key of {REQUIRED_BITS} bits. It is left as it is: choose another --key.\" >&2\n    \
+                 exit 1\n  \
+               fi\n\
              fi\n",
             plan.key_type(),
             (REQUIRED_BITS / 8 * 4).div_ceil(3)
