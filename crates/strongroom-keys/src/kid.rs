@@ -89,6 +89,16 @@ impl fmt::Display for KeyUrl {
     }
 }
 
+impl Kid {
+    /// Whether both name the same key version; in Azure without regard to letter case in the key's name.
+    pub fn same_key_version(&self, other: &Kid) -> bool {
+        match (self, other) {
+            (Kid::Azure(one), Kid::Azure(other)) => one.same_key_version(other),
+            (one, other) => one == other,
+        }
+    }
+}
+
 impl FromStr for Kid {
     type Err = NotAKid;
 

@@ -25,7 +25,7 @@ use futures_util::{
 };
 use jiff::Timestamp;
 use strongroom_envelope::{InstanceKeys, Random, VaultKey, digest, read_wrap_record};
-use strongroom_keys::{INTERACTIVE, KeyProvider, TokenUse, Unwrapped, azure::AzureKeys};
+use strongroom_keys::{INTERACTIVE, KeyProvider, Kid, TokenUse, Unwrapped, azure::AzureKeys};
 use tokio::sync::broadcast;
 
 pub(crate) use self::record::{RECORD_COLUMNS, proven, record_columns};
@@ -175,9 +175,11 @@ impl Keyring {
         self.state().answered.get(&vault).copied()
     }
 
-    /// Where a vault's KEK is and how to get there, proven to be what this instance wrote.
-    pub async fn provider_row(&self, vault: VaultId, generation: u32) -> Result<ProviderRow> {
-        Ok(self.record(vault, generation).await?.provider.clone())
+    /// Where a vault's KEK is and how to get there, and which key version wraps the vault's key: proven to be what this
+    /// instance wrote.
+    pub async fn provider_row(&self, vault: VaultId, generation: u32) -> Result<(ProviderRow, Kid)> {
+        let record = self.record(vault, generation).await?;
+        Ok((record.provider.clone(), record.kid.clone()))
     }
 
     /// How many leases run now.

@@ -7,7 +7,7 @@ use strongroom_envelope::{SystemRandom, VaultKey, VaultKeyPlace, WrapRecord, rea
 
 use super::{ANSWER, CheckLine, CheckStatus, Run, TRIAL};
 use crate::azure::{AzureAccess, AzureProvider, command};
-use crate::{Code, KeyDescription, KeyFailure, KeyProvider, KeyType, Operation, TokenUse, Wrapped};
+use crate::{Code, KeyDescription, KeyFailure, KeyProvider, KeyType, Kid, Operation, TokenUse, Wrapped};
 
 /// An end this near is worth a warning.
 pub(super) const SOON: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -102,8 +102,8 @@ fn dates(run: &mut Run<'_>, key: &KeyDescription, access: &AzureAccess) {
 
 const NOWHERE: VaultKeyPlace = VaultKeyPlace { workspace: [0; 16], vault: [0; 16], generation: 0 };
 
-/// Wraps a throwaway vault key of no vault, and unwraps it again.
-pub(super) async fn try_out(run: &mut Run<'_>, provider: &AzureProvider) -> Option<()> {
+/// Wraps a throwaway vault key of no vault, and unwraps it again. `described` is the key version that was read.
+pub(super) async fn try_out(run: &mut Run<'_>, provider: &AzureProvider, described: &Kid) -> Option<()> {
     let access = provider.access();
     let Ok(key) = VaultKey::generate(&SystemRandom::new()) else {
         run.failure("key.wrap", &KeyFailure::new(Code::NoRandom, Operation::Wrap, ""), access, None);
@@ -113,6 +113,10 @@ pub(super) async fn try_out(run: &mut Run<'_>, provider: &AzureProvider) -> Opti
     match provider.wrap_key(&record, run.limit(TRIAL)).await {
         Ok(wrapped) => {
             run.saw(&wrapped.receipts);
+            if !wrapped.kid.same_key_version(described) {
+                other_key_version(run, &wrapped, described, access);
+                return None;
+            }
             run.report.passed("key.wrap", wrapped.receipts.last());
             run.begin("key.unwrap", "unwrapping")?;
             unwrap(run, provider, &wrapped, &key).await;
@@ -120,6 +124,13 @@ pub(super) async fn try_out(run: &mut Run<'_>, provider: &AzureProvider) -> Opti
         Err(failure) => run.failure("key.wrap", &failure, access, None),
     }
     run.go_on()
+}
+
+fn other_key_version(run: &mut Run<'_>, wrapped: &Wrapped, described: &Kid, access: &AzureAccess) {
+    let detail = format!("Azure uses {described} and answered for {}.", wrapped.kid);
+    let mut failure = KeyFailure::new(Code::WrongKid, Operation::Wrap, detail);
+    failure.azure_request_id = wrapped.receipts.last().and_then(|receipt| receipt.azure_request_id.clone());
+    run.failure("key.wrap", &failure, access, None);
 }
 
 async fn unwrap(run: &mut Run<'_>, provider: &AzureProvider, wrapped: &Wrapped, expected: &VaultKey) {

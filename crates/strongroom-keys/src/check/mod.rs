@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::azure::AzureKeys;
 pub use crate::input::AzureInput;
-use crate::{Receipt, Receipts};
+use crate::{Kid, Receipt, Receipts};
 
 mod form;
 mod key;
@@ -61,7 +61,7 @@ pub const LINES: [(&str, &str); 35] = [
     ("rights.role", "Application may do no more than it needs"),
     ("rights.scope", "Application's role is on this key alone"),
     ("key.recovery", "Key cannot be destroyed by mistake"),
-    ("key.versions", "Newest key version is the one in use"),
+    ("key.versions", "Key versions in use are enabled"),
     ("credential.expiry", "Credential lasts"),
     ("azure.latency", "Azure answers quickly"),
     ("azure.quota", "Azure's limit leaves room"),
@@ -85,7 +85,24 @@ pub async fn check(
     require_bits: u32,
     tell: &(dyn Fn(&CheckLine) + Send + Sync),
 ) -> Vec<CheckLine> {
-    let mut run = Run::new(Report::new(tell), azure, now);
+    let run = Run::new(Report::new(tell), azure, now);
+    to_the_end(run, input, require_bits).await
+}
+
+/// The same check of a vault that exists, whose key is wrapped under the key version `in_use`.
+pub async fn check_vault(
+    azure: &AzureKeys,
+    input: &AzureInput<'_>,
+    in_use: &Kid,
+    now: Timestamp,
+    require_bits: u32,
+    tell: &(dyn Fn(&CheckLine) + Send + Sync),
+) -> Vec<CheckLine> {
+    let run = Run { in_use: Some(in_use), ..Run::new(Report::new(tell), azure, now) };
+    to_the_end(run, input, require_bits).await
+}
+
+async fn to_the_end(mut run: Run<'_>, input: &AzureInput<'_>, require_bits: u32) -> Vec<CheckLine> {
     // Where it stopped stands in the report.
     let _: Option<()> = stages(&mut run, input, require_bits).await;
     run.report.finish()
@@ -102,7 +119,7 @@ async fn stages(run: &mut Run<'_>, input: &AzureInput<'_>, require_bits: u32) ->
     run.begin("key.readable", "reading the key")?;
     let key = key::read(run, &provider, require_bits).await?;
     run.begin("key.wrap", "wrapping")?;
-    key::try_out(run, &provider).await?;
+    key::try_out(run, &provider, &key.kid).await?;
     let listed = match run.begin("rights.role", "the questions about rights") {
         Some(()) => Some(rights::check(run, &provider, &key, &signed_in).await),
         None => {
@@ -118,6 +135,8 @@ async fn stages(run: &mut Run<'_>, input: &AzureInput<'_>, require_bits: u32) ->
 struct Run<'a> {
     report: Report<'a>,
     azure: &'a AzureKeys,
+    /// The key version that wraps the vault's key; `None` where a vault is only to be made.
+    in_use: Option<&'a Kid>,
     start: Instant,
     /// This server's clock at the start.
     now: Timestamp,
@@ -136,7 +155,7 @@ impl<'a> Run<'a> {
     fn new(report: Report<'a>, azure: &'a AzureKeys, now: Timestamp) -> Run<'a> {
         let start = Instant::now();
         let (stage, slowest) = (("the way to Azure", start), ("the way to Azure", Duration::ZERO));
-        Run { report, azure, start, now, stage, slowest, receipts: Vec::new(), skew: None }
+        Run { report, azure, in_use: None, start, now, stage, slowest, receipts: Vec::new(), skew: None }
     }
 
     /// Begins a stage, unless the time is up: then its first line says so, and the rest is not looked at.

@@ -7,8 +7,9 @@ use jiff::Timestamp;
 use super::key::SOON;
 use super::rights::Versions;
 use super::{AzureInput, CheckLine, CheckStatus, Run};
-use crate::azure::{AzureAccess, AzureProvider};
-use crate::{Code, Credential, KeyDescription, KeyFailure, KeyType, Kid, Receipt, Step};
+use crate::azure::probe::ListedVersion;
+use crate::azure::{AzureAccess, AzureProvider, command};
+use crate::{Code, Credential, KeyDescription, KeyFailure, KeyType, Kid, Operation, Receipt, Step};
 
 /// Slower than this is worth a warning.
 const SLOW: Duration = Duration::from_secs(1);
@@ -23,7 +24,7 @@ pub(super) fn check(
     let access = provider.access();
     run.report.add(recovery(key, access));
     run.report.add(match versions {
-        Some(Ok(told)) => key_versions(&told.value.0, told.value.1, key, access).seen_in(told.receipt()),
+        Some(Ok(told)) => key_versions(&told.value.0, told.value.1, key, run.in_use, access).seen_in(told.receipt()),
         Some(Err(failure)) => no_versions(&failure, access),
         None => run.out_of_time("key.versions"),
     });
@@ -55,45 +56,92 @@ fn recovery(key: &KeyDescription, access: &AzureAccess) -> CheckLine {
         .advise("Turn on purge protection. It cannot be turned off again.", Some(command))
 }
 
+/// `in_use` is the key version of a vault that exists; that one has to be enabled. `key` is the one that Azure uses for
+/// new wraps.
 fn key_versions(
-    found: &[crate::azure::probe::ListedVersion],
+    found: &[ListedVersion],
     all: bool,
     key: &KeyDescription,
+    in_use: Option<&Kid>,
     access: &AzureAccess,
 ) -> CheckLine {
     const LINE: &str = "key.versions";
-    let current = match &key.kid {
-        Kid::Azure(url) => url.key_version(),
-        Kid::Cloud(_) => "",
-    };
-    let disabled: Vec<&str> = found.iter().filter(|one| !one.enabled).map(|one| one.key_version.as_str()).collect();
-    let counts = format!(
-        "{} key version{}: {} enabled, {} disabled",
-        found.len(),
-        if found.len() == 1 { "" } else { "s" },
-        found.len() - disabled.len(),
-        disabled.len()
-    );
+    let current = key_version(&key.kid);
+    let counts = counted(found);
+    if let Some(kid) = in_use
+        && let Some(line) = lost(found, all, kid, current, access)
+    {
+        return line;
+    }
     if !all {
         let cause = format!("There are more than {} key versions; the rest was not looked at.", found.len());
         let line = CheckLine::new(LINE, CheckStatus::CouldNotCheck).because("key.many_versions", cause);
         return line.advise("List them.", Some(list(access)));
     }
-    let in_use = found.iter().find(|one| one.key_version == current);
-    if in_use.is_none() {
+    let Some(listed) = found.iter().find(|one| one.key_version == current) else {
         let cause = format!("{counts}. {current}, which Azure says it uses, is not among them.");
         let line = CheckLine::new(LINE, CheckStatus::Warn).because("key.version_unlisted", cause);
         return line.advise("Compare the two.", Some(list(access)));
-    }
-    let newer = found.iter().find(|one| in_use.is_some_and(|in_use| one.created > in_use.created));
-    if let Some(newer) = newer {
+    };
+    if let Some(newer) = found.iter().find(|one| one.created > listed.created) {
         let state = if newer.enabled { "enabled" } else { "disabled" };
         let cause = format!("{counts}. {} is newer than {current}, which Azure uses, and {state}.", newer.key_version);
         let line = CheckLine::new(LINE, CheckStatus::Warn).because("key.newer_version", cause);
         return line.advise("See which key version is meant to be the current one.", Some(list(access)));
     }
-    let disabled = if disabled.is_empty() { String::new() } else { format!(" ({})", disabled.join(", ")) };
-    CheckLine::new(LINE, CheckStatus::Pass).noting(format!("{counts}{disabled}. The newest, {current}, is enabled."))
+    let used = in_use.map_or_else(
+        || format!("The newest, {current}, is enabled."),
+        |kid| format!("{} It is enabled.", uses(key_version(kid), current)),
+    );
+    CheckLine::new(LINE, CheckStatus::Pass).noting(format!("{counts}. {used}"))
+}
+
+/// The key version that the vault cannot be without is disabled, or Azure has it no more.
+fn lost(found: &[ListedVersion], all: bool, kid: &Kid, current: &str, access: &AzureAccess) -> Option<CheckLine> {
+    let (used, counts) = (key_version(kid), counted(found));
+    let told = uses(used, current);
+    let line = CheckLine::new("key.versions", CheckStatus::Fail);
+    match found.iter().find(|one| one.key_version == used) {
+        Some(one) if one.enabled => None,
+        Some(_) => {
+            let failure = KeyFailure::new(Code::KeyDisabled, Operation::Unwrap, "");
+            let line =
+                line.because(failure.code.as_str(), format!("{counts}. {told} It is disabled, so the vault is dark."));
+            let advice = "Enable the key version that the vault uses. Older key versions must stay enabled for as long as \
+                          a vault uses them. Nothing is lost meanwhile.";
+            Some(line.advise(advice, command(&failure, access, Some(kid))))
+        }
+        None if all => {
+            let cause = format!("{counts}. {told} Azure does not list it, so the vault cannot be opened.");
+            let advice = "The key was made anew under its old name, or restored without that key version. Recover the key \
+                          that has it, or restore it from a backup.";
+            Some(line.because("key.version_unlisted", cause).advise(advice, Some(list(access))))
+        }
+        None => None,
+    }
+}
+
+/// Which key version the vault uses, and which is the newest.
+fn uses(used: &str, current: &str) -> String {
+    match used == current {
+        true => format!("This vault uses key version {used}, the newest."),
+        false => format!("This vault uses key version {used}; the newest is {current}."),
+    }
+}
+
+fn counted(found: &[ListedVersion]) -> String {
+    let disabled: Vec<&str> = found.iter().filter(|one| !one.enabled).map(|one| one.key_version.as_str()).collect();
+    let plural = if found.len() == 1 { "" } else { "s" };
+    let named = if disabled.is_empty() { String::new() } else { format!(" ({})", disabled.join(", ")) };
+    let enabled = found.len() - disabled.len();
+    format!("{} key version{plural}: {enabled} enabled, {} disabled{named}", found.len(), disabled.len())
+}
+
+fn key_version(kid: &Kid) -> &str {
+    match kid {
+        Kid::Azure(url) => url.key_version(),
+        Kid::Cloud(_) => "",
+    }
 }
 
 fn no_versions(failure: &KeyFailure, access: &AzureAccess) -> CheckLine {

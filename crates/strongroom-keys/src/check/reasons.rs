@@ -32,7 +32,7 @@ pub const REASONS: &[(&str, &str, &str)] = &[
     ("key.recovery", "key.purgeable", "Purge protection is off"),
     ("key.recovery", "key.recovery_unknown", "Azure did not tell the recovery level"),
     ("key.versions", "key.newer_version", "A newer key version exists than the one that Azure uses"),
-    ("key.versions", "key.version_unlisted", "Azure's list of key versions lacks the one that it uses"),
+    ("key.versions", "key.version_unlisted", "Azure's list of key versions lacks the one in use"),
     ("key.versions", "key.many_versions", "There are more key versions than the check looks at"),
     ("credential.expiry", "credential.ends_soon", "The credential ends within 30 days"),
     (

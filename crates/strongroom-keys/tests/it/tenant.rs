@@ -220,6 +220,12 @@ impl Tenant {
         self.key_vault("PATCH", &format!("/keys/{KEY}"), body).await;
     }
 
+    /// Switches one key version off or on.
+    pub async fn set_version_enabled(&self, key_version: &str, enabled: bool) {
+        let body = json!({"attributes": {"enabled": enabled}});
+        self.key_vault("PATCH", &format!("/keys/{KEY}/{key_version}"), body).await;
+    }
+
     pub async fn delete_key(&self) {
         self.key_vault("DELETE", &format!("/keys/{KEY}"), Value::Null).await;
     }

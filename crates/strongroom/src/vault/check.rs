@@ -8,8 +8,8 @@ use std::{
 };
 
 use strongroom_keys::{
-    CredentialInput,
-    check::{AzureInput, CheckLine, CheckStatus, check},
+    CredentialInput, Kid,
+    check::{AzureInput, CheckLine, CheckStatus, check, check_vault},
 };
 use tokio::sync::mpsc;
 
@@ -32,7 +32,7 @@ impl App {
     ) -> Result<Vec<CheckLine>> {
         self.authorize_here(caller, Action::ManageVaults).await?;
         let turn = self.guard.checks.take(vec![Whose::Member(caller.member)])?;
-        self.check_to_the_end(caller, Target::Workspace(caller.workspace), kept(input), turn, tell).await
+        self.check_to_the_end(caller, Target::Workspace(caller.workspace), (kept(input), None), turn, tell).await
     }
 
     /// The same checks on an existing vault, with the credential that it holds.
@@ -45,7 +45,7 @@ impl App {
         self.authorize_here(caller, Action::ManageVaults).await?;
         let vault = self.vault(caller, id).await?;
         // What is checked, and named in the commands, is what this instance wrote, not what the row says now.
-        let row = self.keyring.provider_row(id, vault.generation).await?;
+        let (row, in_use) = self.keyring.provider_row(id, vault.generation).await?;
         if row.strategy == Strategy::Cloud {
             return Err(Error::conflict(
                 "vault.not_external",
@@ -62,15 +62,16 @@ impl App {
             vault_key_name: row.key_name,
         };
         let turn = self.guard.checks.take(vec![Whose::Member(caller.member), Whose::Vault(id)])?;
-        self.check_to_the_end(caller, Target::Vault(id), request, turn, tell).await
+        self.check_to_the_end(caller, Target::Vault(id), (request, Some(in_use)), turn, tell).await
     }
 
-    /// In a task of its own, which does not end when nobody waits for it any more.
+    /// In a task of its own, which does not end when nobody waits for it any more. With the values comes the key version
+    /// that an existing vault uses.
     async fn check_to_the_end(
         self: &Arc<Self>,
         caller: &Caller,
         target: Target,
-        request: AzureRequest,
+        (request, in_use): (AzureRequest, Option<Kid>),
         turn: Turn,
         tell: &(dyn Fn(&CheckLine) + Send + Sync),
     ) -> Result<Vec<CheckLine>> {
@@ -82,7 +83,11 @@ impl App {
                 // Nobody listens any more.
                 let _ = sender.send(line.clone());
             };
-            let lines = check(&app.azure, &request.input(), app.clock.now(), REQUIRED_BITS, &tell).await;
+            let (input, now) = (request.input(), app.clock.now());
+            let lines = match &in_use {
+                Some(kid) => check_vault(&app.azure, &input, kid, now, REQUIRED_BITS, &tell).await,
+                None => check(&app.azure, &input, now, REQUIRED_BITS, &tell).await,
+            };
             let failed = lines.iter().any(|line| line.status == CheckStatus::Fail);
             app.record(app.event(&caller, "vault.check", target, vec![("failed", failed.into())])?).await?;
             Ok(lines)

@@ -6,6 +6,7 @@ use azure_standin::{Effect, Fault, Match};
 
 use strongroom::{
     access::Role,
+    azure_setup,
     error::{Error, Result},
     vault::{CredentialText, KeyRequest, Vault, VaultEdit, VaultRequest},
     workspace::Edit,
@@ -90,6 +91,21 @@ async fn an_existing_vault_is_checked_with_its_own_credential() {
     let lines = world.app.check_vault(&world.owner, world.vault, &|_| ()).await.expect("checked");
     let first = lines.iter().find(|line| line.status == CheckStatus::Fail).expect("a failure");
     assert_eq!((first.code, first.reason), ("key.enabled", Some("key.disabled")), "{first:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_existing_vault_is_checked_for_the_key_version_that_it_uses() {
+    let world = AzureWorld::start(None).await;
+    let (url, key) = (&world.values.vault_url, &world.values.vault_key_name);
+    azure_setup::rotate(&world.administrator, url, key).await.expect("the administrator may");
+    let used = world.kid.rsplit('/').next().expect("a key version");
+    let older = format!("{key}/{used}");
+    azure_setup::set_enabled(&world.administrator, url, &older, false).await.expect("the administrator may");
+    let lines = world.app.check_vault(&world.owner, world.vault, &|_| ()).await.expect("checked");
+    let failed: Vec<_> = lines.iter().filter(|line| line.status == CheckStatus::Fail).collect();
+    let [line] = failed[..] else { panic!("one failure: {failed:?}") };
+    assert_eq!((line.code, line.reason), ("key.versions", Some("key.disabled")), "{line:?}");
+    assert!(line.command.as_deref().is_some_and(|command| command.contains(&format!("--version {used} "))), "{line:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,6 +13,7 @@ use strongroom_keys::check::{AzureInput, CheckLine, CheckStatus, LINES, check};
 use crate::tenant::{HOST, KEY, Tenant, VAULT, answer};
 
 mod document;
+mod existing;
 mod rights;
 mod rows;
 mod way;
@@ -192,6 +193,7 @@ async fn what_azure_answers_badly_is_named_where_it_is_asked() {
         ("get", answer(429, json!("")), "key.readable", "azure.throttled"),
         ("get", Effect { truncate: Some(20), ..Effect::default() }, "key.readable", "azure.unreadable"),
         ("wrapkey", answer(500, json!("")), "key.wrap", "azure.unavailable"),
+        ("wrapkey", Effect { wrong_kid: true, ..Effect::default() }, "key.wrap", "fault.wrong_kid"),
         ("unwrapkey", Effect { wrong_kid: true, ..Effect::default() }, "key.unwrap", "fault.wrong_kid"),
         ("unwrapkey", Effect { delay_ms: Some(30_000), ..Effect::default() }, "key.unwrap", "azure.timeout"),
     ] {
@@ -289,7 +291,7 @@ async fn key_versions_are_counted_over_all_pages() {
 #[tokio::test]
 async fn a_key_version_that_azure_does_not_list_is_a_warning() {
     let tenant = Tenant::start().await;
-    tenant.fault("get", Effect { wrong_kid: true, ..Effect::default() });
+    tenant.fault("versions", answer(200, json!({"value": []})));
     let lines = check_now(&tenant).await;
     let line = find(&lines, "key.versions");
     assert_eq!((line.status, line.reason), (CheckStatus::Warn, Some("key.version_unlisted")), "{line:?}");

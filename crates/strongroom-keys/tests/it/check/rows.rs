@@ -38,10 +38,7 @@ const ROWS: [(u8, &str, Row); 27] = [
     (
         14,
         "an old key version disabled too early",
-        NotProducible(
-            "The product does not rotate a vault's KEK yet, so no vault depends on an old key version. The check lists \
-         disabled key versions (`a_disabled_older_key_version_is_listed`).",
-        ),
+        Test("existing::a_disabled_key_version_that_the_vault_uses_fails_with_the_command_that_enables_it"),
     ),
     (15, "an expired key", Test("an_expired_key_is_named_with_what_stops")),
     (16, "403 KeyDisabled", Test("a_disabled_key_is_named_with_the_command_that_enables_it")),
@@ -73,7 +70,8 @@ const ROWS: [(u8, &str, Row); 27] = [
 ];
 
 /// Where tests of other files are looked for.
-const FILES: [(&str, &str); 3] = [
+const FILES: [(&str, &str); 4] = [
+    ("existing", include_str!("existing.rs")),
     ("way", include_str!("way.rs")),
     ("dark", include_str!("../../../../strongroom/tests/it/dark.rs")),
     ("vaults", include_str!("../../../../strongroom/tests/it/vaults.rs")),

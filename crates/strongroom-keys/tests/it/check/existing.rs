@@ -1,0 +1,80 @@
+//! The check of a vault that exists: it depends on the key version that wraps its key, whichever is the newest.
+
+use azure_standin::Settings;
+use jiff::Timestamp;
+use serde_json::json;
+use strongroom_keys::check::{AzureInput, CheckLine, CheckStatus, check_vault};
+use strongroom_keys::{CredentialInput, INTERACTIVE, KeyProvider, Kid};
+
+use super::{URL, find, status};
+use crate::tenant::{KEY, Tenant, VAULT, answer};
+
+/// The newest key version.
+async fn newest(tenant: &Tenant) -> Kid {
+    tenant.provider().describe(INTERACTIVE).await.expect("a description").0.kid
+}
+
+fn key_version(kid: &Kid) -> String {
+    kid.to_string().rsplit('/').next().expect("a key version").to_owned()
+}
+
+async fn check_in_use(tenant: &Tenant, in_use: &Kid) -> Vec<CheckLine> {
+    let input = AzureInput {
+        client_id: &tenant.client_id,
+        tenant_id: &tenant.standin.admin().tenant_id,
+        credential: CredentialInput::Secret(&tenant.secret),
+        vault_url: URL,
+        vault_key_name: KEY,
+        credential_expires: None,
+    };
+    check_vault(&tenant.keys(), &input, in_use, Timestamp::now(), 4096, &|_| ()).await
+}
+
+#[tokio::test]
+async fn a_disabled_key_version_that_the_vault_uses_fails_with_the_command_that_enables_it() {
+    let tenant = Tenant::with(Settings { service_limits: None, ..Settings::default() }).await;
+    let in_use = newest(&tenant).await;
+    tenant.rotate_key().await;
+    let (used, current) = (key_version(&in_use), key_version(&newest(&tenant).await));
+    let lines = check_in_use(&tenant, &in_use).await;
+    let line = find(&lines, "key.versions");
+    assert_eq!(line.status, CheckStatus::Pass, "{line:?}");
+    let told = format!("This vault uses key version {used}; the newest is {current}.");
+    assert!(line.cause.as_deref().is_some_and(|cause| cause.contains(&told)), "{line:?}");
+
+    tenant.set_version_enabled(&used, false).await;
+    let lines = check_in_use(&tenant, &in_use).await;
+    assert_eq!(status(&lines, "key.compare"), CheckStatus::Pass, "the newest key version is in order");
+    let line = find(&lines, "key.versions");
+    assert_eq!((line.status, line.reason), (CheckStatus::Fail, Some("key.disabled")), "{line:?}");
+    assert!(line.cause.as_deref().is_some_and(|cause| cause.contains(&told)), "{line:?}");
+    let command =
+        format!("az keyvault key set-attributes --vault-name {VAULT} --name {KEY} --version {used} --enabled true");
+    assert_eq!(line.command.as_deref(), Some(command.as_str()));
+
+    // Of a key version that no vault uses it is worth a word, and no more.
+    let line = check_in_use(&tenant, &newest(&tenant).await).await;
+    assert_eq!(status(&line, "key.versions"), CheckStatus::Pass);
+}
+
+#[tokio::test]
+async fn a_key_version_that_the_vault_uses_and_azure_does_not_have_fails() {
+    let tenant = Tenant::start().await;
+    let in_use: Kid = format!("{URL}keys/{KEY}/0123456789abcdef0123456789abcdef").parse().expect("a kid");
+    let line = check_in_use(&tenant, &in_use).await;
+    let line = find(&line, "key.versions");
+    assert_eq!((line.status, line.reason), (CheckStatus::Fail, Some("key.version_unlisted")), "{line:?}");
+
+    // Without the list nothing is known.
+    tenant.fault("versions", answer(503, json!("")));
+    assert_eq!(status(&check_in_use(&tenant, &in_use).await, "key.versions"), CheckStatus::CouldNotCheck);
+}
+
+#[tokio::test]
+async fn an_expired_key_version_still_unwraps_so_the_vault_may_use_it() {
+    let tenant = Tenant::start().await;
+    let in_use = newest(&tenant).await;
+    tenant.change_key(json!({"attributes": {"exp": 1_600_000_000}})).await;
+    tenant.create_key(KEY, "RSA", 4096).await;
+    assert_eq!(status(&check_in_use(&tenant, &in_use).await, "key.versions"), CheckStatus::Pass);
+}
