@@ -81,6 +81,24 @@ async fn a_file_that_cannot_keep_the_secret_is_refused_before_anything_is_made()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_file_with_something_in_it_is_never_replaced() {
+    let desk = Desk::open().await;
+    let file = desk.path("keep.txt");
+    fs::write(&file, "notes\n").expect("written");
+    // By itself, since no client secret is there yet; and asked for.
+    for more in [&[][..], &["--new-credential"]] {
+        let refused = desk.run(&[&["--yes", "--secret-file", &file], more].concat()).await;
+        assert_eq!((refused.code, desk.changes()), (2, 0), "{}", refused.err);
+        assert!(refused.err.contains("keep.txt is there already"), "{}", refused.err);
+    }
+    assert_eq!(fs::read_to_string(&file).expect("kept"), "notes\n");
+    assert_eq!(desk.run(&["--yes"]).await.code, 0);
+    let none_made = desk.path("none.txt");
+    assert_eq!(desk.run(&["--yes", "--secret-file", &none_made]).await.code, 0);
+    assert!(!std::path::Path::new(&none_made).exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_secret_that_no_vault_came_of_is_named_with_the_command_that_removes_it() {
     let desk = Desk::open().await;
     let strongroom = desk.strongroom().await;

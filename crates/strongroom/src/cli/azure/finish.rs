@@ -299,10 +299,13 @@ impl Finish<'_> {
     }
 }
 
-/// Keeps a new client secret, readable by its owner only; what was there is replaced as a whole. Prints it if that
-/// cannot be done: nobody can get it again.
+/// Keeps a new client secret, readable by its owner only, and replaces nothing but an empty file. Prints it if that cannot
+/// be done: nobody can get it again.
 pub(super) fn keep_secret(file: &Path, secret: &SecretText, console: &Console) -> Result<(), Failure> {
     let keep = || -> std::io::Result<()> {
+        if !is_free(file) {
+            return Err(std::io::ErrorKind::AlreadyExists.into());
+        }
         // Made with mode 0600 and renamed, so that nobody sees it open or half written.
         let mut new = new_file_beside(file)?;
         writeln!(new, "{}", secret.expose())?;
@@ -325,6 +328,20 @@ pub(super) fn may_keep(file: &Path) -> Result<(), Failure> {
     possible.map(|_| ()).map_err(|error| {
         Failure::usage(format!("{} cannot be written: {error}", file.display())).fix("name another --secret-file")
     })
+}
+
+/// Refuses a file with something in it, where a client secret is going to be made: it may be the only copy of an older one,
+/// or have nothing to do with this.
+pub(super) fn keeps_nothing(file: &Path) -> Result<(), Failure> {
+    if is_free(file) {
+        return Ok(());
+    }
+    Err(Failure::usage(format!("{} is there already, and a client secret is going to be made", file.display()))
+        .fix("name another --secret-file, or move it away"))
+}
+
+fn is_free(file: &Path) -> bool {
+    std::fs::metadata(file).map_or_else(|error| error.kind() == std::io::ErrorKind::NotFound, |found| found.len() == 0)
 }
 
 /// A temporary file, with mode 0600, in the folder of `file`.

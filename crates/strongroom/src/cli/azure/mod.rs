@@ -151,12 +151,22 @@ pub async fn run(arguments: Arguments, given: Given, console: &Console, now: Tim
     }
     if let Some(file) = &setup.credential.secret_file {
         finish::may_keep(file)?;
+        if plan.new_credential && setup.credential.credential == CredentialKind::Secret {
+            finish::keeps_nothing(file)?;
+        }
     }
     may_ask(&setup, console)?;
     let strongroom = strongroom(&setup, given, now, &report).await?;
     // The server has to be given the client secret, and Azure does not show an old one.
     plan.new_credential |= strongroom.is_some() && matches!(at_hand, AtHand::Unknown);
     let administrator = sign_in::administrator(&setup.sign_in, &reach, console).await?;
+    if let (AtHand::Secret(..), Some(file)) = (&at_hand, &setup.credential.secret_file) {
+        // Azure may have no client secret that works, and make one that would take the place of what is kept there.
+        let known = azure_setup::run(&administrator, &plan, Mode::DryRun, now, &|_| {}).await.map_err(stopped)?;
+        if known.lines.last().is_none_or(|line| line.state != State::Found) {
+            finish::keeps_nothing(file)?;
+        }
+    }
     confirm(&setup, console)?;
     if setup.credential.credential == CredentialKind::Certificate {
         // Not before the answer: whoever declines is told that nothing was made.
