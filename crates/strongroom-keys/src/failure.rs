@@ -120,7 +120,7 @@ codes! {
     /// AADSTS7000222.
     SecretExpired = "credential.expired", Denial,
         "The client secret has expired",
-        "Make a new client secret for the application. A vault that exists cannot be given it yet; its items are kept.";
+        "Make a new client secret for the application.";
     /// AADSTS700016.
     UnknownClient = "credential.unknown_client", Denial,
         "The tenant has no application with this client ID",
@@ -137,7 +137,7 @@ codes! {
     /// AADSTS700027 with the words for an expired one. Like an expired secret.
     CertificateExpired = "credential.certificate_expired", Denial,
         "The client certificate has expired",
-        "Register a new certificate on the application. A vault that exists cannot be given it yet; its items are kept.";
+        "Register a new certificate on the application.";
     /// AADSTS700024. Our own assertions are minutes old, so this is a wrong clock, or a token file that is no longer
     /// renewed: nobody withdrew anything, so it is no denial.
     AssertionTime = "credential.assertion_time", Outage,
@@ -236,6 +236,10 @@ codes! {
         "Nothing was sent. Check azure.cloud and the Key Vault's URL.";
 }
 
+/// What to do where a vault's own credential has come to its end.
+pub(crate) const NO_OTHER_CREDENTIAL: &str = "A vault that exists cannot be given another credential yet. Its items are \
+                                              kept. A new vault can be made with a new credential of the application.";
+
 impl Code {
     /// The stable form, as in `key.disabled`.
     pub fn as_str(self) -> &'static str {
@@ -250,6 +254,16 @@ impl Code {
     /// What to do, in general. [`crate::azure::command`] fills in the customer's own names.
     pub fn fix(self) -> &'static str {
         self.row().fix
+    }
+
+    /// What to do about a vault that exists: it keeps the credential that it was made with.
+    pub fn fix_of_vault(self) -> &'static str {
+        if self.needs_other_credential() { NO_OTHER_CREDENTIAL } else { self.fix() }
+    }
+
+    /// Whether only another credential helps. A certificate that was removed can be registered again.
+    pub(crate) fn needs_other_credential(self) -> bool {
+        matches!(self, Code::SecretWrong | Code::SecretExpired | Code::CertificateExpired)
     }
 
     /// Whether it was the sign-in that failed, before the Key Vault had its say. Such a denial counts only when every held
@@ -322,6 +336,8 @@ pub struct Facts {
     pub permitted: Vec<String>,
     /// The Key Vault's network or role check says that it works by access policies, not by roles.
     pub access_policies: bool,
+    /// The Key Vault takes no connection but by private endpoints.
+    pub private_only: bool,
 }
 
 impl KeyFailure {
@@ -338,6 +354,26 @@ impl KeyFailure {
             retry_after: None,
             receipts: Vec::new(),
         }
+    }
+
+    /// What to do, by all that Azure's answer told.
+    pub fn fix(&self) -> &'static str {
+        match self.code {
+            Code::AccessRemoved if self.facts.access_policies => {
+                "Give the application an access policy (it covers every key in the Key Vault), or switch the Key Vault to \
+                 RBAC after assigning roles to all who use it."
+            }
+            Code::Firewall if self.facts.private_only => {
+                "Public network access to this Key Vault is disabled. Let this server reach it by an approved private \
+                 endpoint, or enable public network access."
+            }
+            code => code.fix(),
+        }
+    }
+
+    /// The same for a vault that exists.
+    pub fn fix_of_vault(&self) -> &'static str {
+        if self.code.needs_other_credential() { self.code.fix_of_vault() } else { self.fix() }
     }
 
     /// Whether this is a denial or refusal that Microsoft Entra spoke, not the Key Vault.

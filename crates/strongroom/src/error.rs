@@ -124,7 +124,7 @@ impl KeyUnavailable {
             code: failure.code.as_str().into(),
             title: failure.code.title().into(),
             detail: failure.detail.clone(),
-            fix: provider.command(failure, kid).unwrap_or_else(|| failure.code.fix().into()),
+            fix: mends(provider, failure, kid),
             since,
             azure_request_id: failure.azure_request_id.clone(),
         }
@@ -145,6 +145,13 @@ impl KeyUnavailable {
             azure_request_id: None,
         })
     }
+}
+
+/// The command, or words where no command helps: a vault that exists keeps the credential that it was made with.
+fn mends(provider: &dyn KeyProvider, failure: &KeyFailure, kid: Option<&Kid>) -> String {
+    let words = failure.fix_of_vault();
+    let command = if words == failure.fix() { provider.command(failure, kid) } else { None };
+    command.unwrap_or_else(|| words.into())
 }
 
 impl Error {

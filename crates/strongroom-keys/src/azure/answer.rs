@@ -111,7 +111,8 @@ fn read_key_vault(status: u16, body: &[u8], host: &str, operation: Operation) ->
         (400, _) => Code::BadRequest,
         _ => Code::Unreadable,
     };
-    Reading { code, detail: words(message), facts: facts(message) }
+    let facts = Facts { private_only: inner == "ForbiddenByConnection", ..facts(message) };
+    Reading { code, detail: words(message), facts }
 }
 
 /// The reasons that Key Vault gives in `innererror.code`. For a key outside of its dates no code is documented, so there

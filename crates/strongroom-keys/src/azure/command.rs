@@ -44,6 +44,8 @@ pub fn command(failure: &KeyFailure, access: &AzureAccess, kid: Option<&Kid>) ->
                 "az role assignment create --role \"Key Vault Crypto Service Encryption User\" {assignee} --scope {scope}"
             )
         }
+        // Network rules have no effect there.
+        Code::Firewall if facts.private_only => return None,
         Code::Firewall => {
             let address = facts.client_address.as_ref()?;
             format!("az keyvault network-rule add --name {vault} --ip-address {address}")

@@ -18,13 +18,23 @@ pub struct CheckLine {
     pub reason: Option<&'static str>,
     /// What is wrong, in plain words; where nothing is, what was seen, if that is worth a word.
     pub cause: Option<String>,
-    /// What to do; ends with the exact command where one mends it.
+    /// What to do, with the exact command at the end of its first line where there is one. Each further command has a line
+    /// of its own.
     pub fix: Option<String>,
     /// That command alone.
     pub command: Option<String>,
     /// Time that Azure took for what this line looks at, in milliseconds; 0 for lines that need no request.
     pub ms: u64,
     pub azure_request_id: Option<String>,
+}
+
+/// What is checked, which decides what can be done about a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Of {
+    /// A vault that is to be made: nothing was seen to work yet.
+    NewVault,
+    /// A vault that exists.
+    Vault,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -90,6 +100,7 @@ impl CheckLine {
         failure: &KeyFailure,
         access: &AzureAccess,
         kid: Option<&Kid>,
+        of: Of,
     ) -> CheckLine {
         let cause = match failure.detail.as_str() {
             "" => format!("{}.", failure.code.title()),
@@ -97,7 +108,7 @@ impl CheckLine {
         };
         let mut line = CheckLine::new(code, CheckStatus::Fail)
             .because(failure.code.as_str(), cause)
-            .advise(failure.code.fix(), command(failure, access, kid));
+            .mending(failure, access, kid, of);
         line.ms = millis(failure.receipts.iter().map(|receipt| receipt.latency).sum());
         line.azure_request_id = failure.azure_request_id.clone();
         if failure.facts.access_policies {
@@ -108,6 +119,43 @@ impl CheckLine {
             (Code::UnknownClient, _) => line.adding(&format!("Tenant {} was asked.", access.tenant)),
             _ => line,
         }
+    }
+
+    fn mending(self, failure: &KeyFailure, access: &AzureAccess, kid: Option<&Kid>, of: Of) -> CheckLine {
+        let unseen =
+            failure.code == Code::AccessRemoved && !failure.facts.access_policies && self.code == "key.readable";
+        match of {
+            Of::Vault if failure.code.needs_other_credential() => self.advise(failure.fix_of_vault(), None),
+            Of::NewVault if unseen => self.name_or_role(failure, access),
+            _ => self.advise(failure.fix(), command(failure, access, kid)),
+        }
+    }
+
+    /// Where the role is on the one key, Azure gives the same answer about a key that does not exist.
+    fn name_or_role(mut self, failure: &KeyFailure, access: &AzureAccess) -> CheckLine {
+        let (vault, key) = (access.vault_url.vault_name(), &access.key_name);
+        let seen = format!(
+            "Azure does not let this application read a key named {key}: either the name is wrong or the role is missing"
+        );
+        self.cause = Some(match failure.detail.as_str() {
+            "" => format!("{seen}."),
+            detail => format!("{seen}: {detail}"),
+        });
+        let list = format!("az keyvault key list --vault-name {vault} --query \"[].name\" --output tsv");
+        let line = self.advise("Look whether the Key Vault has a key of this name.", Some(list));
+        match command(failure, access, None) {
+            Some(assign) => {
+                line.advising(&format!("If it has, assign the role, which takes up to 10 minutes:\n{assign}"))
+            }
+            None => line,
+        }
+    }
+
+    /// With what to do after the command, on lines of its own.
+    pub(super) fn advising(mut self, more: &str) -> CheckLine {
+        let fix = self.fix.unwrap_or_default();
+        self.fix = Some(format!("{fix}\n{more}"));
+        self
     }
 
     pub(super) fn advise(mut self, advice: &str, command: Option<String>) -> CheckLine {

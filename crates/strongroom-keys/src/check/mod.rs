@@ -26,7 +26,7 @@ mod way;
 pub use line::{CheckLine, CheckStatus};
 pub use reasons::REASONS;
 
-use line::Report;
+use line::{Of, Report};
 
 /// All lines, in their order: code and title.
 pub const LINES: [(&str, &str); 35] = [
@@ -183,6 +183,10 @@ impl<'a> Run<'a> {
     fn azure_now(&self) -> Timestamp {
         let skew = jiff::SignedDuration::from_secs(self.skew.unwrap_or_default());
         self.now.checked_sub(skew).unwrap_or(self.now)
+    }
+
+    fn of(&self) -> Of {
+        if self.in_use.is_some() { Of::Vault } else { Of::NewVault }
     }
 
     /// When a stage that begins now must be over.

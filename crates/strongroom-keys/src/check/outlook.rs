@@ -5,10 +5,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::key::SOON;
+use super::line::Of;
 use super::rights::Versions;
 use super::{AzureInput, CheckLine, CheckStatus, Run};
 use crate::azure::probe::ListedVersion;
 use crate::azure::{AzureAccess, AzureProvider, command};
+use crate::failure::NO_OTHER_CREDENTIAL;
 use crate::{Code, Credential, KeyDescription, KeyFailure, KeyType, Kid, Operation, Receipt, Step};
 
 /// Slower than this is worth a warning.
@@ -28,7 +30,7 @@ pub(super) fn check(
         Some(Err(failure)) => no_versions(&failure, access),
         None => run.out_of_time("key.versions"),
     });
-    run.report.add(expiry(run.azure_now(), input, access));
+    run.report.add(expiry(run.azure_now(), input, access, run.of()));
     run.report.add(latency(&run.receipts));
     let asked = run.azure.recent_operations(access.vault_url.host());
     run.report.add(quota(&run.receipts, key, asked));
@@ -156,7 +158,7 @@ fn list(access: &AzureAccess) -> String {
 }
 
 /// When the credential ends: its certificate says so, or whoever gave the secret did.
-fn expiry(now: Timestamp, input: &AzureInput<'_>, access: &AzureAccess) -> CheckLine {
+fn expiry(now: Timestamp, input: &AzureInput<'_>, access: &AzureAccess, of: Of) -> CheckLine {
     const LINE: &str = "credential.expiry";
     let client = access.client;
     let (what, end) = match (&access.credential, input.credential_expires) {
@@ -181,14 +183,19 @@ fn expiry(now: Timestamp, input: &AzureInput<'_>, access: &AzureAccess) -> Check
         let cause = format!(
             "The {what} ended {end} by the date given, yet Microsoft Entra has just taken it: the date is not right."
         );
-        let advice = "Give the date at which it really ends, or make a new one.";
         let line = CheckLine::new(LINE, CheckStatus::Fail).because("credential.past_its_date", cause);
-        return line.advise(advice, Some(renew));
+        return match of {
+            Of::NewVault => line.advise("Give the date at which it really ends, or make a new one.", Some(renew)),
+            Of::Vault => line.advise(NO_OTHER_CREDENTIAL, None),
+        };
     }
     if end <= now + SOON {
         let line = CheckLine::new(LINE, CheckStatus::Warn)
             .because("credential.ends_soon", format!("The {what} ends {end}. Strongroom cannot sign in after that."));
-        return line.advise("Make a new one before that day.", Some(renew));
+        return match of {
+            Of::NewVault => line.advise("Make a new one before that day.", Some(renew)),
+            Of::Vault => line.advise(NO_OTHER_CREDENTIAL, None),
+        };
     }
     CheckLine::new(LINE, CheckStatus::Pass).noting(format!("The {what} ends {end}."))
 }

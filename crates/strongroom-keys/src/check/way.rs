@@ -51,8 +51,15 @@ fn judge(run: &mut Run<'_>, code: &'static str, hops: Vec<&Hopped>) {
     let seen: Vec<&str> = hops.iter().filter_map(|hopped| hopped.outcome.as_deref().ok()).collect();
     let mut told: Vec<&str> = blocked.iter().map(|blocked| blocked.cause.as_str()).chain(seen).collect();
     told.dedup();
-    let told = told.join(" ");
+    let mut told = told.join(" ");
     let mut line = match blocked.first() {
+        // Both at once: neither a typing error nor a Key Vault that is gone.
+        Some(first) if code == "net.dns" && blocked.len() > 1 => {
+            told.push_str(" Neither name is found: this server has no DNS to the outside, or it needs azure.proxy.");
+            let advice = "Give this server a DNS server that finds names on the internet, or set azure.proxy, which then \
+                          looks them up. HTTPS_PROXY is not read.";
+            CheckLine::new(code, CheckStatus::Fail).because(first.reason, told).advise(advice, None)
+        }
         Some(first) => CheckLine::new(code, CheckStatus::Fail).because(first.reason, told).advise(first.fix, None),
         None => CheckLine::new(code, CheckStatus::Pass).noting(told),
     };
@@ -136,7 +143,7 @@ impl Run<'_> {
         kid: Option<&Kid>,
     ) {
         self.saw(&failure.receipts);
-        let mut line = CheckLine::failed(code, failure, access, kid);
+        let mut line = CheckLine::failed(code, failure, access, kid, self.of());
         if failure.code == Code::Throttled {
             let asked = self.azure.recent_operations(access.vault_url.host());
             line = line.adding(&quota_words(None, asked));
@@ -145,5 +152,43 @@ impl Run<'_> {
             line = line.adding(&skew_words(skew));
         }
         self.report.add(line);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::azure::{AzureConfig, AzureKeys};
+    use crate::check::line::Report;
+
+    fn lookup(host: &str, found: bool) -> Hopped {
+        let blocked = || Blocked {
+            reason: Code::UnknownHost.as_str(),
+            cause: format!("{host} was looked up: no such name."),
+            fix: Code::UnknownHost.fix(),
+        };
+        let outcome = if found { Ok(format!("{host} is 192.0.2.1.")) } else { Err(blocked()) };
+        Hopped { hop: Hop::Lookup, took: Duration::ZERO, outcome }
+    }
+
+    fn judged(hops: [Hopped; 2]) -> CheckLine {
+        let azure = AzureKeys::new(&AzureConfig::default()).expect("a configuration");
+        let mut run = Run::new(Report::new(&|_| ()), &azure, jiff::Timestamp::UNIX_EPOCH);
+        judge(&mut run, "net.dns", hops.iter().collect());
+        run.report.finish().into_iter().find(|line| line.code == "net.dns").expect("the line")
+    }
+
+    #[test]
+    fn no_name_at_all_is_not_blamed_on_the_key_vaults() {
+        let none = judged([lookup("acme", false), lookup("login", false)]);
+        assert_eq!((none.status, none.reason), (CheckStatus::Fail, Some("dns.unknown_host")));
+        let told = format!("{} {}", none.cause.unwrap_or_default(), none.fix.unwrap_or_default());
+        for word in ["acme was looked up", "login was looked up", "Neither name is found", "HTTPS_PROXY is not read"] {
+            assert!(told.contains(word), "{told}");
+        }
+        assert!(!told.contains("typing errors") && !told.contains("deleted"), "{told}");
+
+        let one = judged([lookup("acme", false), lookup("login", true)]);
+        assert_eq!(one.fix.as_deref(), Some(Code::UnknownHost.fix()));
     }
 }

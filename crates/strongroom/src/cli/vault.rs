@@ -206,14 +206,16 @@ fn print_check(check: &Check, console: &Console) {
     }
     let time = check.ms.filter(|ms| *ms > 0).map(|ms| format!("  {ms} ms")).unwrap_or_default();
     let mut text = format!("{:<9}  {:<24}  {}{time}", status_word(check.status), check.code, check.title);
-    // The command has a line of its own, to be copied.
+    // Every command has a line of its own, to be copied.
     let command = check.command.as_deref().map(|command| format!(" Run: {command}")).unwrap_or_default();
-    let fix = check.fix.as_deref().map(|fix| fix.strip_suffix(&command).unwrap_or(fix).to_owned());
+    let own_line = check.command.as_deref().map(|command| format!("\n{command}")).unwrap_or_default();
+    let fix = check.fix.as_deref().map(|fix| fix.replacen(&command, &own_line, 1));
     let azure = check.azure_request_id.as_ref().filter(|_| check.status != CheckStatus::Pass);
     let azure = azure.map(|id| format!("Azure request id: {id}"));
     let reason = check.reason.as_ref().map(|reason| format!("[{reason}]"));
     let cause = check.cause.as_ref().map(|cause| [cause.as_str(), reason.as_deref().unwrap_or_default()].join(" "));
-    for told in [cause, fix, check.command.clone(), azure].into_iter().flatten() {
+    let told: Vec<String> = [cause, fix, azure].into_iter().flatten().collect();
+    for told in told.iter().flat_map(|told| told.lines()) {
         text.push_str("\n           ");
         text.push_str(&printable(told.trim_end()));
     }

@@ -159,7 +159,7 @@ impl Keyring {
                             vault_name: row.get(1)?,
                             class: Unavailable::Dark,
                             title: known.map_or("The key is denied", |code| code.title()).into(),
-                            fix: known.map_or("Look at the vault's checks.", |code| code.fix()).into(),
+                            fix: known.map_or("Look at the vault's checks.", |code| code.fix_of_vault()).into(),
                             code,
                             detail: row.get(3)?,
                             since: row.get(5)?,

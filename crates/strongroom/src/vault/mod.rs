@@ -319,7 +319,7 @@ fn read_health(row: &Row<'_>, vault: VaultId, vault_name: String) -> Result<Heal
         vault_name,
         class,
         title: known.map_or("The key cannot be used", |code| code.title()).into(),
-        fix: known.map_or("Run the vault's checks.", |code| code.fix()).into(),
+        fix: known.map_or("Run the vault's checks.", |code| code.fix_of_vault()).into(),
         code,
         detail: row.get(RECORD_COLUMNS + 5)?,
         since: row.get(RECORD_COLUMNS + 7)?,

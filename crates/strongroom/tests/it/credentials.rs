@@ -41,6 +41,22 @@ fn a_client_secret_keeps_the_end_that_it_was_given() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_vault_whose_secret_is_gone_gets_no_command_that_cannot_help_it() {
+    let mut world = AzureWorld::without_vault(None).await;
+    let secret = world.values.client_secret.expose().to_owned();
+    make(&mut world, json!({"client_secret": secret})).await;
+    let item = opens_items(&world).await;
+    let filter = format!("/v1.0/applications?$filter=appId eq '{}'", world.values.client_id);
+    let found = world.administrator.send(Target::Graph, "GET", &filter, None).await.expect("found");
+    let key = found["value"][0]["passwordCredentials"][0]["keyId"].clone();
+    let body = Some(json!({"keyId": key}));
+    change(&world.administrator, &world.values.client_id, "POST", "/removePassword", body).await;
+    goes_dark(&world, item, "credential.refused", "A new vault can be made with a new credential").await;
+    let why = world.app.keyring.dark(world.vault).expect("dark");
+    assert!(why.fix.contains("items are kept") && !why.fix.contains("az "), "{}", why.fix);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_certificate_makes_a_vault_and_its_removal_turns_it_dark() {
     let mut world = AzureWorld::without_vault(None).await;
     let (pem, der) = certificate();

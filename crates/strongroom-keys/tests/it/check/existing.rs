@@ -1,7 +1,7 @@
 //! The check of a vault that exists: it depends on the key version that wraps its key, whichever is the newest.
 
 use azure_standin::Settings;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use strongroom_keys::check::{AzureInput, CheckLine, CheckStatus, check_vault};
 use strongroom_keys::{CredentialInput, INTERACTIVE, KeyProvider, Kid};
@@ -19,13 +19,22 @@ fn key_version(kid: &Kid) -> String {
 }
 
 async fn check_in_use(tenant: &Tenant, in_use: &Kid) -> Vec<CheckLine> {
+    check_with_secret(tenant, in_use, &tenant.secret, None).await
+}
+
+async fn check_with_secret(
+    tenant: &Tenant,
+    in_use: &Kid,
+    secret: &str,
+    credential_expires: Option<Timestamp>,
+) -> Vec<CheckLine> {
     let input = AzureInput {
         client_id: &tenant.client_id,
         tenant_id: &tenant.standin.admin().tenant_id,
-        credential: CredentialInput::Secret(&tenant.secret),
+        credential: CredentialInput::Secret(secret),
         vault_url: URL,
         vault_key_name: KEY,
-        credential_expires: None,
+        credential_expires,
     };
     check_vault(&tenant.keys(), &input, in_use, Timestamp::now(), 4096, &|_| ()).await
 }
@@ -77,4 +86,39 @@ async fn an_expired_key_version_still_unwraps_so_the_vault_may_use_it() {
     tenant.change_key(json!({"attributes": {"exp": 1_600_000_000}})).await;
     tenant.create_key(KEY, "RSA", 4096).await;
     assert_eq!(status(&check_in_use(&tenant, &in_use).await, "key.versions"), CheckStatus::Pass);
+}
+
+#[tokio::test]
+async fn an_existing_vault_gets_no_command_for_a_credential_that_it_cannot_take() {
+    let tenant = Tenant::start().await;
+    let in_use = newest(&tenant).await;
+    let refused = check_with_secret(&tenant, &in_use, "wrong8Q~secret", None).await;
+    let ends = Timestamp::now() + SignedDuration::from_hours(24 * 10);
+    let ending = check_with_secret(&tenant, &in_use, &tenant.secret, Some(ends)).await;
+    for (line, reason) in [
+        (find(&refused, "sign_in"), "credential.refused"),
+        (find(&ending, "credential.expiry"), "credential.ends_soon"),
+    ] {
+        assert_eq!((line.reason, line.command.as_deref()), (Some(reason), None), "{line:?}");
+        let fix = line.fix.as_deref().expect("a fix");
+        for word in ["cannot be given another credential yet", "items are kept", "new vault can be made"] {
+            assert!(fix.contains(word), "{fix}");
+        }
+        assert!(!fix.contains("az "), "{fix}");
+    }
+}
+
+#[tokio::test]
+async fn a_role_that_an_existing_vault_had_is_told_as_taken_away() {
+    let tenant = Tenant::start().await;
+    let in_use = newest(&tenant).await;
+    tenant.remove_role().await;
+    let lines = check_in_use(&tenant, &in_use).await;
+    let line = find(&lines, "key.readable");
+    assert_eq!((line.status, line.reason), (CheckStatus::Fail, Some("key.access_removed")), "{line:?}");
+    assert!(line.cause.as_deref().is_some_and(|cause| cause.contains("no longer allows")), "{line:?}");
+    assert!(
+        line.command.as_deref().is_some_and(|command| command.starts_with("az role assignment create")),
+        "{line:?}"
+    );
 }

@@ -170,16 +170,31 @@ async fn a_missing_role_is_named_with_who_what_and_where() {
     let mut tenant = Tenant::start().await;
     tenant.remove_role().await;
     let lines = check_now(&tenant).await;
-    let words = [tenant.principal.as_str(), "Microsoft.KeyVault/vaults/keys/read", "10 minutes"];
-    let command = format!(
-        "az role assignment create --role \"Key Vault Crypto Service Encryption User\" --assignee-object-id {}",
-        tenant.principal
-    );
-    let line = assert_named(&lines, "key.readable", "key.access_removed", &words, &command);
-    let scope = format!("--scope \"{}\"", tenant.key_id()).to_lowercase();
-    assert!(line.command.as_deref().is_some_and(|command| command.to_lowercase().ends_with(&scope)), "{line:?}");
+    let seen = format!("read a key named {KEY}: either the name is wrong or the role is missing");
+    let words = [seen.as_str(), "Microsoft.KeyVault/vaults/keys/read", "10 minutes"];
+    // Whether there is such a key shows first; a role on a key that is not there helps nobody.
+    let list = format!("az keyvault key list --vault-name {VAULT} --query \"[].name\" --output tsv");
+    let line = assert_named(&lines, "key.readable", "key.access_removed", &words, &list);
+    let told = format!("{} {}", line.cause.as_deref().unwrap_or_default(), line.fix.as_deref().unwrap_or_default());
+    assert!(!told.contains("no longer"), "{told}");
+    assert_eq!(assignment(line), assigns(&tenant));
     tenant.assign_role().await;
     assert_eq!(find(&check_now(&tenant).await, "key.compare").status, CheckStatus::Pass);
+}
+
+/// The command on the last line of what to do.
+fn assignment(line: &CheckLine) -> String {
+    line.fix.as_deref().and_then(|fix| fix.lines().last()).unwrap_or_default().to_lowercase()
+}
+
+fn assigns(tenant: &Tenant) -> String {
+    let command = format!(
+        "az role assignment create --role \"Key Vault Crypto Service Encryption User\" --assignee-object-id {} \
+         --assignee-principal-type ServicePrincipal --scope \"{}\"",
+        tenant.principal,
+        tenant.key_id()
+    );
+    command.to_lowercase()
 }
 
 #[tokio::test]
@@ -187,12 +202,13 @@ async fn access_policies_are_named_where_a_role_has_no_effect() {
     let tenant = Tenant::start().await;
     tenant.change_key_vault(json!({"enableRbacAuthorization": false})).await;
     let lines = check_now(&tenant).await;
-    let words = ["works by access policies", "keys get permission"];
+    let words = ["works by access policies", "keys get permission", "Give the application an access policy"];
     let command = format!(
         "az keyvault set-policy --name {VAULT} --spn {} --key-permissions get wrapKey unwrapKey",
         tenant.client_id
     );
-    assert_named(&lines, "key.readable", "key.access_removed", &words, &command);
+    let line = assert_named(&lines, "key.readable", "key.access_removed", &words, &command);
+    assert!(line.fix.as_deref().is_some_and(|fix| !fix.contains("Assign the role")), "{line:?}");
 }
 
 #[tokio::test]
@@ -203,7 +219,8 @@ async fn a_role_without_read_is_named_by_the_missing_action() {
     tenant.assign(RELEASE_USER, &tenant.key_id()).await;
     let lines = check_now(&tenant).await;
     let words = ["Action: 'Microsoft.KeyVault/vaults/keys/read'"];
-    assert_named(&lines, "key.readable", "key.access_removed", &words, "Key Vault Crypto Service Encryption User");
+    let line = assert_named(&lines, "key.readable", "key.access_removed", &words, "az keyvault key list");
+    assert_eq!(assignment(line), assigns(&tenant));
 }
 
 #[tokio::test]
@@ -218,7 +235,10 @@ async fn a_firewall_is_named_with_our_address_and_not_remembered() {
 
     tenant.fault("get", Effect { preset: Some(Preset::PrivateLink), ..Effect::default() });
     let lines = check_now(&tenant).await;
-    assert_named(&lines, "key.readable", "azure.firewall", &["approved private"], "");
+    let words = ["Public network access to this Key Vault is disabled", "private endpoint, or enable public"];
+    let line = assert_named(&lines, "key.readable", "azure.firewall", &words, "");
+    assert_eq!(line.command, None);
+    assert!(line.fix.as_deref().is_some_and(|fix| !fix.contains("address")), "{line:?}");
 }
 
 #[tokio::test]

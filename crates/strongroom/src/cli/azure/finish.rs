@@ -121,7 +121,8 @@ impl Finish<'_> {
     fn tell_proof(&self, lines: &[CheckLine]) -> Result<(), Failure> {
         let told = |line: &CheckLine| {
             let cause = line.cause.as_deref().unwrap_or_default();
-            printable(&format!("{}: {cause} {}", line.title, line.fix.as_deref().unwrap_or_default()))
+            let told = format!("{}: {cause} {}", line.title, line.fix.as_deref().unwrap_or_default());
+            told.lines().map(printable).collect::<Vec<_>>().join("\n    ")
         };
         if let Some(failed) = lines.iter().find(|line| line.status == CheckStatus::Fail) {
             let mut failure = Failure::new(

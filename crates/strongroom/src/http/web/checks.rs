@@ -162,9 +162,9 @@ fn row(line: &CheckLine, is_cause: bool, group: &mut Option<Group>) -> CheckRow 
     let of_it = Some(Group::of(line.code)).filter(|_| line.status != Status::Skipped);
     let begins = of_it.filter(|_| *group != of_it);
     *group = of_it.or(*group);
-    // Where a command mends it, the words end with it; it is shown in a box of its own.
+    // Where a command mends it, it stands in the words; it is shown in a box of its own.
     let fix = line.fix.as_ref().map(|fix| match &line.command {
-        Some(command) => fix.replace(command.as_str(), "").trim().trim_end_matches("Run:").trim().to_owned(),
+        Some(command) => fix.replacen(&format!("Run: {command}"), "", 1).trim().to_owned(),
         None => fix.clone(),
     });
     CheckRow {

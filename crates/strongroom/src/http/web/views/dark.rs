@@ -268,7 +268,7 @@ impl DarkPanel {
     fn in_words(&self) -> &str {
         match (self.command(), self.cause.code) {
             (None, _) => &self.fix,
-            (Some(_), Some(code)) => code.fix(),
+            (Some(_), Some(code)) => code.fix_of_vault(),
             (Some(_), None) => "",
         }
     }
