@@ -10,6 +10,10 @@ use crate::{Code, KeyDescription, KeyFailure, Receipts};
 /// All that is needed, on the one key.
 const ENOUGH: &str = "Key Vault Crypto Service Encryption User";
 
+/// Roles that manage keys.
+const OFFICER: &str = "Key Vault Crypto Officer";
+const ADMINISTRATOR: &str = "Key Vault Administrator";
+
 /// The list of key versions, or why there is none.
 pub(super) type Versions = Result<Told<(Vec<ListedVersion>, bool)>, KeyFailure>;
 
@@ -79,6 +83,10 @@ impl Found<'_> {
         }
         let role = self.narrowest();
         let named = match role {
+            Some(role @ (OFFICER | ADMINISTRATOR)) => format!(
+                " {role} is the narrowest built-in role that allows all of this, and it may delete the key and switch it \
+                 off as well."
+            ),
             Some(role) => format!(" {role} is the narrowest built-in role that allows all of this."),
             None => String::new(),
         };
@@ -87,10 +95,7 @@ impl Found<'_> {
         if self.by_policies() {
             return line.advise("Leave the application only what it needs.", Some(self.narrower_policy()));
         }
-        match role {
-            Some(role) => line.advise(&self.narrowing(role), Some(self.assign())),
-            None => line.advise(&self.other_roles_advice(), Some(self.list())),
-        }
+        self.narrowing(line, role)
     }
 
     fn scope(&self) -> CheckLine {
@@ -102,13 +107,14 @@ impl Found<'_> {
             Ok(_) if self.by_policies() => {
                 let cause = "This Key Vault works by access policies; those hold for every key in it.";
                 let vault = self.access.vault_url.vault_name();
-                let advice = format!(
-                    "Roles can be on the one key. Assign the role first; wait ten minutes, in which it takes effect; \
-                     give roles to everybody else who uses this Key Vault; then switch it to roles with az keyvault \
-                     update --name {vault} --enable-rbac-authorization true, at which all access policies end."
+                let then = format!(
+                    "Wait ten minutes, in which it takes effect, and give roles to everybody else who uses this Key \
+                     Vault. Then switch it to roles, at which all access policies end:\n\
+                     az keyvault update --name {vault} --enable-rbac-authorization true"
                 );
                 let line = CheckLine::new(LINE, CheckStatus::Warn).seen_in(receipt);
-                line.because("rights.access_policies", cause).advise(&advice, Some(self.assign()))
+                let line = line.because("rights.access_policies", cause);
+                line.advise("Roles can be on the one key. Assign the role first.", Some(self.assign())).advising(&then)
             }
             Ok(told) if told.value.allowed => {
                 let cause = format!(
@@ -117,10 +123,7 @@ impl Found<'_> {
                 );
                 let line = CheckLine::new(LINE, CheckStatus::Warn).seen_in(receipt);
                 let line = line.because("rights.whole_key_vault", cause);
-                match self.narrowest() {
-                    Some(role) => line.advise(&self.narrowing(role), Some(self.assign())),
-                    None => line.advise(&self.other_roles_advice(), Some(self.list())),
-                }
+                self.narrowing(line, self.narrowest())
             }
             Ok(_) => CheckLine::new(LINE, CheckStatus::Pass).seen_in(receipt),
         }
@@ -131,8 +134,8 @@ impl Found<'_> {
         match (allowed(&self.sign)?, allowed(&self.rotation)?, allowed(&self.secrets)?) {
             (false, false, false) => Some(ENOUGH),
             (true, false, false) => Some("Key Vault Crypto User"),
-            (true, true, false) => Some("Key Vault Crypto Officer"),
-            (true, true, true) => Some("Key Vault Administrator"),
+            (true, true, false) => Some(OFFICER),
+            (true, true, true) => Some(ADMINISTRATOR),
             _ => None,
         }
     }
@@ -154,20 +157,22 @@ impl Found<'_> {
         answers.into_iter().flatten().any(|told| told.value.facts.access_policies)
     }
 
-    /// The wider assignment goes only once the narrow one holds, so its deletion is no part of the command.
-    fn narrowing(&self, role: &str) -> String {
+    /// What leaves the application the least role only. The wider assignment goes once the narrow one holds, so its
+    /// deletion is no part of the command. Where no single role gives what was found, they are listed first.
+    fn narrowing(&self, line: CheckLine, role: Option<&str>) -> CheckLine {
+        let Some(role) = role else {
+            let then = format!("Then assign {ENOUGH} on the key, and delete the others:\n{}", self.assign());
+            return line.advise("See which roles give this.", Some(self.list())).advising(&then);
+        };
         let scope = if allowed(&self.keys) == Some(true) { self.key_vault() } else { self.key() };
-        format!(
-            "Assign the narrow role on the key. Ten minutes later, when it holds, delete the wider one: az role \
-             assignment delete --assignee {} --role \"{role}\" --scope {scope}. If that one is above the Key Vault, this \
-             finds it: {}.",
+        let then = format!(
+            "Ten minutes later, when it holds, delete the wider one:\n\
+             az role assignment delete --assignee {} --role \"{role}\" --scope {scope}\n\
+             If that one is above the Key Vault, this finds it:\n{}",
             self.assignee,
             self.list()
-        )
-    }
-
-    fn other_roles_advice(&self) -> String {
-        format!("See which roles give this, assign {ENOUGH} on the key, and delete the others: {}.", self.assign())
+        );
+        line.advise("Assign the narrow role on the key.", Some(self.assign())).advising(&then)
     }
 
     fn assign(&self) -> String {

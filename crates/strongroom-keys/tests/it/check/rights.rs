@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use azure_standin::Settings;
 use serde_json::json;
-use strongroom_keys::check::CheckStatus;
+use strongroom_keys::check::{CheckLine, CheckStatus};
 
 use super::{check_now, find};
 use crate::tenant::{HOST, KEY, Tenant, VAULT, answer};
@@ -51,6 +51,21 @@ async fn the_least_role_on_the_key_alone_passes() {
     }
 }
 
+/// The commands of what to do. Each ends with its line, so that nothing but the command is copied.
+fn commands(line: &CheckLine) -> Vec<&str> {
+    let fix = line.fix.as_deref().expect("a fix");
+    let found: Vec<&str> = fix
+        .lines()
+        .filter_map(|line| line.find("az ").map(|at| &line[at..]))
+        .inspect(|command| {
+            assert!(!command.ends_with(['.', ',', ';', ':']), "{command}");
+            assert!(!command.contains("az role") || command.matches("az role").count() == 1, "{command}");
+        })
+        .collect();
+    assert_eq!(found.first().copied(), line.command.as_deref(), "{fix}");
+    found
+}
+
 #[tokio::test]
 async fn a_wider_role_is_named_with_the_commands_that_narrow_it() {
     let tenant = Tenant::start().await;
@@ -76,10 +91,9 @@ async fn a_wider_role_is_named_with_the_commands_that_narrow_it() {
         );
         assert!(command.starts_with(&create) && !command.contains("delete"), "{command}");
         // What is deleted is deleted later: the new assignment takes its time.
-        let delete =
-            format!("delete the wider one: az role assignment delete --assignee {principal} --role \"{name}\"");
-        let (_, deleted) = line.fix.as_deref().expect("a fix").split_once(&delete).expect(command);
-        let deleted = deleted.split(". ").next().expect("a sentence");
+        let delete = format!("az role assignment delete --assignee {principal} --role \"{name}\"");
+        let deleted = commands(line).into_iter().find(|line| line.starts_with(&delete)).expect(command);
+        assert_eq!(cause.contains("may delete the key and switch it off"), role != CRYPTO_USER, "{cause}");
         assert_eq!(deleted.contains(&format!("/keys/{KEY}")), !whole, "{deleted}");
         let expected = if whole { CheckStatus::Warn } else { CheckStatus::Pass };
         assert_eq!(find(&lines, "rights.scope").status, expected, "{:?}", find(&lines, "rights.scope"));
@@ -100,7 +114,7 @@ async fn the_least_role_on_the_whole_key_vault_is_a_warning() {
     // Azure's refusal to list secrets told the Key Vault's resource id.
     let scope = tenant.vault_id().to_lowercase();
     assert!(command.to_lowercase().ends_with(&format!("--scope \"{scope}/keys/{KEY}\"")), "{command}");
-    assert!(line.fix.as_deref().is_some_and(|fix| fix.to_lowercase().contains(&format!("--scope \"{scope}\". "))));
+    assert!(line.fix.as_deref().is_some_and(|fix| fix.to_lowercase().contains(&format!("--scope \"{scope}\"\n"))));
 }
 
 #[tokio::test]
@@ -166,7 +180,8 @@ async fn access_policies_are_told_and_what_narrows_them() {
     assert_eq!((line.status, line.reason), (CheckStatus::Warn, Some("rights.access_policies")), "{line:?}");
     let (fix, command) = (line.fix.as_deref().expect("a fix"), line.command.as_deref().expect("a command"));
     assert!(command.starts_with("az role assignment create"), "{command}");
-    assert!(fix.contains(&format!("then switch it to roles with az keyvault update --name {VAULT}")), "{fix}");
+    let switch = format!("az keyvault update --name {VAULT} --enable-rbac-authorization true");
+    assert!(commands(line).contains(&switch.as_str()), "{fix}");
 
     tenant.change_key_vault(json!({"accessPolicies": policy(&["get", "wrapKey", "unwrapKey", "sign"])})).await;
     let lines = check_now(&tenant).await;
