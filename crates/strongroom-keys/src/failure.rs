@@ -236,6 +236,10 @@ codes! {
         "Nothing was sent. Check azure.cloud and the Key Vault's URL.";
 }
 
+/// What to do where roles have no effect.
+pub const ACCESS_POLICY: &str = "Give the application an access policy (it covers every key in the Key Vault), or switch \
+                                 the Key Vault to RBAC after assigning roles to all who use it.";
+
 /// What to do where a vault's own credential has come to its end.
 pub(crate) const NO_OTHER_CREDENTIAL: &str = "A vault that exists cannot be given another credential yet. Its items are \
                                               kept. A new vault can be made with a new credential of the application.";
@@ -359,10 +363,7 @@ impl KeyFailure {
     /// What to do, by all that Azure's answer told.
     pub fn fix(&self) -> &'static str {
         match self.code {
-            Code::AccessRemoved if self.facts.access_policies => {
-                "Give the application an access policy (it covers every key in the Key Vault), or switch the Key Vault to \
-                 RBAC after assigning roles to all who use it."
-            }
+            Code::AccessRemoved if self.facts.access_policies => ACCESS_POLICY,
             Code::Firewall if self.facts.private_only => {
                 "Public network access to this Key Vault is disabled. Let this server reach it by an approved private \
                  endpoint, or enable public network access."

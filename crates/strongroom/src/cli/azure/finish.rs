@@ -132,7 +132,7 @@ impl Finish<'_> {
             );
             failure.detail = failed.cause.clone();
             failure.fix = Some(match &failed.fix {
-                Some(fix) => format!("{fix} Then run the same command again"),
+                Some(fix) => format!("{fix}\nThen run the same command again"),
                 None => "run the same command again".to_owned(),
             });
             failure.azure_request_id = failed.azure_request_id.clone();

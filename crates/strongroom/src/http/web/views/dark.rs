@@ -5,7 +5,7 @@
 //! who can mend it, what happens next, and what is safe meanwhile.
 
 use askama::Template;
-use strongroom_keys::Code;
+use strongroom_keys::{ACCESS_POLICY, Code};
 
 use super::{Moment, Tone, filters};
 use crate::error::{KeyUnavailable, Unavailable};
@@ -268,6 +268,7 @@ impl DarkPanel {
     fn in_words(&self) -> &str {
         match (self.command(), self.cause.code) {
             (None, _) => &self.fix,
+            (Some(command), _) if command.starts_with("az keyvault set-policy ") => ACCESS_POLICY,
             (Some(_), Some(code)) => code.fix_of_vault(),
             (Some(_), None) => "",
         }
@@ -304,6 +305,7 @@ pub fn counted(count: u64, noun: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use crate::id::VaultId;
     use strongroom_keys::{Class, KeyFailure, Operation};
 
     use super::*;
@@ -328,6 +330,24 @@ mod tests {
     fn a_code_that_only_another_node_knows_still_gets_words() {
         let cause = Cause::new(Unavailable::Outage, "azure.on_holiday");
         assert_eq!((cause.chip(), cause.word()), ("Unreachable", "unavailable"));
+    }
+
+    #[test]
+    fn the_words_beside_a_command_do_not_contradict_it() {
+        let why = |fix: &str| KeyUnavailable {
+            vault: VaultId(uuid::Uuid::nil()),
+            vault_name: "Finance".into(),
+            class: Unavailable::Dark,
+            code: Code::AccessRemoved.as_str().into(),
+            title: Code::AccessRemoved.title().into(),
+            detail: String::new(),
+            fix: fix.into(),
+            since: jiff::Timestamp::UNIX_EPOCH,
+            azure_request_id: None,
+        };
+        let words = |fix: &str| DarkPanel::of(&why(fix), 1, Moment::default()).in_words().to_owned();
+        assert!(words("az keyvault set-policy --name kv").contains("access policy"));
+        assert!(words("az role assignment create --role x").starts_with("Assign the role"));
     }
 
     #[test]
