@@ -389,7 +389,7 @@ pub struct Check {
     pub reason: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<String>,
-    /// What to do; ends with the command where one mends it.
+    /// What to do, with the command where one helps; each further command has a line of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fix: Option<String>,
     /// That command alone, with the customer's own names in it.
