@@ -124,7 +124,7 @@ impl Step for Credential {
         let delete = |key_id: &String| format!("az ad app credential delete --id {client_id} --key-id {key_id}");
         let commands: Vec<String> = facts.older_secrets.iter().map(delete).collect();
         (!commands.is_empty()).then(|| {
-            format!("Older client secrets go on working. Remove each that nothing uses: {}", commands.join("; "))
+            format!("Older client secrets go on working. Remove each that nothing uses:\n{}", commands.join("\n"))
         })
     }
 
@@ -178,7 +178,7 @@ fn wrong_audience(row: &Value, wanted: &Value, client_id: &str) -> SetupError {
     );
     let audiences = json!({"audiences": wanted["audiences"]}).to_string();
     SetupError::answer(message).advise(format!(
-        "change it: az ad app federated-credential update --id {client_id} --federated-credential-id {} --parameters {}",
+        "change it:\naz ad app federated-credential update --id {client_id} --federated-credential-id {} --parameters {}",
         row["id"].as_str().unwrap_or(name),
         Quoted(&audiences)
     ))

@@ -46,10 +46,11 @@ impl Step for Application {
             ([first, rest @ ..], _) => (first, rest),
         };
         if !rest.is_empty() {
-            let message = format!("{} applications are called \"{}\"", found.len(), plan.application);
-            return Err(
-                SetupError::new(Kind::Usage, message).advise("say which with --client-id, or choose another name")
-            );
+            let ids: Vec<&str> = found.iter().filter_map(|one| one["appId"].as_str()).collect();
+            let message =
+                format!("{} applications are called \"{}\": {}", found.len(), plan.application, ids.join(", "));
+            return Err(SetupError::new(Kind::Usage, message)
+                .advise("say which with --client-id, or choose another name with --application"));
         }
         self.made(application, facts)?;
         if plan.client_id.is_none() {

@@ -130,7 +130,7 @@ impl Step for KeyVault {
             return stop(
                 "decides by access policies, where no role counts; it is left as it is".to_owned(),
                 format!(
-                    "choose another --key-vault, or switch this one to Azure RBAC, which ends all its access policies: \
+                    "choose another --key-vault, or switch this one to Azure RBAC, which ends all its access policies:\n\
                      az keyvault update --name {name} --enable-rbac-authorization true"
                 ),
             );
@@ -140,8 +140,8 @@ impl Step for KeyVault {
             return stop(
                 "is of the Standard tier, which has no HSM keys; it is left as it is".to_owned(),
                 format!(
-                    "choose another --key-vault, leave --hsm out, or change its tier: az keyvault update --name {name} \
-                     --set properties.sku.name=premium"
+                    "choose another --key-vault, leave --hsm out, or change its tier:\n\
+                     az keyvault update --name {name} --set properties.sku.name=premium"
                 ),
             );
         }
@@ -184,16 +184,17 @@ impl Step for KeyVault {
         let name = &plan.key_vault;
         if error.is_code("ConflictError") || error.says("deleted state") {
             return Some(format!(
-                "a Key Vault of this name was deleted and can still be recovered. Bring it back with its keys: az \
-                 keyvault recover --name {name} --location LOCATION; then run this again, since its role assignments \
-                 do not come back with it. Or choose another --key-vault"
+                "a Key Vault of this name was deleted and can still be recovered. Choose another --key-vault, or bring it \
+                 back with its keys:\naz keyvault recover --name {name} --location LOCATION\n\
+                 Then run this again, since its role assignments do not come back with it"
             ));
         }
         error.is_code("VaultAlreadyExists").then(|| {
             format!(
                 "the names of Key Vaults are unique in all of Azure, and {name} is taken: by somebody else, by another \
-                 resource group or subscription of yours (az keyvault list --query \"[?name=='{name}'].resourceGroup\"), \
-                 or by a deleted one (az keyvault list-deleted). Choose another --key-vault, or name its --resource-group"
+                 resource group or subscription of yours, or by a deleted one. Choose another --key-vault, or name its \
+                 --resource-group. What you have:\n\
+                 az keyvault list --query \"[?name=='{name}'].resourceGroup\"\naz keyvault list-deleted"
             )
         })
     }
@@ -285,8 +286,8 @@ impl Step for Key {
         match error.inner() {
             Some("ForbiddenByFirewall") => {
                 return Some(format!(
-                    "the Key Vault's firewall lets this machine not in: az keyvault network-rule add --name {name} \
-                     --ip-address YOUR-ADDRESS, or run this where it does"
+                    "the Key Vault's firewall lets this machine not in: run this where it does, or let it in:\n\
+                     az keyvault network-rule add --name {name} --ip-address YOUR-ADDRESS"
                 ));
             }
             Some("ForbiddenByConnection") => {
@@ -298,8 +299,8 @@ impl Step for Key {
         }
         error.is_conflict().then(|| {
             format!(
-                "a key of this name was deleted and can still be recovered: az keyvault key recover --vault-name {} \
-                 --name {}. Or choose another --key",
+                "a key of this name was deleted and can still be recovered. Choose another --key, or recover it:\n\
+                 az keyvault key recover --vault-name {} --name {}",
                 plan.key_vault, plan.key
             )
         })

@@ -53,8 +53,8 @@ impl Step for Officer {
 
     fn afterwards(&self, plan: &Plan, facts: &Facts) -> Option<String> {
         Some(format!(
-            "You stay Key Vault Crypto Officer on {}, with rights to all its keys; you need that to disable a key. To end it: az \
-             role assignment delete --assignee {} --role \"Key Vault Crypto Officer\" --scope {}",
+            "You stay Key Vault Crypto Officer on {}, with rights to all its keys; you need that to disable a key. To end it:\n\
+             az role assignment delete --assignee {} --role \"Key Vault Crypto Officer\" --scope {}",
             plan.key_vault,
             facts.me.object_id,
             facts.vault_scope(plan)

@@ -164,7 +164,7 @@ async fn settle(
         Some(request) => absent(ask_patiently(client, step, request, listen).await)?,
     };
     if let Some(answer) = looked
-        && let Found::There(remarks) = step.read(plan, &answer, facts)?
+        && let Found::There(remarks) = step.read(plan, &answer, facts).map_err(SetupError::lasting)?
     {
         line.remarks = remarks;
         return Ok(line);

@@ -35,6 +35,8 @@ pub(super) struct Parts {
     pub advice: Option<String>,
     pub azure_request_id: Option<String>,
     pub unknown_host: bool,
+    /// The same request meets it again, whatever else is mended.
+    pub lasting: bool,
 }
 
 /// Who has to do something about it.
@@ -61,6 +63,7 @@ impl SetupError {
             advice: None,
             azure_request_id: None,
             unknown_host: false,
+            lasting: false,
         }))
     }
 
@@ -73,6 +76,18 @@ impl SetupError {
     pub(super) fn advise(mut self, advice: impl Into<String>) -> Self {
         self.0.advice = Some(advice.into());
         self
+    }
+
+    /// Of something that is there and stays, and is not what was asked for.
+    #[must_use]
+    pub(super) fn lasting(mut self) -> Self {
+        self.0.lasting = true;
+        self
+    }
+
+    /// Whether the same command would meet it again: what it names is taken, or is something else.
+    pub fn lasts(&self) -> bool {
+        self.0.lasting || (self.is_conflict() && !self.is_code("MissingSubscriptionRegistration"))
     }
 
     pub fn kind(&self) -> Kind {
@@ -254,6 +269,7 @@ impl Way {
             advice: None,
             azure_request_id,
             unknown_host: false,
+            lasting: false,
         })))
     }
 }

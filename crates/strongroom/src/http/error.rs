@@ -205,7 +205,12 @@ fn field_error(error: &crate::error::FieldError) -> FieldError {
     FieldError { field: error.field.clone().into_owned(), message: error.message.clone().into_owned() }
 }
 
+/// A file or a setting stays as its name is written.
 pub(super) fn capital(text: &str) -> String {
+    let first = text.split(' ').next().unwrap_or_default().trim_end_matches('.');
+    if first.contains(['.', '_', '/']) {
+        return text.to_owned();
+    }
     let mut letters = text.chars();
     letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
 }

@@ -110,6 +110,8 @@ async fn a_secret_that_no_vault_came_of_is_named_with_the_command_that_removes_i
     let application = desk.graph("/v1.0/applications?$filter=displayName eq 'Strongroom'").await.remove(0);
     let key_id = application["passwordCredentials"][0]["keyId"].as_str().expect("an id");
     let remove = format!("--key-id {key_id}");
+    assert!(!failed.err.contains("Make the vault in Strongroom with these"), "{}", failed.err);
+    assert!(failed.err.contains("error: ") && !failed.err.contains("error: Key is"), "{}", failed.err);
     assert!(failed.err.contains(&remove) && failed.out.contains("Client Secret    "), "{}\n{}", failed.out, failed.err);
     desk.standin.clear_faults();
     let mended = strongroom.run(&desk, &["--yes", "--vault-name", "Azure"]).await;
@@ -172,6 +174,18 @@ async fn an_application_that_somebody_else_calls_strongroom_gets_nothing_unless_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn of_several_applications_of_one_name_each_is_told() {
+    let desk = Desk::open().await;
+    let one = desk.register(desk.administrator(), "Strongroom").await;
+    let other = desk.register(desk.administrator(), "Strongroom").await;
+    let stopped = desk.run(&["--yes"]).await;
+    assert_eq!(stopped.code, 2, "{}", stopped.err);
+    for application in [one, other] {
+        assert!(stopped.err.contains(application["appId"].as_str().expect("an id")), "{}", stopped.err);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_application_with_a_credential_gets_the_role_only_if_it_is_named() {
     let desk = Desk::open().await;
     // As left by somebody who made it, kept a secret of it, and made the administrator its only owner.
@@ -229,6 +243,9 @@ async fn a_key_vault_in_access_policy_mode_is_left_as_it_is() {
     assert_eq!(ended.code, 1, "{}", ended.err);
     let command = format!("az keyvault update --name {VAULT} --enable-rbac-authorization true");
     assert!(ended.err.contains("access policies") && ended.err.contains(&command), "{}", ended.err);
+    assert!(ended.err.contains("resource provider Microsoft.KeyVault; resource group strongroom"), "{}", ended.err);
+    assert!(ended.err.contains("Made, and stays: application"), "{}", ended.err);
+    assert!(!ended.err.contains("the same command again"), "it would be refused again: {}", ended.err);
     assert_eq!(desk.key_vault().await, before);
 }
 
@@ -240,6 +257,7 @@ async fn a_key_vault_without_purge_protection_is_used_and_told() {
     assert_eq!(ended.code, 0, "{}", ended.err);
     let command = format!("az keyvault update --name {VAULT} --enable-purge-protection true");
     assert!(ended.err.contains(&command), "{}", ended.err);
+    assert!(!ended.err.contains("cannot be destroyed by mistake"), "the title says the opposite: {}", ended.err);
     assert_eq!(desk.key_vault().await, before);
 }
 
@@ -250,7 +268,8 @@ async fn the_name_of_a_deleted_key_vault_is_told_with_the_command_that_recovers_
     desk.arm("DELETE", &desk.vault_path(), None).await;
     let ended = desk.run(&["--yes"]).await;
     assert_eq!(ended.code, 1, "{}", ended.err);
-    assert!(ended.err.contains(&format!("az keyvault recover --name {VAULT}")), "{}", ended.err);
+    let command = format!("az keyvault recover --name {VAULT} --location LOCATION");
+    assert!(ended.err.lines().any(|line| line.trim() == command), "on a line of its own: {}", ended.err);
     assert!(ended.err.contains("its role assignments do not come back"), "{}", ended.err);
 }
 

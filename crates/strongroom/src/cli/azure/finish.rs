@@ -13,7 +13,7 @@ use strongroom_keys::{
 
 use super::{
     Setup,
-    report::Report,
+    report::{self, Report},
     sign_in::Reach,
     wishes::{AtHand, CredentialKind},
 };
@@ -57,12 +57,14 @@ impl Finish<'_> {
             self.tell_afterwards();
             return proven;
         };
-        let made = match self.prove(reach).await {
+        let proven = self.prove(reach).await;
+        let works = proven.is_ok();
+        let made = match proven {
             Ok(()) => self.make_vault(client).await,
             Err(failure) => Err(failure),
         };
         self.print(made.as_ref().ok())?;
-        if made.is_err() {
+        if works && made.is_err() {
             self.tell_command();
         }
         self.tell_afterwards();
@@ -78,7 +80,7 @@ impl Finish<'_> {
 
     fn tell_afterwards(&self) {
         for afterwards in self.lines.iter().filter_map(|line| line.afterwards.as_deref()) {
-            self.report.say(&format!("\n{}", printable(afterwards)));
+            self.report.say(&format!("\n{}", report::printable_lines(afterwards)));
         }
     }
 
@@ -120,17 +122,18 @@ impl Finish<'_> {
 
     fn tell_proof(&self, lines: &[CheckLine]) -> Result<(), Failure> {
         let told = |line: &CheckLine| {
-            let cause = line.cause.as_deref().unwrap_or_default();
-            let told = format!("{}: {cause} {}", line.title, line.fix.as_deref().unwrap_or_default());
-            told.lines().map(printable).collect::<Vec<_>>().join("\n    ")
+            // The title says what would be right.
+            let cause = line.cause.as_deref().unwrap_or(line.title);
+            report::printable_lines(&format!("{cause} {}", line.fix.as_deref().unwrap_or_default()))
+                .replace('\n', "\n             ")
         };
         if let Some(failed) = lines.iter().find(|line| line.status == CheckStatus::Fail) {
+            self.report.say("  failed     everything is made, but it cannot use the key");
             let mut failure = Failure::new(
                 Exit::KeyUnavailable,
                 failed.reason.unwrap_or(failed.code),
-                format!("everything is made, but the service principal cannot use the key: {}", failed.title),
+                failed.cause.as_deref().unwrap_or(failed.title),
             );
-            failure.detail = failed.cause.clone();
             failure.fix = Some(match &failed.fix {
                 Some(fix) => format!("{fix}\nThen run the same command again"),
                 None => "run the same command again".to_owned(),

@@ -271,8 +271,11 @@ async fn strongroom(
 }
 
 fn stopped(stopped: Stopped) -> Failure {
+    let exists = report::what_exists(&stopped);
     let mut failure = Failure::from(stopped.error);
-    failure.title = format!("{}: {}", stopped.thing, failure.title);
-    let fix = failure.fix.take().map(|fix| format!("{fix}.\n  ")).unwrap_or_default();
-    failure.fix(format!("{fix}{}", report::what_exists(&stopped.lines)))
+    if !failure.title.starts_with(&stopped.thing) {
+        failure.title = format!("{}: {}", stopped.thing, failure.title);
+    }
+    let fix = failure.fix.take().map(|fix| format!("{}\n  ", fix.replace('\n', "\n  "))).unwrap_or_default();
+    failure.fix(format!("{fix}{exists}"))
 }

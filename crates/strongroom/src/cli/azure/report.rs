@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    azure_setup::{Event, Line, State},
+    azure_setup::{Event, Line, State, Stopped},
     cli::console::{Console, Format, printable},
 };
 
@@ -99,15 +99,23 @@ impl<'a> Report<'a> {
     }
 }
 
-/// What there is by now and how to go on, after a step that did not succeed.
-pub(super) fn what_exists(lines: &[Line]) -> String {
-    let there: Vec<&str> = lines.iter().map(|line| line.thing.as_str()).collect();
-    if there.is_empty() {
-        "nothing was made; run the same command again once that is mended".to_owned()
-    } else {
-        format!(
-            "these exist by now and stay: {}. Run the same command again: it goes on from there",
-            printable(&there.join("; "))
-        )
-    }
+/// Text of several lines, each of them `printable`.
+pub(super) fn printable_lines(text: &str) -> String {
+    text.lines().map(printable).collect::<Vec<_>>().join("\n")
+}
+
+/// What there is by now, and how to go on if the same command can, after a step that did not succeed.
+pub(super) fn what_exists(stopped: &Stopped) -> String {
+    let things = |state: State| -> Option<String> {
+        let all: Vec<&str> =
+            stopped.lines.iter().filter(|line| line.state == state).map(|line| line.thing.as_str()).collect();
+        (!all.is_empty()).then(|| printable(&all.join("; ")))
+    };
+    let made = things(State::Made).map_or("Nothing was made".to_owned(), |made| format!("Made, and stays: {made}"));
+    let found = things(State::Found).map(|found| format!("Was there before: {found}"));
+    let again = (!stopped.error.lasts()).then(|| match stopped.lines.is_empty() {
+        true => "Run the same command again once that is mended".to_owned(),
+        false => "Run the same command again: it goes on from there".to_owned(),
+    });
+    [Some(made), found, again].into_iter().flatten().collect::<Vec<_>>().join("\n  ")
 }
