@@ -203,8 +203,9 @@ fn secret_script(another: bool) -> String {
     }
     format!(
         "CLIENT_SECRET='(as when it was made; Azure does not show it again)'\n\
-         if [ -z \"$(az ad app credential list --id \"$CLIENT_ID\" --output tsv \\\n    \
-             --query \"[?endDateTime>'$(date -u +%Y-%m-%dT%H:%M:%SZ)'].keyId\")\" ]; then\n  \
+         NOW=$(date -u +%Y-%m-%dT%H:%M:%SZ)\n\
+         FOUND=$(az ad app credential list --id \"$CLIENT_ID\" --query \"[?endDateTime>'$NOW'].keyId\" --output tsv)\n\
+         if [ -z \"$FOUND\" ]; then\n  \
            CLIENT_SECRET=$({make})\n\
          fi\n"
     )

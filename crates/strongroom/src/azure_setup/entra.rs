@@ -84,8 +84,8 @@ impl Step for Application {
     }
 
     fn script(&self, plan: &Plan) -> String {
-        let filter = Quoted(&filter(plan)).to_string();
         if plan.client_id.is_some() {
+            let filter = Quoted(&filter(plan)).to_string();
             return format!(
                 "CLIENT_ID=$(az ad app list --filter {filter} --query '[].appId' --output tsv)\n\
                 if [ -z \"$CLIENT_ID\" ]; then\n  \
@@ -94,14 +94,16 @@ impl Step for Application {
                 fi\n"
             );
         }
-        format!(
-            "KNOWN=$(az ad app list --filter {filter} --query '[].appId' --output tsv)\n\
+        // OData doubles a quote within a string.
+        "QUOTE=\"'\"\n\
+             KNOWN=$(az ad app list --filter \"displayName eq '${APPLICATION//$QUOTE/$QUOTE$QUOTE}'\" \\\n    \
+               --query '[].appId' --output tsv)\n\
              CLIENT_ID=$KNOWN\n\
              if [ -z \"$KNOWN\" ]; then\n  \
                CLIENT_ID=$(az ad app create --display-name \"$APPLICATION\" --sign-in-audience AzureADMyOrg \\\n    \
                  --query appId --output tsv)\n\
              fi\n"
-        )
+            .to_owned()
     }
 }
 
@@ -174,10 +176,13 @@ impl Step for Owner {
         }
         "if [ -z \"$KNOWN\" ]; then\n  \
            patiently az ad app owner add --id \"$CLIENT_ID\" --owner-object-id \"$ME\"\n\
-         elif [ \"$(az ad app owner list --id \"$CLIENT_ID\" --query '[].id' --output tsv)\" != \"$ME\" ]; then\n  \
-           echo \"There is an application of that name that is not yours alone: $KNOWN\" >&2\n  \
-           echo 'If it is the one you mean, print this script with its --client-id; otherwise with another --application.' >&2\n  \
-           exit 1\n\
+         else\n  \
+           OWNERS=$(az ad app owner list --id \"$CLIENT_ID\" --query '[].id' --output tsv)\n  \
+           if [ \"$OWNERS\" != \"$ME\" ]; then\n    \
+             echo \"There is an application of that name that is not yours alone: $KNOWN\" >&2\n    \
+             echo 'If it is the one you mean, print this script with its --client-id; otherwise with another --application.' >&2\n    \
+             exit 1\n  \
+           fi\n\
          fi\n"
             .to_owned()
     }

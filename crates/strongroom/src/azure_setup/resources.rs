@@ -85,7 +85,8 @@ impl Step for ResourceGroup {
     }
 
     fn script(&self, _: &Plan) -> String {
-        "if [ \"$(az group exists --name \"$RESOURCE_GROUP\")\" = false ]; then\n  \
+        "FOUND=$(az group exists --name \"$RESOURCE_GROUP\")\n\
+         if [ \"$FOUND\" = false ]; then\n  \
            az group create --name \"$RESOURCE_GROUP\" --location \"$LOCATION\" --output none\n\
          fi\n"
             .to_owned()
@@ -207,10 +208,12 @@ impl Step for KeyVault {
                KEY_VAULT_ID=$(az keyvault create --name \"$KEY_VAULT\" --resource-group \"$RESOURCE_GROUP\" \\\n    \
                  --location \"$LOCATION\" --sku {} --enable-rbac-authorization true --retention-days {} \\\n    \
                  --enable-purge-protection true --query id --output tsv)\n\
-             elif [ \"$(az keyvault show --name \"$KEY_VAULT\" --query properties.enableRbacAuthorization --output tsv)\" \\\n    \
-                 != true ]; then\n  \
-               echo \"$KEY_VAULT decides by access policies, where no role counts. It is left as it is.\" >&2\n  \
-               exit 1\n\
+             else\n  \
+               RBAC=$(az keyvault show --name \"$KEY_VAULT\" --query properties.enableRbacAuthorization --output tsv)\n  \
+               if [ \"$RBAC\" != true ]; then\n    \
+                 echo \"$KEY_VAULT decides by access policies, where no role counts. It is left as it is.\" >&2\n    \
+                 exit 1\n  \
+               fi\n\
              fi\n\
              VAULT_URL=$(az keyvault show --name \"$KEY_VAULT\" --query properties.vaultUri --output tsv)\n",
             plan.sku(),

@@ -525,6 +525,40 @@ async fn the_script_in_the_docs_is_the_one_that_is_printed() {
     assert_eq!(desk.standin.stats().requests.len(), 0, "printing needs no Azure");
 }
 
+const TENANT: &str = "5f3e2c1d-0000-4000-8000-000000000001";
+
+/// `az` is a shell function here: the real one costs seconds a call.
+fn run_with_az(script: &str, az: &str) -> (Option<i32>, String) {
+    let script = format!("az() {{\n{az}\n}}\n{script}");
+    let ran = std::process::Command::new("bash").args(["-c", &script]).output().expect("bash is there");
+    (ran.status.code(), String::from_utf8_lossy(&ran.stderr).into_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_script_looks_for_the_application_that_its_first_line_names() {
+    let desk = Desk::open().await;
+    let printed = desk.run(&["--print", "az", "--tenant", TENANT]).await.out;
+    let edited = printed.replace("APPLICATION='Strongroom'", "APPLICATION=\"O'Brien's & \\$x\"");
+    assert_ne!(edited, printed);
+    let az = format!(
+        "case \"$*\" in 'ad app list'*) echo \"$5\" >&2; exit 7 ;; 'account show'*) echo {TENANT} user me ;; esac"
+    );
+    let (code, said) = run_with_az(&edited, &az);
+    assert_eq!((code, said.as_str()), (Some(7), "displayName eq 'O''Brien''s & $x'\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failing_list_of_owners_is_not_told_as_somebody_elses_application() {
+    let desk = Desk::open().await;
+    let printed = desk.run(&["--print", "az", "--tenant", TENANT]).await.out;
+    let az = format!(
+        "case \"$*\" in 'ad app owner list'*) echo 'no route' >&2; return 3 ;; 'account show'*) echo {TENANT} user me ;; \
+              'ad app list'*) echo an-app ;; esac"
+    );
+    let (code, said) = run_with_az(&printed, &az);
+    assert_eq!((code, said.as_str()), (Some(3), "no route\n"));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_script_is_sound_bash() {
     let desk = Desk::open().await;
