@@ -26,6 +26,7 @@ mod transport;
 pub use cloud::{Cloud, UnknownCloud};
 pub(crate) use command::is_resource_id;
 pub use command::{command, federated_credential};
+pub use credential::token_claims;
 pub use provider::{ALGORITHM, AzureProvider};
 
 use credential::TokenFile;

@@ -4,11 +4,10 @@
 use std::collections::HashMap;
 use std::sync::Mutex;
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::Method;
 use serde_json::Value;
-use strongroom_keys::azure::Cloud;
+use strongroom_keys::azure::{Cloud, token_claims};
 use url::Url;
 
 use super::{
@@ -121,7 +120,8 @@ impl Client {
     pub async fn identity(&self) -> Result<Identity, SetupError> {
         let host = self.way.hosts().arm;
         self.with_token(host, |token| {
-            let claims = claims(token).ok_or_else(|| SetupError::answer("the account's token cannot be read"))?;
+            let claims: Value = token_claims(token.as_bytes())
+                .ok_or_else(|| SetupError::answer("the account's token cannot be read"))?;
             let text = |name: &str| claims.get(name).and_then(Value::as_str).map(str::to_owned);
             let object_id = text("oid").ok_or_else(|| SetupError::answer("the account's token names no object id"))?;
             // Only a person's token carries scopes; Entra marks an application's as such.
@@ -212,12 +212,6 @@ impl Request<'_> {
         let pairs: Vec<String> = self.query.iter().map(|(name, value)| format!("{name}={}", encode(value))).collect();
         if pairs.is_empty() { String::new() } else { format!("?{}", pairs.join("&")) }
     }
-}
-
-/// The claims of a token that Entra gave us directly; nothing here depends on their being true.
-pub(super) fn claims(token: &str) -> Option<Value> {
-    let bytes = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
-    serde_json::from_slice(&bytes).ok()
 }
 
 /// A text of an answer by its JSON pointer.

@@ -11,11 +11,12 @@ use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::Value;
+use strongroom_keys::azure::token_claims;
 use tokio::{process::Command, time::Instant};
 use url::form_urlencoded::Serializer;
 
 use super::{
-    client::{claims, text},
+    client::text,
     way::{Kind, SetupError, Way},
 };
 use crate::secret_text::SecretText;
@@ -210,7 +211,7 @@ impl DeviceCode {
 
 fn person(answer: &Value) -> Result<(SignIn, String), SetupError> {
     let token = SecretText::from(text(answer, "/access_token")?);
-    let claims = claims(token.expose());
+    let claims: Option<Value> = token_claims(token.expose().as_bytes());
     let tenant = claims.as_ref().and_then(|claims| claims.get("tid")).and_then(Value::as_str);
     let tenant = tenant.ok_or_else(|| SetupError::answer("the token names no tenant"))?.to_owned();
     let refresh_token = Mutex::new(text(answer, "/refresh_token")?.into());
