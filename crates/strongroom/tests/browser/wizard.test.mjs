@@ -213,6 +213,7 @@ test("nothing secret stays in the page, whatever went wrong", async () => {
   await eventually("the answer to Create vault", async () => (await page.locator("#checks-told").innerText()).includes("cannot be used") && (await page.locator("[aria-busy]").count()) === 0);
   assert.equal((await page.content()).includes(wrong), false, "after a refusal");
   await page.keyboard.press("Escape");
+  await eventually("the dialog's end", async () => (await page.locator("dialog.modal").count()) === 0);
   const left = await page.locator("input, textarea").evaluateAll((fields) => fields.map((field) => field.value));
   assert.equal(left.includes(wrong), false, "after closing");
   await page.context().close();
