@@ -93,6 +93,10 @@ CREATE TABLE vaults (
   state         TEXT NOT NULL,
   lease_seconds BIGINT NOT NULL,
   generation    BIGINT NOT NULL,
+  -- Where new wraps go; each wrap names its own.
+  provider_id   UUID NOT NULL,
+  -- Whether items may move to a vault that promises less.
+  may_leave     BIGINT NOT NULL,
   created_by    UUID,
   created_at    BIGINT NOT NULL,
   revision      BIGINT NOT NULL,
@@ -100,25 +104,32 @@ CREATE TABLE vaults (
   UNIQUE (workspace_id, name_key)
 );
 
--- How a vault's key is reached. A Cloud vault seals its KEK here, an Azure vault its client secret.
+-- How a vault's key is reached. A Cloud vault seals its KEK here, an Azure vault its client secret. A vault has a second
+-- one while its key moves to another Key Vault. The previous credential is held until the new one has worked.
 CREATE TABLE providers (
   id                    UUID PRIMARY KEY,
-  vault_id              UUID NOT NULL UNIQUE REFERENCES vaults (id),
+  vault_id              UUID NOT NULL REFERENCES vaults (id),
   kind                  TEXT NOT NULL,
   tenant_id             TEXT NOT NULL,
-  client_id             TEXT NOT NULL,
   vault_url             TEXT NOT NULL,
   key_name              TEXT NOT NULL,
   credential_id         UUID NOT NULL,
+  client_id             TEXT NOT NULL,
   -- secret, certificate or workload_identity; NULL for a Cloud vault.
   credential_kind       TEXT,
   -- Unix milliseconds, where somebody said so or the certificate does.
   credential_expires    BIGINT,
   sealed_credential     BYTEA NOT NULL,
+  previous_id           UUID,
+  previous_client_id    TEXT,
+  previous_kind         TEXT,
+  previous_expires      BIGINT,
+  sealed_previous       BYTEA,
   created_at            BIGINT NOT NULL,
   revision              BIGINT NOT NULL,
   row_mac               BYTEA NOT NULL
 );
+CREATE INDEX providers_vault ON providers (vault_id);
 
 CREATE TABLE generations (
   vault_id   UUID NOT NULL REFERENCES vaults (id),
@@ -130,14 +141,16 @@ CREATE TABLE generations (
 
 -- The vault key of one generation under one key version. `generations.kid` points at the wrap in use.
 CREATE TABLE wraps (
-  vault_id    UUID NOT NULL REFERENCES vaults (id),
-  generation  BIGINT NOT NULL,
-  kid         TEXT NOT NULL,
-  provider_id UUID NOT NULL,
-  algorithm   TEXT NOT NULL,
-  wrapped     BYTEA NOT NULL,
-  created_at  BIGINT NOT NULL,
-  row_mac     BYTEA NOT NULL,
+  vault_id      UUID NOT NULL REFERENCES vaults (id),
+  generation    BIGINT NOT NULL,
+  kid           TEXT NOT NULL,
+  provider_id   UUID NOT NULL,
+  algorithm     TEXT NOT NULL,
+  wrapped       BYTEA NOT NULL,
+  created_at    BIGINT NOT NULL,
+  -- NULL while it is the one in use.
+  superseded_at BIGINT,
+  row_mac       BYTEA NOT NULL,
   PRIMARY KEY (vault_id, generation, kid)
 );
 

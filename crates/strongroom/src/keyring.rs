@@ -28,11 +28,11 @@ use strongroom_envelope::{InstanceKeys, Random, VaultKey, digest, read_wrap_reco
 use strongroom_keys::{INTERACTIVE, KeyProvider, Kid, TokenUse, Unwrapped, azure::AzureKeys};
 use tokio::sync::broadcast;
 
-pub(crate) use self::record::{RECORD_COLUMNS, proven, record_columns};
+pub(crate) use self::record::{POLICY_COLUMNS, RECORD_COLUMNS, policy_columns, proven, record_columns};
 pub use self::{
     canary::CANARY_PAUSE,
     credential::{CredentialKind, CredentialText},
-    record::{KeyRecord, Policy, ProviderRow, Strategy, connect, wrap_mac},
+    record::{HeldCredential, KeyRecord, Policy, ProviderRow, Strategy, VaultState, connect, wrap_mac},
 };
 use self::{marks::Mark, record::load};
 use crate::{
@@ -287,7 +287,7 @@ impl Keyring {
     }
 
     fn lease_of(&self, record: &KeyRecord, key: VaultKey, started: (Timestamp, Duration)) -> Result<Lease> {
-        let length = Duration::from_secs(record.lease_seconds.into());
+        let length = Duration::from_secs(record.policy.lease_seconds.into());
         Ok(Lease {
             id: LeaseId::generate(started.0, self.random.as_ref())?,
             vault: record.vault,
@@ -329,7 +329,7 @@ impl Keyring {
         answer: &Unwrapped,
     ) -> Result<()> {
         let slot = (record.vault, record.generation);
-        let half = Duration::from_secs(record.lease_seconds.into()) / 2;
+        let half = Duration::from_secs(record.policy.lease_seconds.into()) / 2;
         let due = |lease: &&Arc<Lease>| lease.used.load(Ordering::Relaxed) && started.1 + half > lease.ends_boot;
         if self.state().leases.get(&slot).filter(due).is_none() {
             return Ok(());

@@ -83,7 +83,7 @@ const VAULTS: Table = Table {
     name: "vaults",
     key: ID,
     columns: "workspace_id, strategy, generation, policy_mac, \
-              (SELECT p.id FROM providers p WHERE p.vault_id = vaults.id) AS provider_id",
+              (SELECT p.id FROM providers p WHERE p.id = vaults.provider_id AND p.vault_id = vaults.id) AS held",
 };
 const GENERATIONS: Table =
     Table { name: "generations", key: &[("vault_id", KeyKind::Id), ("generation", KeyKind::Number)], columns: "kid" };

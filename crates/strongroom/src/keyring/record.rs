@@ -14,6 +14,7 @@ use strongroom_keys::{
     azure::{AzureAccess, AzureKeys},
     local::LocalProvider,
 };
+use uuid::Uuid;
 
 use super::credential::{CredentialKind, CredentialText};
 use crate::{
@@ -22,6 +23,18 @@ use crate::{
     id::{ProviderId, VaultId, WorkspaceId},
     store::{Row, Tx},
 };
+
+/// The columns that a [`Policy`] is read from, of `vaults v`.
+macro_rules! policy_columns {
+    () => {
+        "v.id, v.workspace_id, v.strategy, v.state, v.lease_seconds, v.generation, v.provider_id, v.may_leave, \
+         v.policy_mac"
+    };
+}
+pub(crate) use policy_columns;
+
+/// How many they are.
+pub(crate) const POLICY_COLUMNS: usize = 9;
 
 /// How a vault's key is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
@@ -60,6 +73,37 @@ impl FromStr for Strategy {
     }
 }
 
+/// What a vault may be used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum VaultState {
+    Active,
+    /// It takes no new items.
+    Closed,
+    /// Nobody reads or writes its items, whatever its key says.
+    Disabled,
+}
+
+impl VaultState {
+    pub const ALL: [Self; 3] = [Self::Active, Self::Closed, Self::Disabled];
+
+    /// As rows and the API write it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Closed => "closed",
+            Self::Disabled => "disabled",
+        }
+    }
+}
+
+impl FromStr for VaultState {
+    type Err = ();
+    fn from_str(text: &str) -> std::result::Result<Self, ()> {
+        Self::ALL.into_iter().find(|state| state.word() == text).ok_or(())
+    }
+}
+
 /// One wrap and all that is needed to unwrap it, proven authentic.
 pub struct KeyRecord {
     pub workspace: WorkspaceId,
@@ -69,7 +113,8 @@ pub struct KeyRecord {
     pub kid: Kid,
     pub algorithm: String,
     pub wrapped: Vec<u8>,
-    pub lease_seconds: u32,
+    pub policy: Policy,
+    /// Of this wrap; the policy names the one of new wraps.
     pub provider: ProviderRow,
 }
 
@@ -80,7 +125,7 @@ impl KeyRecord {
     }
 }
 
-/// Where a vault's KEK is and how to get there. The credential is sealed under the instance key.
+/// Where a vault's KEK is and how to get there.
 #[derive(Clone)]
 pub struct ProviderRow {
     pub id: ProviderId,
@@ -88,16 +133,25 @@ pub struct ProviderRow {
     pub vault: VaultId,
     pub strategy: Strategy,
     pub tenant_id: String,
-    pub client_id: String,
     pub vault_url: String,
     pub key_name: String,
-    pub credential_id: uuid::Uuid,
-    /// None for a Cloud vault.
-    pub credential_kind: Option<CredentialKind>,
-    /// When it ends, in whole seconds, where that is known.
-    pub credential_expires: Option<Timestamp>,
-    pub sealed_credential: Vec<u8>,
+    pub credential: HeldCredential,
+    /// The one before, held until the new one has worked.
+    pub previous: Option<HeldCredential>,
     pub revision: u64,
+}
+
+/// A credential, sealed under the instance key; of a Cloud vault, its KEK.
+#[derive(Clone)]
+pub struct HeldCredential {
+    pub id: Uuid,
+    /// Of the application that signs in with it; empty for a Cloud vault.
+    pub client_id: String,
+    /// None for a Cloud vault.
+    pub kind: Option<CredentialKind>,
+    /// When it ends, in whole seconds, where that is known.
+    pub expires: Option<Timestamp>,
+    pub sealed: Vec<u8>,
 }
 
 impl ProviderRow {
@@ -106,25 +160,58 @@ impl ProviderRow {
         CloudKekPlace {
             workspace: self.workspace.bytes(),
             provider: self.id.bytes(),
-            kek: *self.credential_id.as_bytes(),
+            kek: *self.credential.id.as_bytes(),
         }
     }
 
-    /// What a credential is sealed for.
-    pub fn credential_place(&self) -> InstanceContext {
+    /// What the credential of this id is sealed for.
+    pub fn credential_place(&self, credential: Uuid) -> InstanceContext {
         InstanceContext::ProviderCredential {
             workspace: self.workspace.bytes(),
             provider: self.id.bytes(),
-            credential: *self.credential_id.as_bytes(),
+            credential: *credential.as_bytes(),
         }
     }
 
-    /// The credential of an Azure vault, opened.
-    pub fn credential(&self, keys: &InstanceKeys) -> Result<CredentialText> {
-        let opened = open(keys, &self.credential_place(), &self.sealed_credential).map_err(|_| planted("provider"))?;
+    /// A credential of an Azure vault that this row holds, opened.
+    pub fn opened(&self, held: &HeldCredential, keys: &InstanceKeys) -> Result<CredentialText> {
+        let opened = open(keys, &self.credential_place(held.id), &held.sealed).map_err(|_| planted("provider"))?;
         let text = std::str::from_utf8(&opened).map_err(|_| unreadable())?;
-        let kind = self.credential_kind.ok_or_else(unreadable)?;
-        Ok(CredentialText::stored(kind, text))
+        Ok(CredentialText::stored(held.kind.ok_or_else(unreadable)?, text))
+    }
+
+    /// Writes the row, which no other of this id may precede.
+    pub fn insert(&self, tx: &mut Tx<'_>, keys: &InstanceKeys, now: Timestamp) -> Result<()> {
+        let (held, previous) = (&self.credential, self.previous.as_ref());
+        tx.execute(
+            "INSERT INTO providers (id, vault_id, kind, tenant_id, vault_url, key_name, credential_id, client_id, \
+                                    credential_kind, credential_expires, sealed_credential, previous_id, \
+                                    previous_client_id, previous_kind, previous_expires, sealed_previous, created_at, \
+                                    revision, row_mac) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)",
+            &[
+                self.id.0.into(),
+                self.vault.0.into(),
+                self.strategy.word().into(),
+                (&self.tenant_id).into(),
+                (&self.vault_url).into(),
+                (&self.key_name).into(),
+                held.id.into(),
+                (&held.client_id).into(),
+                held.kind.map(|kind| kind.word()).into(),
+                held.expires.into(),
+                (&held.sealed).into(),
+                previous.map(|held| held.id).into(),
+                previous.map(|held| held.client_id.as_str()).into(),
+                previous.and_then(|held| held.kind).map(|kind| kind.word()).into(),
+                previous.and_then(|held| held.expires).into(),
+                previous.map(|held| held.sealed.as_slice()).into(),
+                now.into(),
+                self.revision.into(),
+                self.mac(keys).to_bytes().as_slice().into(),
+            ],
+        )?;
+        Ok(())
     }
 
     /// The row's MAC, as docs/format.md registers its fields.
@@ -140,18 +227,27 @@ impl ProviderRow {
     fn with_fields<T>(&self, use_row: impl FnOnce(&ProviderMacRow<'_>) -> T) -> T {
         let vault = self.vault.bytes();
         let revision = self.revision.to_be_bytes();
-        let expires = self.credential_expires.map(|at| at.as_millisecond().to_be_bytes());
+        let (held, previous) = (&self.credential, self.previous.as_ref());
+        let expires = held.expires.map(|at| at.as_millisecond().to_be_bytes());
+        let previous_expires = previous.and_then(|held| held.expires).map(|at| at.as_millisecond().to_be_bytes());
+        let maybe = |name, value| Field { name, value };
+        let kind = |held: &HeldCredential| held.kind.map(|kind| kind.word().as_bytes());
         let fields = [
             field("vault", &vault),
             field("kind", self.strategy.word().as_bytes()),
             field("tenant_id", self.tenant_id.as_bytes()),
-            field("client_id", self.client_id.as_bytes()),
             field("vault_url", self.vault_url.as_bytes()),
             field("key_name", self.key_name.as_bytes()),
-            field("credential_id", self.credential_id.as_bytes()),
-            Field { name: "credential_kind", value: self.credential_kind.map(|kind| kind.word().as_bytes()) },
-            Field { name: "credential_expires", value: expires.as_ref().map(<[u8; 8]>::as_slice) },
-            field("sealed_credential", &self.sealed_credential),
+            field("credential_id", held.id.as_bytes()),
+            field("client_id", held.client_id.as_bytes()),
+            maybe("credential_kind", kind(held)),
+            maybe("credential_expires", expires.as_ref().map(<[u8; 8]>::as_slice)),
+            field("sealed_credential", &held.sealed),
+            maybe("previous_id", previous.map(|held| held.id.as_bytes().as_slice())),
+            maybe("previous_client_id", previous.map(|held| held.client_id.as_bytes())),
+            maybe("previous_kind", previous.and_then(kind)),
+            maybe("previous_expires", previous_expires.as_ref().map(<[u8; 8]>::as_slice)),
+            maybe("sealed_previous", previous.map(|held| held.sealed.as_slice())),
             field("revision", &revision),
         ];
         use_row(&ProviderMacRow { workspace: self.workspace.bytes(), provider: self.id.bytes(), fields: &fields })
@@ -159,16 +255,62 @@ impl ProviderRow {
 }
 
 /// What decides how a vault behaves: the fields under its policy MAC.
-pub struct Policy<'a> {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
     pub workspace: WorkspaceId,
     pub vault: VaultId,
     pub strategy: Strategy,
-    pub state: &'a str,
+    pub state: VaultState,
     pub lease_seconds: u32,
+    /// The current one, under which new data keys are wrapped.
     pub generation: u32,
+    /// Where new wraps go.
+    pub provider: ProviderId,
+    /// Whether items may move to a vault that promises less.
+    pub may_leave: bool,
 }
 
-impl Policy<'_> {
+impl Policy {
+    /// The policy of a vault, proven, and its row held until the transaction ends: what is signed anew was ours before.
+    pub fn held(tx: &mut Tx<'_>, keys: &InstanceKeys, vault: VaultId) -> Result<Self> {
+        let sql = concat!("SELECT ", policy_columns!(), " FROM vaults v WHERE v.id = $1");
+        tx.first_locked(sql, &[vault.0.into()], |row| Self::read(row, keys))?.ok_or(Error::NotFound("vault"))
+    }
+
+    /// Writes the policy in place of the one that was held.
+    pub fn put(&self, tx: &mut Tx<'_>, keys: &InstanceKeys) -> Result<()> {
+        tx.execute(
+            "UPDATE vaults SET state = $2, lease_seconds = $3, generation = $4, provider_id = $5, may_leave = $6, \
+                               policy_mac = $7, revision = revision + 1 WHERE id = $1",
+            &[
+                self.vault.0.into(),
+                self.state.word().into(),
+                i64::from(self.lease_seconds).into(),
+                i64::from(self.generation).into(),
+                self.provider.0.into(),
+                self.may_leave.into(),
+                self.mac(keys).to_bytes().as_slice().into(),
+            ],
+        )?;
+        Ok(())
+    }
+
+    /// The first columns of a row of [`policy_columns`], proven.
+    fn read(row: &Row<'_>, keys: &InstanceKeys) -> Result<Self> {
+        let policy = Self {
+            vault: VaultId(row.get(0)?),
+            workspace: WorkspaceId(row.get(1)?),
+            strategy: row.parse(2)?,
+            state: row.parse(3)?,
+            lease_seconds: row.get(4)?,
+            generation: row.get(5)?,
+            provider: ProviderId(row.get(6)?),
+            may_leave: row.get(7)?,
+        };
+        policy.verify(keys, &row.get::<Vec<u8>>(8)?)?;
+        Ok(policy)
+    }
+
     /// The policy's MAC, as docs/format.md registers its fields.
     pub fn mac(&self, keys: &InstanceKeys) -> Mac {
         self.with_fields(|row| mac_vault_policy(keys, row))
@@ -180,18 +322,21 @@ impl Policy<'_> {
     }
 
     /// Refuses a policy that this instance did not write.
-    pub fn verify(&self, keys: &InstanceKeys, mac: &[u8]) -> Result<()> {
+    fn verify(&self, keys: &InstanceKeys, mac: &[u8]) -> Result<()> {
         let mac = Mac::from_bytes(mac).map_err(|_| planted("vault"))?;
         self.with_fields(|row| verify_vault_policy(keys, row, &mac)).map_err(|_| planted("vault"))
     }
 
     fn with_fields<T>(&self, use_row: impl FnOnce(&VaultPolicyRow<'_>) -> T) -> T {
         let (lease, generation) = (self.lease_seconds.to_be_bytes(), self.generation.to_be_bytes());
+        let may_leave = [u8::from(self.may_leave)];
         let fields = [
             field("strategy", self.strategy.word().as_bytes()),
-            field("state", self.state.as_bytes()),
+            field("state", self.state.word().as_bytes()),
             field("lease_seconds", &lease),
             field("generation", &generation),
+            field("provider", self.provider.0.as_bytes()),
+            field("may_leave", &may_leave),
         ];
         use_row(&VaultPolicyRow { workspace: self.workspace.bytes(), vault: self.vault.bytes(), fields: &fields })
     }
@@ -218,16 +363,19 @@ fn wrap_row<'a>(record: &'a KeyRecord, kid: &'a str) -> WrapRow<'a> {
 /// The columns that [`proven`] reads, of the tables `vaults v`, `generations g`, `wraps w` and `providers p`.
 macro_rules! record_columns {
     () => {
-        "v.id, v.workspace_id, v.name, v.strategy, v.state, v.lease_seconds, v.generation, v.policy_mac, \
-         g.generation, w.kid, w.algorithm, w.wrapped, w.row_mac, \
-         p.id, p.kind, p.tenant_id, p.client_id, p.vault_url, p.key_name, p.credential_id, p.credential_kind, \
-         p.credential_expires, p.sealed_credential, p.revision, p.row_mac"
+        concat!(
+            policy_columns!(),
+            ", v.name, g.generation, w.kid, w.algorithm, w.wrapped, w.row_mac, \
+             p.id, p.kind, p.tenant_id, p.vault_url, p.key_name, p.credential_id, p.client_id, p.credential_kind, \
+             p.credential_expires, p.sealed_credential, p.previous_id, p.previous_client_id, p.previous_kind, \
+             p.previous_expires, p.sealed_previous, p.revision, p.row_mac"
+        )
     };
 }
 pub(crate) use record_columns;
 
 /// How many they are.
-pub(crate) const RECORD_COLUMNS: usize = 25;
+pub(crate) const RECORD_COLUMNS: usize = 32;
 
 /// Reads the wrap in use of one generation and proves every row on the way.
 pub(super) fn load(tx: &mut Tx<'_>, keys: &InstanceKeys, vault: VaultId, generation: u32) -> Result<KeyRecord> {
@@ -238,7 +386,7 @@ pub(super) fn load(tx: &mut Tx<'_>, keys: &InstanceKeys, vault: VaultId, generat
             " FROM vaults v \
              JOIN generations g ON g.vault_id = v.id AND g.generation = $2 \
              JOIN wraps w ON w.vault_id = v.id AND w.generation = g.generation AND w.kid = g.kid \
-             JOIN providers p ON p.vault_id = v.id \
+             JOIN providers p ON p.id = w.provider_id AND p.vault_id = v.id \
              WHERE v.id = $1"
         ),
         &[vault.0.into(), i64::from(generation).into()],
@@ -250,51 +398,54 @@ pub(super) fn load(tx: &mut Tx<'_>, keys: &InstanceKeys, vault: VaultId, generat
 /// A row of [`record_columns`], once every MAC on it is verified. A wrap or provider that is not there is as wrong as a
 /// changed one.
 pub(crate) fn proven(row: &Row<'_>, keys: &InstanceKeys) -> Result<KeyRecord> {
-    let vault = VaultId(row.get(0)?);
-    let workspace = WorkspaceId(row.get(1)?);
-    let policy = Policy {
-        workspace,
-        vault,
-        strategy: row.parse(3)?,
-        state: &row.get::<String>(4)?,
-        lease_seconds: row.get(5)?,
-        generation: row.get(6)?,
+    let policy = Policy::read(row, keys)?;
+    let wrap_mac = row.get::<Option<Vec<u8>>>(14)?.ok_or_else(|| planted("wrap"))?;
+    let provider_mac = row.get::<Option<Vec<u8>>>(31)?.ok_or_else(|| planted("provider"))?;
+    let kind = |column| match row.get::<Option<String>>(column)? {
+        Some(word) => word.parse().map(Some).map_err(|()| unreadable()),
+        None => Ok(None),
     };
-    policy.verify(keys, &row.get::<Vec<u8>>(7)?)?;
-    let wrap_mac = row.get::<Option<Vec<u8>>>(12)?.ok_or_else(|| planted("wrap"))?;
-    let provider_mac = row.get::<Option<Vec<u8>>>(24)?.ok_or_else(|| planted("provider"))?;
     let provider = ProviderRow {
-        id: ProviderId(row.get(13)?),
-        workspace,
-        vault,
-        strategy: row.parse(14)?,
-        tenant_id: row.get(15)?,
-        client_id: row.get(16)?,
-        vault_url: row.get(17)?,
-        key_name: row.get(18)?,
-        credential_id: row.get(19)?,
-        credential_kind: match row.get::<Option<String>>(20)? {
-            Some(word) => Some(word.parse().map_err(|()| unreadable())?),
-            None => None,
+        id: ProviderId(row.get(15)?),
+        workspace: policy.workspace,
+        vault: policy.vault,
+        strategy: row.parse(16)?,
+        tenant_id: row.get(17)?,
+        vault_url: row.get(18)?,
+        key_name: row.get(19)?,
+        credential: HeldCredential {
+            id: row.get(20)?,
+            client_id: row.get(21)?,
+            kind: kind(22)?,
+            expires: row.get(23)?,
+            sealed: row.get(24)?,
         },
-        credential_expires: row.get(21)?,
-        sealed_credential: row.get(22)?,
-        revision: row.get(23)?,
+        previous: match row.get::<Option<Uuid>>(25)? {
+            None => None,
+            Some(id) => Some(HeldCredential {
+                id,
+                client_id: row.get(26)?,
+                kind: kind(27)?,
+                expires: row.get(28)?,
+                sealed: row.get(29)?,
+            }),
+        },
+        revision: row.get(30)?,
     };
     provider.verify(keys, &provider_mac)?;
     if provider.strategy != policy.strategy {
         return Err(planted("provider"));
     }
-    let kid: String = row.get(9)?;
+    let kid: String = row.get(11)?;
     let record = KeyRecord {
-        workspace,
-        vault,
-        vault_name: row.get(2)?,
-        generation: row.get(8)?,
+        workspace: policy.workspace,
+        vault: policy.vault,
+        vault_name: row.get(9)?,
+        generation: row.get(10)?,
         kid: kid.parse().map_err(|_| planted("wrap"))?,
-        algorithm: row.get(10)?,
-        wrapped: row.get(11)?,
-        lease_seconds: policy.lease_seconds,
+        algorithm: row.get(12)?,
+        wrapped: row.get(13)?,
+        policy,
         provider,
     };
     let mac = Mac::from_bytes(&wrap_mac).map_err(|_| planted("wrap"))?;
@@ -312,14 +463,14 @@ pub fn connect(
     match row.strategy {
         Strategy::Cloud => {
             let place = row.kek_place();
-            let kek = unwrap_cloud_kek(keys, &place, &row.sealed_credential).map_err(|_| planted("provider"))?;
+            let kek = unwrap_cloud_kek(keys, &place, &row.credential.sealed).map_err(|_| planted("provider"))?;
             Ok(Arc::new(LocalProvider::new(kek, place, Box::new(Arc::clone(random)))))
         }
         Strategy::AzureExternalKeys => {
-            let credential = row.credential(keys)?;
+            let credential = row.opened(&row.credential, keys)?;
             let access = AzureAccess {
                 tenant: TenantId::parse(&row.tenant_id).map_err(|_| unreadable())?,
-                client: ClientId::parse(&row.client_id).map_err(|_| unreadable())?,
+                client: ClientId::parse(&row.credential.client_id).map_err(|_| unreadable())?,
                 credential: Credential::parse(&credential.input()).map_err(|_| unreadable())?,
                 vault_url: VaultUrl::parse(&row.vault_url, azure.cloud()).map_err(|_| unreadable())?,
                 key_name: KeyName::parse(&row.key_name).map_err(|_| unreadable())?,

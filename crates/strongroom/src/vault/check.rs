@@ -54,10 +54,10 @@ impl App {
             ));
         }
         let request = AzureRequest {
-            credential: row.credential(&self.keys)?,
-            client_id: row.client_id,
+            credential: row.opened(&row.credential, &self.keys)?,
+            client_id: row.credential.client_id,
             tenant_id: row.tenant_id,
-            credential_expires: row.credential_expires,
+            credential_expires: row.credential.expires,
             vault_url: row.vault_url,
             vault_key_name: row.key_name,
         };

@@ -17,7 +17,7 @@ use crate::{
     audit::{Event, Target},
     error::{Error, KeyUnavailable, Result},
     id::{MemberId, ProviderId, VaultId, WorkspaceId},
-    keyring::{CredentialText, KeyRecord, Policy, ProviderRow, connect, wrap_mac},
+    keyring::{CredentialText, HeldCredential, KeyRecord, Policy, ProviderRow, VaultState, connect, wrap_mac},
     store::{StoreError, Tx},
 };
 
@@ -153,7 +153,7 @@ impl App {
     pub async fn prepare_cloud_vault(&self, workspace: WorkspaceId, name: &str, by: MemberId) -> Result<NewVault> {
         let mut provider = self.blank_provider(workspace, Strategy::Cloud)?;
         let kek = CloudKek::generate(self.random.as_ref()).map_err(|_| Error::random())?;
-        provider.sealed_credential = wrap_cloud_kek(&self.keys, &provider.kek_place(), &kek, self.random.as_ref())
+        provider.credential.sealed = wrap_cloud_kek(&self.keys, &provider.kek_place(), &kek, self.random.as_ref())
             .map_err(|_| Error::random())?;
         self.prepare(provider, name, by).await
     }
@@ -184,15 +184,15 @@ impl App {
         };
         let mut provider = self.blank_provider(workspace, Strategy::AzureExternalKeys)?;
         provider.tenant_id = tenant.to_string();
-        provider.client_id = client.to_string();
+        provider.credential.client_id = client.to_string();
         provider.vault_url = url.to_string();
         provider.key_name = key.as_str().to_owned();
-        provider.credential_kind = Some(request.credential.kind());
-        provider.credential_expires = request.expires();
+        provider.credential.kind = Some(request.credential.kind());
+        provider.credential.expires = request.expires();
         let sealed = request.credential.text().as_bytes();
-        provider.sealed_credential =
-            seal(self.keys.as_ref(), &provider.credential_place(), sealed, self.random.as_ref())
-                .map_err(|_| Error::random())?;
+        let place = provider.credential_place(provider.credential.id);
+        provider.credential.sealed =
+            seal(self.keys.as_ref(), &place, sealed, self.random.as_ref()).map_err(|_| Error::random())?;
         self.prepare(provider, name, caller.member).await
     }
 
@@ -205,13 +205,16 @@ impl App {
             vault: VaultId::generate(now, random)?,
             strategy,
             tenant_id: String::new(),
-            client_id: String::new(),
             vault_url: String::new(),
             key_name: String::new(),
-            credential_id: ProviderId::generate(now, random)?.0,
-            credential_kind: None,
-            credential_expires: None,
-            sealed_credential: Vec::new(),
+            credential: HeldCredential {
+                id: ProviderId::generate(now, random)?.0,
+                client_id: String::new(),
+                kind: None,
+                expires: None,
+                sealed: Vec::new(),
+            },
+            previous: None,
             revision: 1,
         })
     }
@@ -239,7 +242,16 @@ impl App {
             kid: wrapped.kid,
             algorithm: wrapped.algorithm.to_owned(),
             wrapped: wrapped.bytes,
-            lease_seconds: self.settings.lease_seconds,
+            policy: Policy {
+                workspace: row.workspace,
+                vault: row.vault,
+                strategy: row.strategy,
+                state: VaultState::Active,
+                lease_seconds: self.settings.lease_seconds,
+                generation: 1,
+                provider: row.id,
+                may_leave: false,
+            },
             provider: row,
         };
         let request = unwrapped.receipts.last().and_then(|receipt| receipt.azure_request_id.clone());
@@ -253,7 +265,7 @@ impl App {
             ("strategy", record.provider.strategy.word().into()),
             ("provider", record.provider.id.0.into()),
             ("generation", record.generation.into()),
-            ("policy_digest", policy(record).digest(&self.keys)),
+            ("policy_digest", record.policy.digest(&self.keys)),
             ("by", by.0.into()),
         ];
         let mut key = record.facts();
@@ -281,46 +293,30 @@ impl App {
 /// Writes a new vault, its provider, its first generation and wrap, and their events.
 pub fn insert(tx: &mut Tx<'_>, keys: &strongroom_envelope::InstanceKeys, new: &NewVault) -> Result<()> {
     let record = &new.record;
-    let provider = &record.provider;
+    let policy = &record.policy;
     let kid = record.kid.to_string();
     tx.execute(
-        "INSERT INTO vaults (id, workspace_id, name, name_key, strategy, state, lease_seconds, generation, created_by, \
-                             created_at, revision, policy_mac) \
-         VALUES ($1, $2, $3, $4, $5, 'active', $6, 1, $7, $8, 1, $9)",
+        "INSERT INTO vaults (id, workspace_id, name, name_key, strategy, state, lease_seconds, generation, provider_id, \
+                             may_leave, created_by, created_at, revision, policy_mac) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 1, $13)",
         &[
             record.vault.0.into(),
             record.workspace.0.into(),
             (&new.name).into(),
             (&name_key(&new.name)).into(),
-            provider.strategy.word().into(),
-            i64::from(record.lease_seconds).into(),
+            policy.strategy.word().into(),
+            policy.state.word().into(),
+            i64::from(policy.lease_seconds).into(),
+            i64::from(policy.generation).into(),
+            policy.provider.0.into(),
+            policy.may_leave.into(),
             new.created_by.0.into(),
             new.created_at.into(),
-            policy(record).mac(keys).to_bytes().as_slice().into(),
+            policy.mac(keys).to_bytes().as_slice().into(),
         ],
     )
     .map_err(name_taken)?;
-    tx.execute(
-        "INSERT INTO providers (id, vault_id, kind, tenant_id, client_id, vault_url, key_name, credential_id, \
-                                credential_kind, credential_expires, sealed_credential, created_at, revision, row_mac) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
-        &[
-            provider.id.0.into(),
-            record.vault.0.into(),
-            provider.strategy.word().into(),
-            (&provider.tenant_id).into(),
-            (&provider.client_id).into(),
-            (&provider.vault_url).into(),
-            (&provider.key_name).into(),
-            provider.credential_id.into(),
-            provider.credential_kind.map(|kind| kind.word()).into(),
-            provider.credential_expires.into(),
-            (&provider.sealed_credential).into(),
-            new.created_at.into(),
-            provider.revision.into(),
-            provider.mac(keys).to_bytes().as_slice().into(),
-        ],
-    )?;
+    record.provider.insert(tx, keys, new.created_at)?;
     tx.execute(
         "INSERT INTO generations (vault_id, generation, kid, created_at) VALUES ($1, 1, $2, $3)",
         &[record.vault.0.into(), (&kid).into(), new.created_at.into()],
@@ -331,7 +327,7 @@ pub fn insert(tx: &mut Tx<'_>, keys: &strongroom_envelope::InstanceKeys, new: &N
         &[
             record.vault.0.into(),
             (&kid).into(),
-            provider.id.0.into(),
+            record.provider.id.0.into(),
             (&record.algorithm).into(),
             (&record.wrapped).into(),
             new.created_at.into(),
@@ -339,17 +335,6 @@ pub fn insert(tx: &mut Tx<'_>, keys: &strongroom_envelope::InstanceKeys, new: &N
         ],
     )?;
     new.events.iter().try_for_each(|event| tx.record(event))
-}
-
-fn policy(record: &KeyRecord) -> Policy<'_> {
-    Policy {
-        workspace: record.workspace,
-        vault: record.vault,
-        strategy: record.provider.strategy,
-        state: "active",
-        lease_seconds: record.lease_seconds,
-        generation: record.generation,
-    }
 }
 
 /// The rules of the workspace: the feature is on, and there is room for one more of this provider.

@@ -12,14 +12,14 @@ use strongroom_keys::Code;
 
 pub use self::check::{Checks, broken};
 pub use self::create::{AzureRequest, KeyRequest, NewVault, REQUIRED_BITS, VaultRequest, expiry, insert};
-pub use crate::keyring::{CredentialKind, CredentialText, Strategy};
+pub use crate::keyring::{CredentialKind, CredentialText, Strategy, VaultState};
 use crate::{
     access::{Action, Role, Target as Aim},
     app::{App, Caller},
     audit::Target,
     error::{Error, KeyUnavailable, Result, Unavailable},
     id::{MemberId, VaultId, WorkspaceId},
-    keyring::{Policy, ProviderRow, RECORD_COLUMNS, proven, record_columns},
+    keyring::{POLICY_COLUMNS, Policy, ProviderRow, RECORD_COLUMNS, policy_columns, proven, record_columns},
     store::{Row, Tx},
 };
 
@@ -33,8 +33,7 @@ pub struct Vault {
     pub name: String,
     pub strategy: Strategy,
     pub is_default: bool,
-    /// `active`, or `closed` to new items.
-    pub state: String,
+    pub state: VaultState,
     pub lease_seconds: u32,
     pub generation: u32,
     pub created_at: Timestamp,
@@ -48,7 +47,6 @@ pub struct Vault {
     pub items: u64,
     /// Those of them that the caller has a role to.
     pub shared: u64,
-    policy_mac: Vec<u8>,
 }
 
 /// Where the key of an Azure vault is.
@@ -134,32 +132,17 @@ impl App {
                 if expected.is_some_and(|expected| expected != vault.revision) {
                     return Err(Error::RevisionStale { current: vault.revision });
                 }
-                let lease_seconds = edit.lease_seconds.unwrap_or(vault.lease_seconds);
                 if name.is_some() || edit.lease_seconds.is_some() {
-                    let name = name.as_deref().unwrap_or(&vault.name);
-                    let policy = |lease_seconds| Policy {
-                        workspace,
-                        vault: id,
-                        strategy: vault.strategy,
-                        state: &vault.state,
-                        lease_seconds,
-                        generation: vault.generation,
-                    };
-                    // What is signed anew was ours before.
-                    policy(vault.lease_seconds).verify(&keys, &vault.policy_mac)?;
-                    let policy = policy(lease_seconds);
-                    tx.execute(
-                        "UPDATE vaults SET name = $2, name_key = $3, lease_seconds = $4, policy_mac = $5, \
-                                           revision = revision + 1 WHERE id = $1",
-                        &[
-                            id.0.into(),
-                            name.into(),
-                            (&create::name_key(name)).into(),
-                            i64::from(lease_seconds).into(),
-                            policy.mac(&keys).to_bytes().as_slice().into(),
-                        ],
-                    )
-                    .map_err(create::name_taken)?;
+                    let mut policy = Policy::held(tx, &keys, id)?;
+                    policy.lease_seconds = edit.lease_seconds.unwrap_or(policy.lease_seconds);
+                    policy.put(tx, &keys)?;
+                    if let Some(name) = &name {
+                        tx.execute(
+                            "UPDATE vaults SET name = $2, name_key = $3 WHERE id = $1",
+                            &[id.0.into(), name.into(), (&create::name_key(name)).into()],
+                        )
+                        .map_err(create::name_taken)?;
+                    }
                     let mut changed = changed.clone();
                     changed.detail.push(("policy_digest", policy.digest(&keys)));
                     tx.record(&changed)?;
@@ -227,7 +210,7 @@ macro_rules! vaults_sql {
              FROM vaults v JOIN workspaces x ON x.id = v.workspace_id \
              LEFT JOIN generations g ON g.vault_id = v.id AND g.generation = v.generation \
              LEFT JOIN wraps w ON w.vault_id = v.id AND w.generation = g.generation AND w.kid = g.kid \
-             LEFT JOIN providers p ON p.vault_id = v.id LEFT JOIN key_states k ON k.vault_id = v.id"
+             LEFT JOIN providers p ON p.id = w.provider_id AND p.vault_id = v.id LEFT JOIN key_states k ON k.vault_id = v.id"
         )
     };
 }
@@ -260,7 +243,7 @@ fn set_default(tx: &mut Tx<'_>, workspace: WorkspaceId, id: VaultId) -> Result<(
 /// A vault, and of its key only what is proven: rows that fail that are told as the fault they are.
 fn read(row: &Row<'_>, keys: &InstanceKeys, now: Timestamp) -> Result<Vault> {
     let own = |index: usize| RECORD_COLUMNS + index;
-    let (id, name) = (VaultId(row.get(0)?), row.get::<String>(2)?);
+    let (id, name) = (VaultId(row.get(0)?), row.get::<String>(POLICY_COLUMNS)?);
     let mut health = read_health(row, id, name.clone())?;
     let (kid, azure) = match proven(row, keys) {
         Ok(record) => (record.kid.to_string(), azure_key(record.provider)),
@@ -276,11 +259,11 @@ fn read(row: &Row<'_>, keys: &InstanceKeys, now: Timestamp) -> Result<Vault> {
     Ok(Vault {
         id,
         name,
-        strategy: row.parse(3)?,
+        strategy: row.parse(2)?,
         is_default: row.get(own(0))?,
-        state: row.get(4)?,
-        lease_seconds: row.get(5)?,
-        generation: row.get(6)?,
+        state: row.parse(3)?,
+        lease_seconds: row.get(4)?,
+        generation: row.get(5)?,
         created_at: row.get(own(1))?,
         revision: row.get(own(2))?,
         kid,
@@ -288,20 +271,19 @@ fn read(row: &Row<'_>, keys: &InstanceKeys, now: Timestamp) -> Result<Vault> {
         health,
         items: row.get(own(8))?,
         shared: row.get(own(9))?,
-        policy_mac: row.get(7)?,
     })
 }
 
 fn azure_key(provider: ProviderRow) -> Option<AzureKey> {
     // Only an Azure vault has a credential.
-    let credential_kind = provider.credential_kind?;
+    let credential_kind = provider.credential.kind?;
     Some(AzureKey {
         tenant_id: provider.tenant_id,
-        client_id: provider.client_id,
+        client_id: provider.credential.client_id,
         vault_url: provider.vault_url,
         key_name: provider.key_name,
         credential_kind,
-        credential_expires: provider.credential_expires,
+        credential_expires: provider.credential.expires,
     })
 }
 

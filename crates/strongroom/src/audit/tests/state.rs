@@ -96,9 +96,9 @@ impl Rows {
             let ids = [Param::Id(vault), Param::Id(workspace.0), Param::Id(provider)];
             tx.execute(
                 "INSERT INTO vaults (id, workspace_id, name, name_key, strategy, state, lease_seconds, generation, \
-                                     created_at, revision, policy_mac) \
-                 VALUES ($1, $2, 'Cloud', 'cloud', 'cloud', 'active', 300, 1, 1, 1, $3)",
-                &[ids[0], ids[1], Param::Bytes(b"policy")],
+                                     provider_id, may_leave, created_at, revision, policy_mac) \
+                 VALUES ($1, $2, 'Cloud', 'cloud', 'cloud', 'active', 300, 1, $3, 0, 1, 1, $4)",
+                &[ids[0], ids[1], ids[2], Param::Bytes(b"policy")],
             )?;
             tx.execute(
                 "INSERT INTO providers (id, vault_id, kind, tenant_id, client_id, vault_url, key_name, credential_id, \

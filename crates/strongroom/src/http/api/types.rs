@@ -16,7 +16,7 @@ use crate::secret_text::SecretText;
 pub use crate::{
     access::{ItemRole, Role as WorkspaceRole},
     item::{Field, FieldKind, ItemType, SecretKind},
-    keyring::{CredentialKind, Strategy},
+    keyring::{CredentialKind, Strategy, VaultState},
 };
 
 // ---------------------------------------------------------------------------------------------- shared by all lists
@@ -299,14 +299,6 @@ pub struct Vault {
     /// Also in the `ETag` of an answer with one vault, quoted.
     pub revision: u64,
     pub created_at: Timestamp,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum VaultState {
-    Active,
-    /// It serves the items it has and takes no new ones.
-    Closed,
 }
 
 /// The KEK of a vault of the strategy Azure External Keys.

@@ -15,7 +15,7 @@ use super::{
     paging,
     types::{
         AzureKey, Check, CheckStatus, CheckVault, Checks, CreateVault, EditVault, HealthStatus, Page, PageQuery,
-        Vault as Shown, VaultHealth, VaultKey, VaultState,
+        Vault as Shown, VaultHealth, VaultKey,
     },
 };
 use crate::{
@@ -171,7 +171,7 @@ fn shown(vault: Vault, caller: &Caller) -> Shown {
         name: vault.name,
         strategy: vault.strategy,
         default: vault.is_default,
-        state: if vault.state == "active" { VaultState::Active } else { VaultState::Closed },
+        state: vault.state,
         lease_seconds: vault.lease_seconds,
         key,
         health: health(vault.health),
