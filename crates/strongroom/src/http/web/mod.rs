@@ -19,6 +19,7 @@ mod profile;
 mod settings;
 mod sharing;
 mod sign_in;
+mod vault;
 mod vaults;
 pub mod views;
 mod visit;
@@ -99,10 +100,12 @@ fn workspace(routes: Routes) -> Routes {
         .at(POST, "/settings/vaults/new", Session(A::ManageVaults), vaults::next)
         .at(POST, "/settings/vaults/check", Session(A::ManageVaults), vaults::check_values)
         .at(POST, "/settings/vaults", Session(A::ManageVaults), vaults::create)
-        .at(GET, "/settings/vaults/{vault}", Session(A::ManageVaults), vaults::show)
-        .at(POST, "/settings/vaults/{vault}/default", Session(A::ManageVaults), vaults::make_default)
-        .at(POST, "/settings/vaults/{vault}/check", Session(A::ManageVaults), vaults::check_vault)
-        .at(GET, "/settings/vaults/{vault}/check", Session(A::ManageVaults), vaults::back_to_vault)
+        .at(GET, "/settings/vaults/{vault}", Session(A::ManageVaults), vault::show)
+        .at(POST, "/settings/vaults/{vault}/check", Session(A::ManageVaults), vault::check)
+        .at(GET, "/settings/vaults/{vault}/check", Session(A::ManageVaults), vault::back)
+        .at(GET, "/settings/vaults/{vault}/settings", Session(A::ManageVaults), vault::show_settings)
+        .at(POST, "/settings/vaults/{vault}/settings", Session(A::ManageVaults), vault::save)
+        .at(POST, "/settings/vaults/{vault}/default", Session(A::ManageVaults), vault::make_default)
         .at(GET, "/activity", Session(A::ReadAudit), activity::list)
 }
 

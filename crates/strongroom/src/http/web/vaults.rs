@@ -1,36 +1,33 @@
-//! Settings › Workspace Configuration › Privacy and Security › Vault management: step 5 of the article, and the page
-//! of one vault.
+//! Settings › Workspace Configuration › Privacy and Security › Vault management: the table of vaults, and step 5 of the
+//! article.
 
 use axum::{
     http::{HeaderMap, StatusCode},
     response::Response,
 };
-use jiff::Timestamp;
 use strongroom_keys::check::CheckStatus;
 
 use super::{
     checks::{self, Ran, Subject},
     form::Form,
+    vault::expiry_soon,
     views::{
-        Choice, Field, Section, Tone,
+        Choice, Field, Section,
         checks::Place,
         said_of,
         settings::{AzureVaultPage, CloudVaultPage, NewVaultPage, PrivacyPage, SettingsTab, VaultRow},
-        vaults::{AzureKey, Expiry, VaultPage},
     },
     visit::{Visit, to},
-    words::{self, counted},
+    words,
 };
 use crate::{
     error::{Error, FieldError, Result},
     http::{
         error::{capital, status},
-        extract::PathId,
         progress::wants_lines,
     },
-    id::VaultId,
     keyring::Strategy,
-    vault::{AzureRequest, CredentialKind, CredentialText, Health, KeyRequest, Vault, VaultEdit, VaultRequest, expiry},
+    vault::{AzureRequest, CredentialKind, CredentialText, KeyRequest, VaultRequest, expiry},
 };
 
 const TABLE: &str = "/settings/privacy-and-security";
@@ -138,30 +135,6 @@ pub async fn create(visit: Visit, form: Form) -> Result<Response> {
     }
 }
 
-pub async fn show(visit: Visit, PathId(id): PathId<VaultId>) -> Result<Response> {
-    vault_page(&visit, id, None).await
-}
-
-/// *Check now*.
-pub async fn check_vault(visit: Visit, headers: HeaderMap, PathId(id): PathId<VaultId>) -> Result<Response> {
-    if wants_lines(&headers) {
-        return checks::streamed(visit, Subject::Vault(id)).await;
-    }
-    let ran = checks::whole(&visit, &Subject::Vault(id)).await?;
-    vault_page(&visit, id, Some(ran)).await
-}
-
-/// The address of a form's answer, loaded again.
-pub async fn back_to_vault(_: Visit, PathId(id): PathId<VaultId>) -> Response {
-    to(format!("/settings/vaults/{id}"))
-}
-
-pub async fn make_default(visit: Visit, PathId(id): PathId<VaultId>) -> Result<Response> {
-    let edit = VaultEdit { make_default: true, ..VaultEdit::default() };
-    visit.app.edit_vault(&visit.caller, id, None, edit).await?;
-    Ok(to(format!("/settings/vaults/{id}?done=vault-default")))
-}
-
 async fn first_page(
     visit: &Visit,
     status: StatusCode,
@@ -251,75 +224,6 @@ async fn second_page(
     )
 }
 
-async fn vault_page(visit: &Visit, id: VaultId, ran: Option<Ran>) -> Result<Response> {
-    let vault = visit.app.vault(&visit.caller, id).await?;
-    let now = visit.app.clock.now();
-    let mut shell = visit.shell(&vault.name, Section::Settings).await?;
-    shell.path = format!("/settings/vaults/{id}");
-    let dark = match &vault.health {
-        Health::Unavailable(why) => {
-            let mut panel = visit.panel(why, vault.items, &shell);
-            (panel.folded, panel.can_manage) = (false, false);
-            Some(panel)
-        }
-        Health::Healthy(_) => None,
-    };
-    let answered = match vault.health {
-        Health::Healthy(at) => at,
-        Health::Unavailable(_) => visit.app.keyring.last_answer(id),
-    };
-    visit.page(VaultPage {
-        shell,
-        id: id.to_string(),
-        is_default: vault.is_default,
-        strategy: vault.strategy.title(),
-        state: words::state(&vault.health),
-        items: vault.items,
-        created: words::moment(now, vault.created_at),
-        generation: vault.generation,
-        lease_seconds: vault.lease_seconds,
-        answered: answered.map(|at| words::moment(now, at)),
-        dark,
-        checks: vault.azure.as_ref().map(|_| checks::panel(Place::Vault, ran.as_ref())),
-        azure: azure_key(&vault, now),
-        name: vault.name,
-    })
-}
-
-fn azure_key(vault: &Vault, now: Timestamp) -> Option<AzureKey> {
-    vault.azure.as_ref().map(|azure| AzureKey {
-        vault_url: azure.vault_url.clone(),
-        key_name: azure.key_name.clone(),
-        key_version: key_version(&vault.kid).to_owned(),
-        client_id: azure.client_id.clone(),
-        tenant_id: azure.tenant_id.clone(),
-        credential: azure.credential_kind.title(),
-        credential_kept: match azure.credential_kind {
-            CredentialKind::Secret | CredentialKind::Certificate => {
-                "Stored sealed under the instance key, never shown."
-            }
-            CredentialKind::WorkloadIdentity => "The server’s own identity; nothing is stored.",
-        },
-        expiry: azure.credential_expires.map(|at| expiry_of(now, at)),
-    })
-}
-
-fn expiry_soon(vault: &Vault, now: Timestamp) -> Option<Expiry> {
-    let at = vault.azure.as_ref()?.credential_expires?;
-    Some(expiry_of(now, at)).filter(|expiry| expiry.tone != Tone::Plain)
-}
-
-fn expiry_of(now: Timestamp, at: Timestamp) -> Expiry {
-    let days = at.duration_since(now).as_hours().div_euclid(24);
-    let (tone, text) = match days {
-        ..0 => (Tone::Bad, "Expired".to_owned()),
-        0 => (Tone::Bad, "Expires within a day".to_owned()),
-        1..=30 => (Tone::Warn, format!("{} left", counted(days.unsigned_abs(), "day"))),
-        _ => (Tone::Plain, format!("{} left", counted(days.unsigned_abs(), "day"))),
-    };
-    Expiry { at: words::day(at), tone, text }
-}
-
 fn credential_of(form: &Form) -> CredentialKind {
     form.parsed("credential").unwrap_or(CredentialKind::Secret)
 }
@@ -388,20 +292,5 @@ mod tests {
         let command = setup_command("https://s.example", "Fiona's; rm -rf ~", true);
         let wanted = r"--vault-name 'Fiona'\''s; rm -rf ~' --default";
         assert!(command.starts_with("strongroom login https://s.example\n") && command.ends_with(wanted), "{command}");
-    }
-
-    #[test]
-    fn a_credential_warns_a_month_before_it_ends() {
-        let now: Timestamp = "2026-11-23T14:00:00Z".parse().expect("a time");
-        let told = |days: i64| expiry_of(now, now + jiff::SignedDuration::from_hours(days * 24 + 1));
-        let seen = [-2, 0, 1, 30, 31].map(|days| (told(days).tone.class(), told(days).text));
-        let wanted = [
-            ("bad", "Expired"),
-            ("bad", "Expires within a day"),
-            ("warn", "1 day left"),
-            ("warn", "30 days left"),
-            ("plain", "31 days left"),
-        ];
-        assert_eq!(seen, wanted.map(|(tone, text)| (tone, text.to_owned())));
     }
 }

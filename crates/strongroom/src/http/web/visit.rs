@@ -235,6 +235,7 @@ fn notice(code: &str) -> Option<Notice> {
         "vault-default" => {
             Notice::success("This is the default vault now: new items go here unless another is chosen.")
         }
+        "vault-saved" => Notice::success("The vault was saved."),
         "settings-saved" => Notice::success("The settings were saved."),
         "item-created" => Notice::success("Created and sealed."),
         "item-saved" => Notice::success("Saved as a new revision."),

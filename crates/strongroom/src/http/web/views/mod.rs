@@ -15,7 +15,7 @@ pub mod members;
 pub mod profile;
 pub mod settings;
 pub mod sign_in;
-pub mod vaults;
+pub mod vault;
 
 use std::fmt;
 

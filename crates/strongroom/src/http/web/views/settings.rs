@@ -2,7 +2,7 @@
 
 use askama::Template;
 
-use super::{Choice, Field, Moment, Shell, VaultState, checks::Checks, filters, vaults::Expiry};
+use super::{Choice, Field, Moment, Shell, VaultState, checks::Checks, filters, vault::Expiry};
 use crate::vault::CredentialKind;
 
 #[derive(Clone, Copy, PartialEq, Eq)]

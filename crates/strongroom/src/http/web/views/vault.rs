@@ -1,26 +1,40 @@
-//! The page of one vault: its key, how it is, what is safe.
+//! The page of one vault: its key, and what may be changed of it.
 
 use askama::Template;
 
-use super::{DarkPanel, Moment, Shell, Tone, VaultState, checks::Checks, filters};
+use super::{DarkPanel, Field, Moment, Shell, Tone, VaultState, checks::Checks, filters};
 
-/// `GET /settings/vaults/{id}`.
-#[derive(Template)]
-#[template(path = "settings/vault.html")]
-pub struct VaultPage {
-    pub shell: Shell,
+/// What every tab of a vault's page has at its head.
+pub struct VaultHead {
     pub id: String,
     pub name: String,
     pub is_default: bool,
     pub strategy: &'static str,
     pub state: VaultState,
+    /// Whether its key is in Azure.
+    pub external: bool,
     pub items: u64,
+    pub dark: Option<DarkPanel>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum VaultTab {
+    Key,
+    Settings,
+}
+
+/// `GET /settings/vaults/{id}`.
+#[derive(Template)]
+#[template(path = "vault/key.html")]
+pub struct VaultPage {
+    pub shell: Shell,
+    pub vault: VaultHead,
+    pub tab: VaultTab,
     pub created: Moment,
     pub generation: u32,
     pub lease_seconds: u32,
     /// When the key last answered this server.
     pub answered: Option<Moment>,
-    pub dark: Option<DarkPanel>,
     /// None for a Cloud vault.
     pub azure: Option<AzureKey>,
     /// None for a Cloud vault.
@@ -46,4 +60,19 @@ pub struct Expiry {
     pub tone: Tone,
     /// "expires in 12 days", "expired 2 days ago".
     pub text: String,
+}
+
+/// `GET /settings/vaults/{id}/settings`.
+#[derive(Template)]
+#[template(path = "vault/settings.html")]
+pub struct VaultSettingsPage {
+    pub shell: Shell,
+    pub vault: VaultHead,
+    pub tab: VaultTab,
+    pub name: Field,
+    pub lease_seconds: Field,
+    pub longest_lease: u32,
+    /// Of the vault, so that two who save at once notice.
+    pub revision: u64,
+    pub problem: Option<String>,
 }
