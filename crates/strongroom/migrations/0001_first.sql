@@ -217,6 +217,47 @@ CREATE TABLE item_roles (
 );
 CREATE INDEX item_roles_member ON item_roles (member_id, item_id);
 
+-- Long work in the background. What a job does, it counts in the same transaction. A node holds a job by a lease, and
+-- `fence` grows with each holder. Vaults are named without reference: the account of a job outlives them.
+CREATE TABLE jobs (
+  id             UUID PRIMARY KEY,
+  workspace_id   UUID NOT NULL REFERENCES workspaces (id),
+  kind           TEXT NOT NULL,
+  vault_id       UUID NOT NULL,
+  target_id      UUID,
+  whole          BIGINT NOT NULL,
+  state          TEXT NOT NULL,
+  total          BIGINT NOT NULL,
+  done           BIGINT NOT NULL,
+  failed         BIGINT NOT NULL,
+  waiting_code   TEXT,
+  waiting_detail TEXT,
+  due_at         BIGINT NOT NULL,
+  node           UUID,
+  lease_ends     BIGINT NOT NULL,
+  fence          BIGINT NOT NULL,
+  started_by     UUID NOT NULL,
+  created_at     BIGINT NOT NULL,
+  updated_at     BIGINT NOT NULL,
+  finished_at    BIGINT
+);
+CREATE INDEX jobs_workspace ON jobs (workspace_id, id);
+CREATE INDEX jobs_due ON jobs (due_at) WHERE state = 'running';
+-- One job of a kind works on a whole vault.
+CREATE UNIQUE INDEX jobs_one ON jobs (vault_id, kind) WHERE finished_at IS NULL AND whole = 1;
+
+-- The items of a job, and what became of each: `done`, `kept` with the code of the reason, `gone`; NULL is still to do.
+CREATE TABLE job_items (
+  job_id  UUID NOT NULL REFERENCES jobs (id),
+  item_id UUID NOT NULL,
+  -- It came into the vault after the job began.
+  late    BIGINT NOT NULL,
+  outcome TEXT,
+  code    TEXT,
+  PRIMARY KEY (job_id, item_id)
+);
+CREATE INDEX job_items_outcome ON job_items (job_id, outcome);
+
 -- `bytes` is the event; the other columns repeat parts of it for queries and are checked against it by `audit verify`.
 CREATE TABLE audit_events (
   id           UUID PRIMARY KEY,

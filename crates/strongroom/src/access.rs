@@ -35,6 +35,7 @@ pub enum Action {
     SeeVaults,
     ManageVaults,
     ReadAudit,
+    SeeJobs,
     SeeMembers,
     InviteMember,
     ChangeRole,
@@ -65,12 +66,13 @@ pub enum Target {
 
 impl Action {
     /// In the order of the permission table.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::SeeWorkspace,
         Self::ManageSettings,
         Self::SeeVaults,
         Self::ManageVaults,
         Self::ReadAudit,
+        Self::SeeJobs,
         Self::SeeMembers,
         Self::InviteMember,
         Self::ChangeRole,
@@ -95,6 +97,7 @@ impl Action {
             Self::SeeVaults => "vault.list",
             Self::ManageVaults => "vault.manage",
             Self::ReadAudit => "audit.read",
+            Self::SeeJobs => "job.list",
             Self::SeeMembers => "member.list",
             Self::InviteMember => "member.invite",
             Self::ChangeRole => "member.change_role",
@@ -119,7 +122,7 @@ pub fn allowed(role: Role, action: Action, target: Target) -> bool {
     match (action, target) {
         // A Guest sees those vaults only that hold something shared with them.
         (A::SeeWorkspace | A::ManageSelf | A::ListItems | A::SeeVaults, Target::Workspace) => true,
-        (A::SeeMembers | A::CreateItem | A::OwnItem, Target::Workspace) => role >= Role::User,
+        (A::SeeMembers | A::SeeJobs | A::CreateItem | A::OwnItem, Target::Workspace) => role >= Role::User,
         (A::ManageSettings | A::ManageVaults | A::ReadAudit, Target::Workspace) => role.manages(),
         (A::TransferOwnership, Target::Workspace) => role == Role::Owner,
         // An Admin does not reach up to Super Admins, and nobody makes, changes or removes the Owner.

@@ -59,6 +59,7 @@ ids! {
     SessionId,
     TokenId,
     LinkId,
+    JobId,
     EventId,
     /// One unwrapped vault key in this process's memory.
     LeaseId,

@@ -16,6 +16,7 @@ pub mod http;
 pub mod id;
 pub mod import;
 pub mod item;
+pub mod job;
 pub mod keyring;
 pub mod member;
 pub mod secret_text;

@@ -143,6 +143,7 @@ const KEY_TROUBLE: Facts =
 const SETTINGS: Facts = &[("slug", Text), ("name_digest", Digest), ("external_keys", Number), ("require_code", Number)];
 const REVISION: Facts = &[("revision", Number)];
 const COUNT: Facts = &[("count", Number)];
+const JOB: Facts = &[("job", Id), ("kind", Text)];
 const MEMBER: Facts = &[("member", Id)];
 const TOKEN: Facts = &[("member", Id), ("expires_at", Number), ("address", MaybeText), ("with", MaybeText)];
 
@@ -226,5 +227,10 @@ pub static VOCABULARY: &[Word] = &[
     to("item.grant", "item", Done, &[("member", Id), ("role", Text)]),
     to("item.ungrant", "item", Done, MEMBER),
     to("item.take_over", "item", Done, MEMBER),
+    to("job.start", "vault", Done, &[("job", Id), ("kind", Text), ("total", Number), ("target", MaybeId)]),
+    to("job.pause", "vault", Done, JOB),
+    to("job.resume", "vault", Done, JOB),
+    to("job.cancel", "vault", Done, JOB),
+    to("job.finish", "vault", Done, &[("job", Id), ("kind", Text), ("done", Number), ("failed", Number)]),
     to("import.finish", "workspace vault", Done, &[("imported", Number), ("skipped", Number), ("failed", Number)]),
 ];

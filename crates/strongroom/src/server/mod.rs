@@ -105,6 +105,7 @@ pub async fn serve(
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<()> {
     let watch = tokio::spawn(Arc::clone(&app.keyring).keep_watch());
+    let jobs = tokio::spawn(Arc::clone(&app).run_jobs());
     let failures = tokio::spawn(Arc::clone(&app).tell_of_failed_sign_ins());
     let handle = Handle::new();
     let stopper = handle.clone();
@@ -127,6 +128,7 @@ pub async fn serve(
         }
     }
     stopping.abort();
+    jobs.abort();
     watch.abort();
     failures.abort();
     app.keyring.purge_all();

@@ -158,7 +158,7 @@ impl Resolved<'_> {
         if let Some(Fact::Id(member)) = event.fact("member") {
             told = told.replace("{member}", &self.names.of(MemberId(*member)));
         }
-        for name in ["role", "wanted", "code"] {
+        for name in ["role", "wanted", "code", "kind"] {
             told = told.replace(&format!("{{{name}}}"), &text(event, name).unwrap_or_default());
         }
         told
@@ -249,6 +249,11 @@ fn sentence(action: &str) -> (&'static str, &'static str) {
         "item.grant" => ("share-2", "gave {member} the role {role} to"),
         "item.ungrant" => ("share-2", "took the role of {member} away from"),
         "item.take_over" => ("crown", "took over"),
+        "job.start" => ("refresh-cw", "began the job {kind} on"),
+        "job.pause" => ("refresh-cw", "paused the job {kind} on"),
+        "job.resume" => ("refresh-cw", "resumed the job {kind} on"),
+        "job.cancel" => ("circle-x", "cancelled the job {kind} on"),
+        "job.finish" => ("circle-check", "finished the job {kind} on"),
         "import.finish" => ("plus", "finished an import"),
         _ => ("info", "did"),
     }

@@ -1,0 +1,277 @@
+//! Jobs: long work in the background. Each is done in steps; what a step did is counted in the transaction that did it,
+//! so that a job interrupted anywhere goes on where it was, on this node or another.
+//!
+//! `rows` is a job in the database and the claim by which one node works on it; `run` is the loop that works.
+
+// Until the first kind of job uses all of it.
+#![allow(dead_code, unused_imports)]
+
+mod rows;
+mod run;
+
+use std::{fmt, str::FromStr};
+
+use jiff::Timestamp;
+
+pub(crate) use self::{
+    rows::{CLAIM_LOST, Claim},
+    run::Step,
+};
+use crate::{
+    access::{Action, Target as Aim},
+    app::{App, Caller},
+    audit::{Event, Fact, Target},
+    error::{Error, Result},
+    id::{ItemId, JobId, MemberId, VaultId, WorkspaceId},
+    store::Tx,
+};
+
+/// What a job does to a vault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum JobKind {
+    /// The vault keys under the newest key version; items untouched.
+    Rewrap,
+    /// The data keys under the newest generation; items' bodies untouched.
+    Rotate,
+    /// Every item under a new data key.
+    Reencrypt,
+    /// Items into another vault, under new data keys.
+    Move,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum JobState {
+    /// It is worked on, or waits; see [`Job::waiting`].
+    Running,
+    /// Until somebody resumes it.
+    Paused,
+    Done,
+    /// What was done before stays done.
+    Cancelled,
+}
+
+/// A job as it stands.
+#[derive(Debug, Clone)]
+pub struct Job {
+    pub id: JobId,
+    pub workspace: WorkspaceId,
+    pub kind: JobKind,
+    pub vault: VaultId,
+    /// Where a move goes.
+    pub target: Option<VaultId>,
+    /// It concerns the whole vault, not items that were chosen.
+    pub whole: bool,
+    pub state: JobState,
+    /// Vault keys, data keys or items, by the kind. It grows when more come meanwhile.
+    pub total: u64,
+    /// Those that need no more work: done, or gone meanwhile.
+    pub done: u64,
+    /// Those that stay as they were, each for a reason.
+    pub failed: u64,
+    /// Why nothing happens for now.
+    pub waiting: Option<Waiting>,
+    pub started_by: MemberId,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+    pub finished_at: Option<Timestamp>,
+    /// Where each item went, for kinds that work on items; told by [`App::job`].
+    pub account: Option<Account>,
+}
+
+/// A job waits by itself, and goes on by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    /// Stable, such as `key.disabled`.
+    pub code: String,
+    pub detail: String,
+    /// When it tries again.
+    pub until: Timestamp,
+}
+
+/// What became of the items: `found + came = done + kept + gone + left`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Account {
+    /// There when the job began.
+    pub found: u64,
+    /// Came into the vault meanwhile.
+    pub came: u64,
+    /// Moved or re-encrypted.
+    pub done: u64,
+    /// As they were, where they were.
+    pub kept: u64,
+    /// Left the vault in another way, or were destroyed.
+    pub gone: u64,
+    /// Not done: nothing, once the job is done.
+    pub left: u64,
+    /// Which were kept, and the code of the reason; the first 1,000.
+    pub why_kept: Vec<(ItemId, String)>,
+}
+
+/// A job to be started.
+#[derive(Debug, Clone)]
+pub(crate) struct NewJob {
+    pub kind: JobKind,
+    pub vault: VaultId,
+    pub target: Option<VaultId>,
+    /// Vault keys or data keys; a kind that works on items counts for itself.
+    pub total: u64,
+    /// Empty: the whole vault.
+    pub items: Vec<ItemId>,
+}
+
+/// A job that is ready to be written, in the transaction that begins its work.
+pub(crate) struct Starting {
+    id: JobId,
+    workspace: WorkspaceId,
+    by: MemberId,
+    at: Timestamp,
+    new: NewJob,
+    event: Event,
+}
+
+impl App {
+    /// The jobs that the caller may know of, newest first: all of the workspace to who manages vaults, else their own.
+    /// The newest 200 of those that have ended.
+    pub async fn jobs(&self, caller: &Caller) -> Result<Vec<Job>> {
+        self.authorize_here(caller, Action::SeeJobs).await?;
+        let workspace = caller.workspace;
+        let mut jobs = self.store.read(move |tx| rows::list(tx, workspace)).await?;
+        jobs.retain(|job| may_see(caller, job));
+        Ok(jobs)
+    }
+
+    /// One of them, with its account.
+    pub async fn job(&self, caller: &Caller, id: JobId) -> Result<Job> {
+        self.authorize_here(caller, Action::SeeJobs).await?;
+        let workspace = caller.workspace;
+        let job = self
+            .store
+            .read(move |tx| {
+                let job = rows::find(tx, workspace, id)?;
+                let account = if job.kind.works_on_items() { Some(rows::account(tx, id)?) } else { None };
+                Ok(Job { account, ..job })
+            })
+            .await?;
+        if may_see(caller, &job) { Ok(job) } else { Err(Error::NotFound("job")) }
+    }
+
+    /// Stops the work after the step in hand, until the job is resumed.
+    pub async fn pause_job(&self, caller: &Caller, id: JobId) -> Result<Job> {
+        self.steer_job(caller, id, JobState::Paused, "job.pause").await
+    }
+
+    /// Goes on, at once where it waited.
+    pub async fn resume_job(&self, caller: &Caller, id: JobId) -> Result<Job> {
+        self.steer_job(caller, id, JobState::Running, "job.resume").await
+    }
+
+    /// Ends the job. What was done stays done; what was not stays as it is.
+    pub async fn cancel_job(&self, caller: &Caller, id: JobId) -> Result<Job> {
+        self.steer_job(caller, id, JobState::Cancelled, "job.cancel").await
+    }
+
+    async fn steer_job(&self, caller: &Caller, id: JobId, to: JobState, action: &'static str) -> Result<Job> {
+        let job = self.job(caller, id).await?;
+        let event = self.event(caller, action, Target::Vault(job.vault), facts(job.id, job.kind))?;
+        let (workspace, now) = (caller.workspace, self.clock.now());
+        self.store
+            .write(move |tx| {
+                if rows::steer(tx, workspace, id, to, now)? {
+                    tx.record(&event)?;
+                }
+                Ok(())
+            })
+            .await?;
+        self.job(caller, id).await
+    }
+
+    /// A job of the caller's, ready to be started; whoever starts it has asked for leave.
+    pub(crate) fn new_job(&self, caller: &Caller, new: NewJob) -> Result<Starting> {
+        let at = self.clock.now();
+        let id = JobId::generate(at, self.random.as_ref())?;
+        let event = self.event(caller, "job.start", Target::Vault(new.vault), facts(id, new.kind))?;
+        Ok(Starting { id, workspace: caller.workspace, by: caller.member, at, new, event })
+    }
+}
+
+impl Starting {
+    pub(crate) fn id(&self) -> JobId {
+        self.id
+    }
+
+    /// Writes the job and its event. A kind that works on items lists them now: those chosen, or all of the vault.
+    /// Refused while another of this kind works on the whole vault, unless this one is for chosen items only.
+    pub(crate) fn start(&self, tx: &mut Tx<'_>) -> Result<JobId> {
+        let total = rows::insert(tx, self)?;
+        let mut event = self.event.clone();
+        event.detail.push(("total", total.into()));
+        event.detail.extend(self.new.target.map(|target| ("target", target.0.into())));
+        tx.record(&event)?;
+        Ok(self.id)
+    }
+}
+
+fn may_see(caller: &Caller, job: &Job) -> bool {
+    job.started_by == caller.member || caller.may(Action::ManageVaults, Aim::Workspace)
+}
+
+fn facts(id: JobId, kind: JobKind) -> Vec<(&'static str, Fact)> {
+    vec![("job", id.0.into()), ("kind", kind.word().into())]
+}
+
+impl JobKind {
+    pub const ALL: [Self; 4] = [Self::Rewrap, Self::Rotate, Self::Reencrypt, Self::Move];
+
+    /// As rows, events and the API write it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Rewrap => "rewrap",
+            Self::Rotate => "rotate",
+            Self::Reencrypt => "reencrypt",
+            Self::Move => "move",
+        }
+    }
+
+    /// Whether its work is listed item by item.
+    pub fn works_on_items(self) -> bool {
+        matches!(self, Self::Reencrypt | Self::Move)
+    }
+}
+
+impl JobState {
+    pub const ALL: [Self; 4] = [Self::Running, Self::Paused, Self::Done, Self::Cancelled];
+
+    /// As rows and the API write it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Done => "done",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    pub fn has_ended(self) -> bool {
+        matches!(self, Self::Done | Self::Cancelled)
+    }
+}
+
+impl fmt::Display for JobKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+impl FromStr for JobKind {
+    type Err = ();
+    fn from_str(text: &str) -> std::result::Result<Self, ()> {
+        Self::ALL.into_iter().find(|kind| kind.word() == text).ok_or(())
+    }
+}
+
+impl FromStr for JobState {
+    type Err = ();
+    fn from_str(text: &str) -> std::result::Result<Self, ()> {
+        Self::ALL.into_iter().find(|state| state.word() == text).ok_or(())
+    }
+}

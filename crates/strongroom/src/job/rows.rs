@@ -1,0 +1,286 @@
+//! Jobs in the database, and the claim by which one node works on one: a lease that it renews, and a fence that grows
+//! with each holder. What a job does, it does in transactions that prove the claim; whoever lost it changes nothing.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{Account, Job, JobKind, JobState, Starting, Waiting};
+use crate::{
+    error::{Error, Result},
+    id::{ItemId, JobId, MemberId, NodeId, VaultId, WorkspaceId},
+    store::{Param, Row, StoreError, Tx},
+};
+
+/// How long a node that fell silent keeps a job from the others.
+pub(super) const LEASE: Duration = Duration::from_secs(15);
+/// The refusal of a transaction whose claim does not hold any more: the job was paused, cancelled or taken over.
+pub(crate) const CLAIM_LOST: &str = "job.claim_lost";
+/// Ended jobs that a list tells of.
+const ENDED: i64 = 200;
+/// Items that an account names.
+const NAMED: i64 = 1000;
+
+/// A job that this node works on.
+#[derive(Debug, Clone)]
+pub(crate) struct Claim {
+    pub job: Job,
+    node: NodeId,
+    fence: u64,
+}
+
+impl Claim {
+    /// In the transaction of a piece of work: the claim still holds, which nobody changes before the transaction ends;
+    /// counts the work, and renews the lease. Refused with [`CLAIM_LOST`] otherwise.
+    pub fn progress(&self, tx: &mut Tx<'_>, done: u64, failed: u64, now: Timestamp) -> Result<()> {
+        self.hold(
+            tx,
+            "UPDATE jobs SET done = done + $4, failed = failed + $5, updated_at = $6, lease_ends = $7, \
+                             waiting_code = NULL, waiting_detail = NULL \
+             WHERE id = $1 AND node = $2 AND fence = $3 AND state = 'running'",
+            &[done.into(), failed.into(), now.into(), (now + LEASE).into()],
+        )
+    }
+
+    /// The same, where there turned out to be more to do.
+    pub fn grow(&self, tx: &mut Tx<'_>, more: u64, now: Timestamp) -> Result<()> {
+        self.hold(
+            tx,
+            "UPDATE jobs SET total = total + $4, updated_at = $5 \
+             WHERE id = $1 AND node = $2 AND fence = $3 AND state = 'running'",
+            &[more.into(), now.into()],
+        )
+    }
+
+    /// Keeps the job while a step takes its time.
+    pub(super) fn renew(&self, tx: &mut Tx<'_>, now: Timestamp) -> Result<()> {
+        self.hold(
+            tx,
+            "UPDATE jobs SET lease_ends = $4 WHERE id = $1 AND node = $2 AND fence = $3 AND state = 'running'",
+            &[(now + LEASE).into()],
+        )
+    }
+
+    /// Gives the job back until `due`, with why it waits, if it does.
+    pub(super) fn release(&self, tx: &mut Tx<'_>, due: Timestamp, waiting: Option<(&str, &str)>) -> Result<()> {
+        let (code, detail) = waiting.unzip();
+        self.hold(
+            tx,
+            "UPDATE jobs SET lease_ends = 0, due_at = $4, waiting_code = $5, waiting_detail = $6 \
+             WHERE id = $1 AND node = $2 AND fence = $3 AND state = 'running'",
+            &[due.into(), code.into(), detail.into()],
+        )
+    }
+
+    pub(super) fn finish(&self, tx: &mut Tx<'_>, now: Timestamp) -> Result<()> {
+        self.hold(
+            tx,
+            "UPDATE jobs SET state = 'done', lease_ends = 0, updated_at = $4, finished_at = $4, waiting_code = NULL, \
+                             waiting_detail = NULL \
+             WHERE id = $1 AND node = $2 AND fence = $3 AND state = 'running'",
+            &[now.into()],
+        )
+    }
+
+    fn hold(&self, tx: &mut Tx<'_>, sql: &str, more: &[Param<'_>]) -> Result<()> {
+        let mut params = vec![self.job.id.0.into(), self.node.0.into(), self.fence.into()];
+        params.extend_from_slice(more);
+        match tx.execute(sql, &params)? {
+            0 => Err(Error::conflict(CLAIM_LOST, "the job was paused, cancelled or taken over", "Look at the job.")),
+            _ => Ok(()),
+        }
+    }
+}
+
+macro_rules! columns {
+    () => {
+        "j.id, j.workspace_id, j.kind, j.vault_id, j.target_id, j.whole, j.state, j.total, j.done, j.failed, \
+         j.waiting_code, j.waiting_detail, j.due_at, j.started_by, j.created_at, j.updated_at, j.finished_at, j.fence"
+    };
+}
+
+/// The jobs of a workspace, newest first.
+pub(super) fn list(tx: &mut Tx<'_>, workspace: WorkspaceId) -> Result<Vec<Job>> {
+    let open = concat!(
+        "SELECT ",
+        columns!(),
+        " FROM jobs j WHERE j.workspace_id = $1 AND j.finished_at IS NULL ORDER BY j.id DESC"
+    );
+    let ended = concat!(
+        "SELECT ",
+        columns!(),
+        " FROM jobs j WHERE j.workspace_id = $1 AND j.finished_at IS NOT NULL ORDER BY j.id DESC LIMIT $2"
+    );
+    let mut jobs = tx.all(open, &[workspace.0.into()], read)?;
+    jobs.extend(tx.all(ended, &[workspace.0.into(), ENDED.into()], read)?);
+    jobs.sort_by_key(|job| std::cmp::Reverse(job.id));
+    Ok(jobs)
+}
+
+pub(super) fn find(tx: &mut Tx<'_>, workspace: WorkspaceId, id: JobId) -> Result<Job> {
+    let sql = concat!("SELECT ", columns!(), " FROM jobs j WHERE j.id = $1 AND j.workspace_id = $2");
+    tx.first(sql, &[id.0.into(), workspace.0.into()], read)?.ok_or(Error::NotFound("job"))
+}
+
+/// Writes a new job; returns how much there is to do.
+pub(super) fn insert(tx: &mut Tx<'_>, starting: &Starting) -> Result<u64> {
+    let Starting { id, workspace, by, at, new, .. } = starting;
+    tx.execute(
+        "INSERT INTO jobs (id, workspace_id, kind, vault_id, target_id, whole, state, total, done, failed, due_at, \
+                           lease_ends, fence, started_by, created_at, updated_at) \
+         VALUES ($1, $2, $3, $4, $5, $6, 'running', $7, 0, 0, $8, 0, 0, $9, $8, $8)",
+        &[
+            id.0.into(),
+            workspace.0.into(),
+            new.kind.word().into(),
+            new.vault.0.into(),
+            new.target.map(|target| target.0).into(),
+            new.items.is_empty().into(),
+            new.total.into(),
+            (*at).into(),
+            by.0.into(),
+        ],
+    )
+    .map_err(taken)?;
+    if !new.kind.works_on_items() {
+        return Ok(new.total);
+    }
+    let mut total = 0;
+    if new.items.is_empty() {
+        total = tx.execute(
+            "INSERT INTO job_items (job_id, item_id, late) SELECT $1, id, 0 FROM items WHERE vault_id = $2",
+            &[id.0.into(), new.vault.0.into()],
+        )?;
+    }
+    for item in &new.items {
+        total += tx.execute(
+            "INSERT INTO job_items (job_id, item_id, late) VALUES ($1, $2, 0)",
+            &[id.0.into(), item.0.into()],
+        )?;
+    }
+    tx.execute("UPDATE jobs SET total = $2 WHERE id = $1", &[id.0.into(), total.into()])?;
+    Ok(total)
+}
+
+/// Pauses, resumes or cancels; false where the job is so already. A change takes the claim of whoever works on it.
+pub(super) fn steer(tx: &mut Tx<'_>, workspace: WorkspaceId, id: JobId, to: JobState, now: Timestamp) -> Result<bool> {
+    let state: JobState = tx
+        .first_locked(
+            "SELECT state FROM jobs WHERE id = $1 AND workspace_id = $2",
+            &[id.0.into(), workspace.0.into()],
+            |row| row.parse(0),
+        )?
+        .ok_or(Error::NotFound("job"))?;
+    match state {
+        JobState::Cancelled if to == JobState::Cancelled => return Ok(false),
+        JobState::Done | JobState::Cancelled => {
+            return Err(Error::conflict("job.ended", "this job has ended", "Start another one."));
+        }
+        JobState::Running | JobState::Paused => {}
+    }
+    let ends = (to == JobState::Cancelled).then_some(now);
+    tx.execute(
+        "UPDATE jobs SET state = $2, updated_at = $3, due_at = $3, finished_at = $4, fence = fence + 1, lease_ends = 0, \
+                         waiting_code = NULL, waiting_detail = NULL WHERE id = $1",
+        &[id.0.into(), to.word().into(), now.into(), ends.into()],
+    )?;
+    Ok(state != to)
+}
+
+/// Jobs whose turn it is and that nobody holds, the one that waited longest first. A lease that ends later than one
+/// begun now was written before a clock jumped back.
+pub(super) fn due(tx: &mut Tx<'_>, now: Timestamp) -> Result<Vec<Job>> {
+    let sql = concat!(
+        "SELECT ",
+        columns!(),
+        " FROM jobs j WHERE j.state = 'running' AND j.due_at <= $1 AND (j.lease_ends <= $1 OR j.lease_ends > $2) \
+         ORDER BY j.due_at LIMIT 50"
+    );
+    tx.all(sql, &[now.into(), (now + LEASE).into()], read)
+}
+
+/// Takes a job that is due, unless another node was faster.
+pub(super) fn claim(tx: &mut Tx<'_>, job: JobId, node: NodeId, now: Timestamp) -> Result<Option<Claim>> {
+    let taken = tx.execute(
+        "UPDATE jobs SET node = $2, fence = fence + 1, lease_ends = $4 \
+         WHERE id = $1 AND state = 'running' AND due_at <= $3 AND (lease_ends <= $3 OR lease_ends > $4)",
+        &[job.0.into(), node.0.into(), now.into(), (now + LEASE).into()],
+    )?;
+    if taken == 0 {
+        return Ok(None);
+    }
+    let sql = concat!("SELECT ", columns!(), " FROM jobs j WHERE j.id = $1");
+    tx.first(sql, &[job.0.into()], |row| Ok(Claim { job: read(row)?, node, fence: row.get(17)? }))
+}
+
+/// What an earlier start of this node held, nobody works on any more.
+pub(super) fn let_go(tx: &mut Tx<'_>, node: NodeId) -> Result<()> {
+    tx.execute("UPDATE jobs SET lease_ends = 0 WHERE node = $1 AND state = 'running'", &[node.0.into()])?;
+    Ok(())
+}
+
+/// What became of a job's items so far.
+pub(super) fn account(tx: &mut Tx<'_>, id: JobId) -> Result<Account> {
+    let mut account = Account::default();
+    let groups = tx.all(
+        "SELECT late, outcome, COUNT(*) FROM job_items WHERE job_id = $1 GROUP BY late, outcome",
+        &[id.0.into()],
+        |row| Ok((row.get::<bool>(0)?, row.get::<Option<String>>(1)?, row.get::<u64>(2)?)),
+    )?;
+    for (late, outcome, count) in groups {
+        *(if late { &mut account.came } else { &mut account.found }) += count;
+        *(match outcome.as_deref() {
+            None => &mut account.left,
+            Some("done") => &mut account.done,
+            Some("kept") => &mut account.kept,
+            Some("gone") => &mut account.gone,
+            Some(_) => return Err(Error::integrity("store.unknown_value", "a job's item has an unknown outcome")),
+        }) += count;
+    }
+    account.why_kept = tx.all(
+        "SELECT item_id, code FROM job_items WHERE job_id = $1 AND outcome = 'kept' ORDER BY item_id LIMIT $2",
+        &[id.0.into(), NAMED.into()],
+        |row| Ok((ItemId(row.get(0)?), row.get::<Option<String>>(1)?.unwrap_or_default())),
+    )?;
+    Ok(account)
+}
+
+fn taken(error: Error) -> Error {
+    match error {
+        Error::Store(StoreError::Taken) => Error::conflict(
+            "job.running",
+            "such a job works on this vault already",
+            "Wait until it is done, or cancel it; `strongroom jobs list` shows it.",
+        ),
+        other => other,
+    }
+}
+
+fn read(row: &Row<'_>) -> Result<Job> {
+    let state = row.parse(6)?;
+    let waiting = match (state, row.get::<Option<String>>(10)?) {
+        (JobState::Running, Some(code)) => {
+            let detail = row.get::<Option<String>>(11)?.unwrap_or_default();
+            Some(Waiting { code, detail, until: row.get(12)? })
+        }
+        _ => None,
+    };
+    Ok(Job {
+        id: JobId(row.get(0)?),
+        workspace: WorkspaceId(row.get(1)?),
+        kind: row.parse::<JobKind>(2)?,
+        vault: VaultId(row.get(3)?),
+        target: row.get::<Option<uuid::Uuid>>(4)?.map(VaultId),
+        whole: row.get(5)?,
+        state,
+        total: row.get(7)?,
+        done: row.get(8)?,
+        failed: row.get(9)?,
+        waiting,
+        started_by: MemberId(row.get(13)?),
+        created_at: row.get(14)?,
+        updated_at: row.get(15)?,
+        finished_at: row.get(16)?,
+        account: None,
+    })
+}

@@ -1,0 +1,183 @@
+//! The loop that works on jobs: claims what is due, several at once, and does one bounded step after the other. A job
+//! whose key is denied waits, and goes on once the key is back; a dead node's job is taken over when its lease ends.
+
+use std::{collections::HashSet, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use futures_util::FutureExt;
+use jiff::Timestamp;
+use tokio::task::JoinSet;
+
+use super::{
+    Job, JobKind,
+    rows::{self, CLAIM_LOST, Claim},
+};
+use crate::{
+    app::App,
+    audit::{Actor, Target},
+    error::{Error, Result},
+    id::JobId,
+};
+
+/// What a step of at most two seconds came to.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// There is more to do.
+    More,
+    /// Nothing can be done before `until`.
+    Wait { until: Timestamp, code: String, detail: String },
+    /// Nothing is left to do.
+    Finished,
+}
+
+/// How often this node looks for jobs.
+const POLL: Duration = Duration::from_secs(1);
+/// Jobs that one node works on at the same time.
+const AT_ONCE: usize = 4;
+/// After this long, a job goes to the end of the queue.
+const TURN: Duration = Duration::from_secs(10);
+/// How often a lease is renewed during a step that takes its time.
+const RENEW: Duration = Duration::from_secs(5);
+/// Until a job whose key cannot be used looks again. While the vault is dark this asks nobody.
+const KEY_PAUSE: Duration = Duration::from_secs(2);
+/// Until a job that failed for another reason is tried again.
+const PAUSE: Duration = Duration::from_secs(30);
+
+impl App {
+    /// Works on jobs until the server stops.
+    pub async fn run_jobs(self: Arc<Self>) {
+        let node = self.node;
+        while let Err(error) = self.store.write(move |tx| rows::let_go(tx, node)).await {
+            tracing::warn!(%error, "the jobs of an earlier start cannot be released");
+            self.clock.sleep(PAUSE).await;
+        }
+        let mut held = HashSet::new();
+        let mut tasks: JoinSet<JobId> = JoinSet::new();
+        loop {
+            match self.claim_jobs(AT_ONCE - held.len(), &held).await {
+                Ok(claims) => {
+                    for claim in claims {
+                        held.insert(claim.job.id);
+                        tasks.spawn(Arc::clone(&self).take_turn(claim));
+                    }
+                }
+                Err(error) => tracing::warn!(%error, "jobs cannot be claimed"),
+            }
+            tokio::select! {
+                () = self.clock.sleep(POLL) => {}
+                Some(Ok(job)) = tasks.join_next() => { held.remove(&job); }
+            }
+        }
+    }
+
+    /// As [`App::work_on`]; a defect in one job ends neither the others nor the loop. Its lease lapses.
+    async fn take_turn(self: Arc<Self>, claim: Claim) -> JobId {
+        if AssertUnwindSafe(self.work_on(&claim)).catch_unwind().await.is_err() {
+            tracing::error!(job = %claim.job.id, "a job ended in a panic");
+        }
+        claim.job.id
+    }
+
+    /// Up to `count` jobs that are due and not held by this node.
+    async fn claim_jobs(&self, count: usize, held: &HashSet<JobId>) -> Result<Vec<Claim>> {
+        let (node, now) = (self.node, self.clock.now());
+        let due = self.store.read(move |tx| rows::due(tx, now)).await?;
+        let mut claims = Vec::new();
+        for job in due {
+            if claims.len() >= count {
+                break;
+            }
+            if held.contains(&job.id) || self.still_dark(&job) {
+                continue;
+            }
+            claims.extend(self.store.write(move |tx| rows::claim(tx, job.id, node, now)).await?);
+        }
+        Ok(claims)
+    }
+
+    /// A job that says already that it waits for a key is left alone for as long as that key is denied.
+    fn still_dark(&self, job: &Job) -> bool {
+        let dark = |vault| self.keyring.dark(vault).is_some();
+        job.waiting.is_some() && (dark(job.vault) || job.target.is_some_and(dark))
+    }
+
+    /// Works on a job for its turn, or until it is done, has to wait, or is not this node's any more.
+    async fn work_on(self: &Arc<Self>, claim: &Claim) {
+        let until = self.clock.since_boot() + TURN;
+        let ended = loop {
+            match self.step_held(claim).await {
+                Ok(Step::More) if self.clock.since_boot() < until => {}
+                Ok(Step::More) => break self.release(claim, self.clock.now(), None).await,
+                Ok(Step::Wait { until, code, detail }) => {
+                    break self.release(claim, until, Some((code, detail))).await;
+                }
+                Ok(Step::Finished) => break self.finish(claim).await,
+                Err(error) if error.code() == CLAIM_LOST => break Ok(()),
+                Err(error) => break self.wait_for(claim, &error).await,
+            }
+        };
+        match ended {
+            Err(error) if error.code() != CLAIM_LOST => {
+                tracing::warn!(job = %claim.job.id, %error, "a job could not be written");
+            }
+            _ => {}
+        }
+    }
+
+    /// One step, whose lease is renewed as long as it takes. Paused or cancelled, it ends between two transactions.
+    async fn step_held(self: &Arc<Self>, claim: &Claim) -> Result<Step> {
+        let mut step = std::pin::pin!(self.job_step(claim));
+        loop {
+            tokio::select! {
+                result = &mut step => return result,
+                () = self.clock.sleep(RENEW) => {
+                    let (claim, now) = (claim.clone(), self.clock.now());
+                    self.store.write(move |tx| claim.renew(tx, now)).await?;
+                }
+            }
+        }
+    }
+
+    async fn job_step(self: &Arc<Self>, claim: &Claim) -> Result<Step> {
+        match claim.job.kind {
+            JobKind::Rewrap | JobKind::Rotate | JobKind::Reencrypt | JobKind::Move => {
+                Err(Error::integrity("job.unknown", "this program does not know how to do this job"))
+            }
+        }
+    }
+
+    /// The job waits for what `error` tells of, and tries again by itself.
+    async fn wait_for(&self, claim: &Claim, error: &Error) -> Result<()> {
+        let (pause, detail) = match error {
+            Error::KeyUnavailable(why) => (KEY_PAUSE, format!("{}. {}", why.title, why.detail)),
+            other => (PAUSE, other.to_string()),
+        };
+        tracing::warn!(job = %claim.job.id, code = error.code(), "a job waits");
+        self.release(claim, self.clock.now() + pause, Some((error.code().to_owned(), detail))).await
+    }
+
+    async fn release(&self, claim: &Claim, due: Timestamp, waiting: Option<(String, String)>) -> Result<()> {
+        let claim = claim.clone();
+        self.store
+            .write(move |tx| {
+                let waiting = waiting.as_ref().map(|(code, detail)| (code.as_str(), detail.as_str()));
+                claim.release(tx, due, waiting)
+            })
+            .await
+    }
+
+    async fn finish(&self, claim: &Claim) -> Result<()> {
+        let facts = super::facts(claim.job.id, claim.job.kind);
+        let target = Target::Vault(claim.job.vault);
+        let event = self.event_by(Actor::System, Some(claim.job.workspace), "job.finish", target, facts)?;
+        let (claim, now) = (claim.clone(), self.clock.now());
+        self.store
+            .write(move |tx| {
+                claim.finish(tx, now)?;
+                let mut event = event.clone();
+                let job = rows::find(tx, claim.job.workspace, claim.job.id)?;
+                event.detail.extend([("done", job.done.into()), ("failed", job.failed.into())]);
+                tx.record(&event)
+            })
+            .await
+    }
+}
