@@ -217,6 +217,18 @@ CREATE TABLE item_roles (
 );
 CREATE INDEX item_roles_member ON item_roles (member_id, item_id);
 
+-- How long an item has lain in the trash while its vault's key answered: time in the dark does not count.
+CREATE TABLE trash_ages (
+  item_id UUID PRIMARY KEY REFERENCES items (id),
+  aged_ms BIGINT NOT NULL
+);
+
+-- Until when the trash of a vault has been aged.
+CREATE TABLE trash_passes (
+  vault_id  UUID PRIMARY KEY REFERENCES vaults (id),
+  passed_at BIGINT NOT NULL
+);
+
 -- Long work in the background. What a job does, it counts in the same transaction. A node holds a job by a lease, and
 -- `fence` grows with each holder. Vaults are named without reference: the account of a job outlives them.
 CREATE TABLE jobs (

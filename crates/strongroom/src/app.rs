@@ -44,6 +44,8 @@ pub struct Settings {
     pub max_vaults_per_provider: u32,
     /// Seconds that a new vault's leases last.
     pub lease_seconds: u32,
+    /// Days that the trash keeps an item, those left out in which its vault's key did not answer.
+    pub trash_days: u32,
     /// Whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
 }

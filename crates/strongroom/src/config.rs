@@ -89,6 +89,8 @@ pub struct VaultsConfig {
     pub max_per_provider: u32,
     /// Default 300; 15 to 3600.
     pub lease_seconds: u32,
+    /// How long the trash keeps an item. Default 30; 1 to 3650.
+    pub trash_days: u32,
 }
 
 /// Which national cloud's hosts are allowed.
@@ -211,6 +213,7 @@ impl Config {
             _ => {}
         }
         within("vaults.lease_seconds", self.vaults.lease_seconds, 15, 3600)?;
+        within("vaults.trash_days", self.vaults.trash_days, 1, 3650)?;
         within("vaults.max_per_provider", self.vaults.max_per_provider, 1, 1000)
     }
 }
@@ -243,7 +246,7 @@ impl Default for InstanceConfig {
 
 impl Default for VaultsConfig {
     fn default() -> Self {
-        Self { max_per_provider: 1, lease_seconds: 300 }
+        Self { max_per_provider: 1, lease_seconds: 300, trash_days: 30 }
     }
 }
 
@@ -259,7 +262,7 @@ impl<'de> Deserialize<'de> for DatabaseUrl {
 }
 
 /// Every key there is, to find the one that was meant.
-const KEYS: [&str; 15] = [
+const KEYS: [&str; 16] = [
     "server.listen",
     "server.public_url",
     "server.metrics_listen",
@@ -275,6 +278,7 @@ const KEYS: [&str; 15] = [
     "azure.federated_token_file",
     "vaults.max_per_provider",
     "vaults.lease_seconds",
+    "vaults.trash_days",
 ];
 
 fn read(path: &Path) -> Result<String, ConfigError> {
@@ -433,6 +437,7 @@ mod tests {
         assert_eq!(config.instance.key_file, default.instance.key_file);
         assert_eq!(config.azure.cloud, default.azure.cloud);
         assert_eq!(config.vaults.lease_seconds, default.vaults.lease_seconds);
+        assert_eq!(config.vaults.trash_days, default.vaults.trash_days);
         assert!(parse(EXAMPLE).is_ok());
     }
 

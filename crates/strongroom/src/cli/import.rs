@@ -289,6 +289,7 @@ mod tests {
             created_at: Timestamp::UNIX_EPOCH,
             updated_at: Timestamp::UNIX_EPOCH,
             trashed_at: None,
+            deleted_after: None,
         }
     }
 

@@ -7,6 +7,7 @@ mod items;
 mod members;
 mod paging;
 mod sign_in;
+mod trash;
 pub mod types;
 mod vaults;
 
@@ -118,8 +119,14 @@ fn items(routes: Routes) -> Routes {
     routes
         .at(GET, here!("/items"), Token(A::ListItems), items::list)
         .doc(Doc::new("Items, in the order of their titles").query::<t::ItemQuery>().gives::<t::ItemPage>(200))
-        .at(GET, here!("/trash"), Token(A::ListItems), items::trash)
+        .at(GET, here!("/trash"), Token(A::ListItems), trash::list)
         .doc(Doc::new("Items in the trash").query::<t::ItemQuery>().gives::<t::ItemPage>(200))
+        .at(DELETE, here!("/trash"), Token(A::ManageItem), trash::empty)
+        .doc(Doc::new("Delete forever all that you own in the trash").gives::<t::PurgedItems>(200))
+        .at(POST, here!("/trash/purge"), Token(A::ManageItem), trash::purge)
+        .doc(Doc::new("Delete items in the trash forever").takes::<t::PurgeItems>().gives::<t::PurgedItems>(200))
+        .at(DELETE, here!("/trash/{item}"), Token(A::ManageItem), trash::purge_one)
+        .doc(Doc::new("Delete an item in the trash forever"))
         .at(POST, here!("/items/search"), Token(A::ListItems), items::search)
         .doc(Doc::new("Items that match every word").takes::<t::SearchItems>().gives::<t::ItemPage>(200))
         .at(POST, here!("/items"), Token(A::CreateItem), items::create)

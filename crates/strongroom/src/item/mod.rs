@@ -6,6 +6,7 @@ mod content;
 mod list;
 pub(crate) mod rows;
 mod sharing;
+mod trash;
 
 use jiff::Timestamp;
 use strongroom_envelope::{
@@ -17,6 +18,7 @@ pub use self::{
     content::{Content, Field, FieldKind, ItemType, MAX_ITEM, Overview, Patch, SecretKind, read_details},
     list::{Dark, Filter, Found},
     sharing::Grant,
+    trash::{Kept, Purged, TRASH_PAUSE},
 };
 use crate::{
     access::{Action, ItemRole, Target as Aim},
@@ -230,40 +232,6 @@ impl App {
                         })
                     },
                 )
-            })
-            .await
-    }
-
-    /// Into the trash, from where it can be restored; nothing is destroyed. `expected` is the revision that was read,
-    /// if one was.
-    pub async fn trash_item(&self, caller: &Caller, id: ItemId, expected: Option<u64>) -> Result<()> {
-        self.set_trashed(caller, id, expected, Some(self.clock.now()), "item.trash").await
-    }
-
-    /// Out of the trash.
-    pub async fn untrash_item(&self, caller: &Caller, id: ItemId) -> Result<()> {
-        self.set_trashed(caller, id, None, None, "item.untrash").await
-    }
-
-    async fn set_trashed(
-        &self,
-        caller: &Caller,
-        id: ItemId,
-        expected: Option<u64>,
-        at: Option<Timestamp>,
-        action: &'static str,
-    ) -> Result<()> {
-        let row = self.item_for(caller, id, Action::ManageItem).await?;
-        // While a vault is dark, nothing of it moves.
-        self.keyring.lease(row.vault, row.generation).await?;
-        let event = self.event(caller, action, Target::Item(id), vec![("revision", row.revision.into())])?;
-        let caller = caller.clone();
-        self.store
-            .write(move |tx| {
-                rows::still_allowed(tx, &caller, Some(id), Action::ManageItem)?;
-                rows::require_revision(tx, id, expected)?;
-                tx.execute("UPDATE items SET trashed_at = $2 WHERE id = $1", &[id.0.into(), at.into()])?;
-                tx.record(&event)
             })
             .await
     }

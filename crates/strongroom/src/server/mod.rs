@@ -71,6 +71,7 @@ pub async fn open(config: &Config, clock: Arc<dyn Clock>, random: Arc<dyn Random
         public_url: config.public_url().as_str().trim_end_matches('/').to_owned(),
         max_vaults_per_provider: config.vaults.max_per_provider,
         lease_seconds: config.vaults.lease_seconds,
+        trash_days: config.vaults.trash_days,
         trusted_proxies: config.server.trusted_proxies.clone(),
     };
     let guard = Guard::new();
@@ -107,6 +108,7 @@ pub async fn serve(
     let watch = tokio::spawn(Arc::clone(&app.keyring).keep_watch());
     let jobs = tokio::spawn(Arc::clone(&app).run_jobs());
     let failures = tokio::spawn(Arc::clone(&app).tell_of_failed_sign_ins());
+    let trash = tokio::spawn(Arc::clone(&app).keep_trash());
     let handle = Handle::new();
     let stopper = handle.clone();
     // Event streams stay open for as long as their pages: they end first.
@@ -131,6 +133,7 @@ pub async fn serve(
     jobs.abort();
     watch.abort();
     failures.abort();
+    trash.abort();
     app.keyring.purge_all();
     app.record_failed_sign_ins().await?;
     let event = app.event_by(Actor::System, None, "server.stop", Target::None, Vec::new())?;

@@ -20,5 +20,6 @@ mod site;
 mod start;
 mod store;
 mod tamper;
+mod trash;
 mod vaults;
 mod world;

@@ -234,6 +234,7 @@ fn open_app(database: &Database, clock: &ManualClock, keys: Arc<InstanceKeys>) -
         public_url: "https://strongroom.example".into(),
         max_vaults_per_provider: 1,
         lease_seconds: 300,
+        trash_days: 30,
         trusted_proxies: vec![],
     };
     Ok(Arc::new(App { store, keyring, azure, keys, clock, random, node, settings, guard: Guard::new() }))

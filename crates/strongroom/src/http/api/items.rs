@@ -42,14 +42,6 @@ pub async fn list(
     listed(&app, &caller, query, false).await
 }
 
-pub async fn trash(
-    State(app): Server,
-    Authenticated(caller): Authenticated,
-    ListQuery(query): ListQuery<ItemQuery>,
-) -> Result<Json<ItemPage>> {
-    listed(&app, &caller, query, true).await
-}
-
 pub async fn search(
     State(app): Server,
     Authenticated(caller): Authenticated,
@@ -244,7 +236,7 @@ pub async fn take_over(
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn listed(app: &App, caller: &Caller, query: ItemQuery, trashed: bool) -> Result<Json<ItemPage>> {
+pub(super) async fn listed(app: &App, caller: &Caller, query: ItemQuery, trashed: bool) -> Result<Json<ItemPage>> {
     let window = Window::of(query.cursor.as_deref(), query.limit)?;
     let vault = query.vault_id.map(VaultId);
     let filter = Filter { item_type: query.item_type, vault, trashed, ..filter(&window) };
@@ -293,5 +285,6 @@ fn shown(item: Item) -> Shown {
         created_at: item.created_at,
         updated_at: item.updated_at,
         trashed_at: item.trashed_at,
+        deleted_after: None,
     }
 }

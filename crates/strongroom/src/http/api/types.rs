@@ -526,6 +526,9 @@ pub struct Item {
     pub updated_at: Timestamp,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trashed_at: Option<Timestamp>,
+    /// In `GET …/trash`: when it is deleted forever, should its vault's key answer until then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deleted_after: Option<Timestamp>,
 }
 
 /// One page of items. A dark vault gives counts, never titles.
@@ -584,6 +587,28 @@ pub struct SearchItems {
     /// 1 to 200; 50 when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u16>,
+}
+
+/// `POST …/trash/purge`: items in the trash to delete forever, at most 500.
+#[derive(Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PurgeItems {
+    pub items: Vec<Uuid>,
+}
+
+/// What became of items that were to be deleted forever: `POST …/trash/purge`, and `DELETE …/trash` for all that the
+/// caller owns there.
+#[derive(Serialize, Deserialize, ToSchema)]
+pub struct PurgedItems {
+    pub purged: Vec<Uuid>,
+    /// Those that are still there, each with what stood against it.
+    pub kept: Vec<KeptItem>,
+}
+
+#[derive(Serialize, Deserialize, ToSchema)]
+pub struct KeptItem {
+    pub id: Uuid,
+    pub problem: Problem,
 }
 
 /// `POST …/items/{id}/reveal` and `POST …/items/{id}/history/{revision}/reveal`, both without a body.
