@@ -73,6 +73,29 @@ async function refresh() {
   if (inSight) cause.scrollIntoView({ block: "center" });
 }
 
+// ── Jobs: what goes on is looked at again by itself, in place, until it has ended.
+const LOOK_MS = 2000;
+
+function poll(part) {
+  setTimeout(async () => {
+    if (!part.isConnected) return;
+    const answer = await page(part.dataset.poll).catch(() => null);
+    if (!part.isConnected) return;
+    if (!answer || (!answer.ok && answer.status >= 500)) return poll(part);
+    const fresh = document.getElementById(part.id) && answer.html.getElementById(part.id);
+    if (!fresh) return location.replace(path());
+    // On which page it stands says this one, not the one that was asked for.
+    $$("[name=next]", fresh).forEach((input) => { input.value = path(); });
+    const focused = $$("a, button", part).indexOf(document.activeElement);
+    part.replaceWith(fresh);
+    $$("a, button", fresh)[focused]?.focus();
+    if (fresh.dataset.poll) return poll(fresh);
+    // It has ended: what it changed shows on the rest of the page.
+    toast($("h2", fresh) ? `${$("h2", fresh).innerText}: ${$(".chip", fresh).innerText}` : "Every job has ended");
+    refresh();
+  }, LOOK_MS);
+}
+
 // ── Reveal in place, hide after 30 seconds.
 let hideTimer;
 async function reveal(form) {
@@ -493,6 +516,7 @@ window.addEventListener("pageshow", (event) => { if (event.persisted) location.r
 function enhance(part) {
   for (const revealed of $$("[data-revealed]", part)) hideLater(revealed);
   for (const totp of $$("[data-totp]", part)) countTotp(totp);
+  for (const job of $$("[data-poll]", part)) poll(job);
 }
 
 enhance(document);

@@ -15,7 +15,7 @@ use super::error::Refusal;
 use crate::{
     app::Caller,
     error::Error,
-    id::{ItemId, MemberId, SessionId, TokenId, VaultId},
+    id::{ItemId, JobId, MemberId, SessionId, TokenId, VaultId},
 };
 
 /// The member who asks; left with the request by the route table.
@@ -69,6 +69,7 @@ path_parameters! {
     MemberId = "member",
     TokenId = "token",
     SessionId = "session",
+    JobId = "job",
 }
 
 impl<T: PathParameter, S: Send + Sync> FromRequestParts<S> for PathId<T> {

@@ -13,6 +13,7 @@ pub mod frame;
 mod home;
 mod item_form;
 mod items;
+mod jobs;
 mod live;
 mod members;
 mod profile;
@@ -107,6 +108,11 @@ fn workspace(routes: Routes) -> Routes {
         .at(POST, "/settings/vaults/{vault}/settings", Session(A::ManageVaults), vault::save)
         .at(POST, "/settings/vaults/{vault}/default", Session(A::ManageVaults), vault::make_default)
         .at(GET, "/activity", Session(A::ReadAudit), activity::list)
+        .at(GET, "/jobs", Session(A::SeeJobs), jobs::list)
+        .at(GET, "/jobs/{job}", Session(A::SeeJobs), jobs::show)
+        .at(POST, "/jobs/{job}/pause", Session(A::SeeJobs), jobs::pause)
+        .at(POST, "/jobs/{job}/resume", Session(A::SeeJobs), jobs::resume)
+        .at(POST, "/jobs/{job}/cancel", Session(A::SeeJobs), jobs::cancel)
 }
 
 fn people(routes: Routes) -> Routes {

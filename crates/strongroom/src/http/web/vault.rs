@@ -8,6 +8,7 @@ use jiff::Timestamp;
 pub use self::settings::{make_default, save, show as show_settings};
 use super::{
     checks::{self, Ran, Subject},
+    jobs,
     vaults::key_version,
     views::{
         Section, Shell, Tone,
@@ -75,6 +76,9 @@ async fn head(visit: &Visit, vault: &Vault, path: String) -> Result<(Shell, Vaul
         }
         Health::Healthy(_) => None,
     };
+    let (names, jobs) = (visit.names().await?, visit.app.jobs(&visit.caller).await?);
+    let jobs = jobs::of_vault(&jobs, vault.id, &shell, &names, visit.app.clock.now());
+    jobs::refresh_while(&mut shell, &jobs);
     let head = VaultHead {
         id: vault.id.to_string(),
         name: vault.name.clone(),
@@ -84,6 +88,7 @@ async fn head(visit: &Visit, vault: &Vault, path: String) -> Result<(Shell, Vaul
         external: vault.azure.is_some(),
         items: vault.items,
         dark,
+        jobs,
     };
     Ok((shell, head))
 }

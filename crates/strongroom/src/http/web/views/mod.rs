@@ -11,6 +11,7 @@ mod filters;
 pub mod home;
 mod icons;
 pub mod items;
+pub mod jobs;
 pub mod members;
 pub mod profile;
 pub mod settings;
@@ -68,6 +69,7 @@ pub enum Section {
     Dashboard,
     Items,
     Trash,
+    Jobs,
     Members,
     Activity,
     Settings,

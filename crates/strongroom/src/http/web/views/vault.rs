@@ -2,7 +2,7 @@
 
 use askama::Template;
 
-use super::{DarkPanel, Field, Moment, Shell, Tone, VaultState, checks::Checks, filters};
+use super::{DarkPanel, Field, Moment, Shell, Tone, VaultState, checks::Checks, filters, jobs::JobCard};
 
 /// What every tab of a vault's page has at its head.
 pub struct VaultHead {
@@ -15,6 +15,8 @@ pub struct VaultHead {
     pub external: bool,
     pub items: u64,
     pub dark: Option<DarkPanel>,
+    /// What goes on with its key or its items, and what ended last.
+    pub jobs: Vec<JobCard>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -1,0 +1,150 @@
+//! Jobs: the list, the page of one, and what steers it.
+
+use axum::response::Response;
+use jiff::Timestamp;
+
+use super::{
+    form::Form,
+    views::{
+        Refresh, Section, Shell,
+        jobs::{AccountView, JobCard, JobPage, JobsPage, KeptRow, Stage},
+    },
+    visit::{Names, Visit, next, to},
+    words,
+};
+use crate::{
+    error::Result,
+    http::extract::PathId,
+    id::{JobId, VaultId},
+    job::{Account, Job, JobKind, JobState},
+};
+
+/// Seconds after which a page with a job that goes on loads itself again when JavaScript is off.
+pub const REFRESH: u32 = 5;
+/// Items whose titles one page may ask for.
+const TITLES: usize = 200;
+
+pub async fn list(visit: Visit) -> Result<Response> {
+    let mut shell = visit.shell("Jobs", Section::Jobs).await?;
+    let names = visit.names().await?;
+    let jobs = visit.app.jobs(&visit.caller).await?;
+    let rows: Vec<_> = jobs.iter().map(|job| card(job, &shell, &names, visit.app.clock.now())).collect();
+    refresh_while(&mut shell, &rows);
+    visit.page(JobsPage { shell, rows })
+}
+
+pub async fn show(visit: Visit, PathId(id): PathId<JobId>) -> Result<Response> {
+    let job = visit.app.job(&visit.caller, id).await?;
+    let mut shell = visit.shell("Job", Section::Jobs).await?;
+    let names = visit.names().await?;
+    let card = card(&job, &shell, &names, visit.app.clock.now());
+    refresh_while(&mut shell, std::slice::from_ref(&card));
+    let account = match job.account {
+        Some(account) => Some(account_view(&visit, job.kind, account).await?),
+        None => None,
+    };
+    visit.page(JobPage { shell, job: card, account })
+}
+
+pub async fn pause(visit: Visit, PathId(id): PathId<JobId>, form: Form) -> Result<Response> {
+    visit.app.pause_job(&visit.caller, id).await?;
+    Ok(to(next(form.get("next"))))
+}
+
+pub async fn resume(visit: Visit, PathId(id): PathId<JobId>, form: Form) -> Result<Response> {
+    visit.app.resume_job(&visit.caller, id).await?;
+    Ok(to(next(form.get("next"))))
+}
+
+pub async fn cancel(visit: Visit, PathId(id): PathId<JobId>, form: Form) -> Result<Response> {
+    visit.app.cancel_job(&visit.caller, id).await?;
+    Ok(to(next(form.get("next"))))
+}
+
+/// Without JavaScript a page loads itself again for as long as something goes on.
+pub fn refresh_while(shell: &mut Shell, jobs: &[JobCard]) {
+    if jobs.iter().any(JobCard::is_active) {
+        shell.refresh = Some(Refresh { seconds: REFRESH, url: shell.path.clone() });
+    }
+}
+
+/// The jobs of a vault that matter on its page: those that go on, and the last one that ended within a day.
+pub fn of_vault(jobs: &[Job], vault: VaultId, shell: &Shell, names: &Names, now: Timestamp) -> Vec<JobCard> {
+    let of_it = |job: &&Job| job.vault == vault || job.target == Some(vault);
+    let recent = |job: &&Job| {
+        let age = job.finished_at.map(|at| now.duration_since(at));
+        age.is_some_and(|age| age < jiff::SignedDuration::from_hours(24))
+    };
+    let going_on = jobs.iter().filter(of_it).filter(|job| !job.state.has_ended());
+    let ended = jobs.iter().filter(of_it).filter(recent).max_by_key(|job| job.finished_at);
+    going_on.chain(ended).map(|job| card(job, shell, names, now)).collect()
+}
+
+pub fn card(job: &Job, shell: &Shell, names: &Names, now: Timestamp) -> JobCard {
+    let vault = Visit::vault_name(shell, job.vault);
+    let (icon, title, unit) = match job.kind {
+        JobKind::Rewrap => ("key-round", format!("Rewrap of {vault}"), "vault key"),
+        JobKind::Rotate => ("rotate-ccw", format!("Rotation of {vault}"), "data key"),
+        JobKind::Reencrypt => ("shield-check", format!("Re-encryption of {vault}"), "item"),
+        JobKind::Move => {
+            let target = job.target.map(|target| Visit::vault_name(shell, target)).unwrap_or_default();
+            let whole = if job.whole { "all items" } else { "items" };
+            ("arrow-right-left", format!("Move of {whole} from {vault} to {target}"), "item")
+        }
+    };
+    JobCard {
+        id: job.id.to_string(),
+        icon,
+        title,
+        stage: match (job.state, &job.waiting) {
+            (JobState::Running, Some(_)) => Stage::Waiting,
+            (JobState::Running, None) => Stage::Running,
+            (JobState::Paused, _) => Stage::Paused,
+            (JobState::Done, _) => Stage::Done,
+            (JobState::Cancelled, _) => Stage::Cancelled,
+        },
+        unit,
+        total: job.total,
+        done: job.done,
+        failed: job.failed,
+        waiting: job
+            .waiting
+            .as_ref()
+            .filter(|_| job.state == JobState::Running)
+            .map(|waiting| (waiting.detail.clone(), words::moment(now, waiting.until))),
+        started: words::moment(now, job.created_at),
+        by: names.of(job.started_by),
+        finished: job.finished_at.map(|at| words::moment(now, at)),
+        back: shell.path.clone(),
+    }
+}
+
+async fn account_view(visit: &Visit, kind: JobKind, account: Account) -> Result<AccountView> {
+    let ids: Vec<_> = account.why_kept.iter().map(|(id, _)| *id).take(TITLES).collect();
+    let mut titles = visit.app.titles(&visit.caller, &ids).await?;
+    let rows = account.why_kept.into_iter().map(|(id, code)| KeptRow {
+        id: id.to_string(),
+        title: titles.remove(&id).map(Into::into),
+        why: why_kept(&code),
+    });
+    Ok(AccountView {
+        found: account.found,
+        came: account.came,
+        done: account.done,
+        kept: account.kept,
+        gone: account.gone,
+        left: account.left,
+        verb: if kind == JobKind::Move { "Moved" } else { "Re-encrypted" },
+        why_kept: rows.collect(),
+    })
+}
+
+/// A reason's code in words; one that this build does not know stays a code.
+pub fn why_kept(code: &str) -> String {
+    match code {
+        "denied" => "Whoever started it does not own this item.".to_owned(),
+        "not_found" => "It is gone, or is not shared with whoever started it.".to_owned(),
+        "item.damaged" => "Its stored bytes do not open; audit verify --state says more.".to_owned(),
+        code => code.to_owned(),
+    }
+}
