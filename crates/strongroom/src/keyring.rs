@@ -8,6 +8,8 @@ mod canary;
 mod credential;
 mod marks;
 mod record;
+mod rewrap;
+mod rotate;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -25,16 +27,22 @@ use futures_util::{
 };
 use jiff::Timestamp;
 use strongroom_envelope::{InstanceKeys, Random, VaultKey, digest, read_wrap_record};
-use strongroom_keys::{INTERACTIVE, KeyProvider, Kid, TokenUse, Unwrapped, azure::AzureKeys};
+use strongroom_keys::{INTERACTIVE, KeyDescription, KeyProvider, Kid, TokenUse, Unwrapped, azure::AzureKeys};
 use tokio::sync::broadcast;
 
-pub(crate) use self::record::{POLICY_COLUMNS, RECORD_COLUMNS, policy_columns, proven, record_columns};
+pub(crate) use self::record::{
+    POLICY_COLUMNS, RECORD_COLUMNS, policy_columns, proven, provider_columns, record_columns,
+};
 pub use self::{
     canary::CANARY_PAUSE,
     credential::{CredentialKind, CredentialText},
     record::{HeldCredential, KeyRecord, Policy, ProviderRow, Strategy, VaultState, connect, wrap_mac},
 };
 use self::{marks::Mark, record::load};
+pub(crate) use self::{
+    rewrap::{REWRAP_OPERATIONS, Rewrapped},
+    rotate::{DataKeyRow, ROTATE_OPERATIONS},
+};
 use crate::{
     audit::{Actor, Event, Fact, Target},
     clock::Clock,
@@ -79,6 +87,8 @@ struct State {
     /// The last time each vault's key answered.
     answered: HashMap<VaultId, Timestamp>,
     providers: HashMap<ProviderId, (u64, Arc<dyn KeyProvider>)>,
+    /// The newest key version by tenant, Vault URL and key name, and when it was asked for.
+    described: HashMap<(String, String, String), (Timestamp, KeyDescription)>,
     /// The latest wall clock seen: one that jumps back ends every lease.
     latest: Option<Timestamp>,
 }
@@ -249,7 +259,7 @@ impl Keyring {
     /// One unwrap: read and prove the rows, ask the provider, record it, install the lease.
     async fn unwrap(&self, (vault, generation): Slot, token: TokenUse, deadline: Duration) -> Result<Arc<Lease>> {
         let record = self.record(vault, generation).await?;
-        let provider = self.provider(&record)?;
+        let provider = self.provider(&record.provider)?;
         let started = (self.clock.now(), self.clock.since_boot());
         let answer = provider.unwrap_key(&record.kid, &record.wrapped, token, deadline).await;
         let answer = match answer {
@@ -266,16 +276,15 @@ impl Keyring {
         self.install(&record, lease, started.1, token).await
     }
 
-    async fn record(&self, vault: VaultId, generation: u32) -> Result<Arc<KeyRecord>> {
+    pub(crate) async fn record(&self, vault: VaultId, generation: u32) -> Result<Arc<KeyRecord>> {
         let keys = Arc::clone(&self.keys);
         let record = self.store.read(move |tx| load(tx, &keys, vault, generation)).await.map(Arc::new)?;
         self.state().proven.insert((vault, generation), Arc::clone(&record));
         Ok(record)
     }
 
-    /// The provider of a record; kept while its row stays as it is, because it holds a token worth keeping.
-    fn provider(&self, record: &KeyRecord) -> Result<Arc<dyn KeyProvider>> {
-        let row = &record.provider;
+    /// The provider that a row describes; kept while its row stays as it is, because it holds a token worth keeping.
+    pub(crate) fn provider(&self, row: &ProviderRow) -> Result<Arc<dyn KeyProvider>> {
         if let Some((revision, provider)) = self.state().providers.get(&row.id)
             && *revision == row.revision
         {

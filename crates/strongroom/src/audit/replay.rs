@@ -72,9 +72,12 @@ pub(super) struct Vault {
     pub(super) strategy: String,
     pub(super) provider: Uuid,
     pub(super) policy: Register<Vec<u8>>,
-    /// Generation → its wraps: kid, and the digest of the wrap. The last one is in use.
+    /// Generation → the kid of its wrap in use.
     pub(super) generations: BTreeMap<u64, Register<String>>,
-    pub(super) wraps: BTreeMap<(u64, String), Vec<u8>>,
+    /// Generations that were forgotten; their numbers do not come again.
+    pub(super) retired: BTreeSet<u64>,
+    /// Generation and kid → the digest of the wrap, or none where it was dropped.
+    pub(super) wraps: BTreeMap<(u64, String), Register<Option<Vec<u8>>>>,
 }
 
 #[derive(Debug, Default)]
@@ -134,6 +137,17 @@ impl<T> Register<T> {
     }
 }
 
+impl Vault {
+    /// The generations that were not retired.
+    pub(super) fn living(&self) -> impl Iterator<Item = (u64, &Register<String>)> {
+        let living = |generation: &u64| !self.retired.contains(generation);
+        self.generations
+            .iter()
+            .map(|(generation, kid)| (*generation, kid))
+            .filter(move |(generation, _)| living(generation))
+    }
+}
+
 impl Replay {
     /// Takes in one genuine event that has the facts of its action.
     pub(super) fn apply(&mut self, rank: Rank, event: &Event<String>) {
@@ -169,7 +183,8 @@ impl Replay {
 
     fn vault(&mut self, action: &str, id: Uuid, rank: Rank, event: &Event<String>) {
         match action {
-            "vault.create" | "vault.edit" | "key.create" => {}
+            "vault.create" | "vault.edit" => {}
+            "key.create" | "key.rewrap" | "key.rotate" | "key.wrap_dropped" | "key.retire" => {}
             "vault.default" => {
                 if let Some(workspace) = event.workspace {
                     self.workspaces.entry(workspace.0).or_default().default_vault.set(rank, id);
@@ -187,10 +202,18 @@ impl Replay {
         if event.fact("policy_digest").is_some() {
             vault.policy.set(rank, bytes(event, "policy_digest"));
         }
-        if action == "key.create" {
-            let (generation, kid) = (number(event, "generation"), text(event, "kid"));
-            vault.generations.entry(generation).or_default().set(rank, kid.clone());
-            vault.wraps.insert((generation, kid), bytes(event, "wrap_digest"));
+        let (generation, kid) = (number(event, "generation"), text(event, "kid"));
+        match action {
+            "key.create" | "key.rewrap" | "key.rotate" => {
+                vault.generations.entry(generation).or_default().set(rank, kid.clone());
+                let digest = bytes(event, "wrap_digest");
+                vault.wraps.entry((generation, kid)).or_default().set(rank, Some(digest));
+            }
+            "key.wrap_dropped" => vault.wraps.entry((generation, kid)).or_default().set(rank, None),
+            "key.retire" => {
+                vault.retired.insert(generation);
+            }
+            _ => {}
         }
     }
 

@@ -207,7 +207,7 @@ impl Compared<'_, '_> {
     fn generations(&mut self, vaults: &BTreeMap<Uuid, Vault>) -> Result<()> {
         let mut expected: BTreeMap<(Uuid, u64), _> = BTreeMap::new();
         for (id, vault) in vaults {
-            expected.extend(vault.generations.iter().map(|(generation, kid)| ((*id, *generation), kid)));
+            expected.extend(vault.living().map(|(generation, kid)| ((*id, generation), kid)));
         }
         let read = |row: &Row<'_>| Ok(((row.get::<Uuid>(0)?, row.get::<u64>(1)?), row.get::<String>(2)?));
         self.each(&GENERATIONS, read, |report, ((vault, generation), kid)| {
@@ -234,8 +234,7 @@ impl Compared<'_, '_> {
     fn wraps(&mut self, vaults: &BTreeMap<Uuid, Vault>) -> Result<()> {
         let mut in_use: BTreeMap<(Uuid, u64), String> = BTreeMap::new();
         for (id, vault) in vaults {
-            let kids =
-                vault.generations.iter().filter_map(|(generation, kid)| Some((*generation, kid.latest()?.clone())));
+            let kids = vault.living().filter_map(|(generation, kid)| Some((generation, kid.latest()?.clone())));
             in_use.extend(kids.map(|(generation, kid)| ((*id, generation), kid)));
         }
         let read = |row: &Row<'_>| {
@@ -247,12 +246,19 @@ impl Compared<'_, '_> {
             if in_use.get(&(vault, generation)) == Some(&kid) {
                 in_use.remove(&(vault, generation));
             }
-            match vaults.get(&vault).and_then(|log| log.wraps.get(&(generation, kid))) {
-                None => report.fault("wraps", id, Wrong::Planted, short("wrap", &wrapped), NOTHING),
-                Some(log) if log[..] == wrapped => {}
+            let log = vaults.get(&vault).filter(|log| !log.retired.contains(&generation));
+            let Some(log) = log.and_then(|log| log.wraps.get(&(generation, kid))) else {
+                report.fault("wraps", id, Wrong::Planted, short("wrap", &wrapped), NOTHING);
+                return;
+            };
+            if log.may(|log| log.as_ref().is_some_and(|log| log[..] == wrapped)) {
+                return;
+            }
+            match log.latest().and_then(Option::as_ref) {
                 Some(log) => {
                     report.fault("wraps", id, Wrong::Altered, short("wrap", &wrapped), short("wrap", log));
                 }
+                None => report.fault("wraps", id, Wrong::RolledBack, short("wrap", &wrapped), "it was dropped"),
             }
         })?;
         for ((vault, generation), kid) in in_use {

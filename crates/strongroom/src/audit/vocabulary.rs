@@ -138,6 +138,27 @@ const GRANT: Facts = &[
 const WRITTEN: Facts =
     &[("vault", Id), ("revision", Number), ("data_key", Id), ("overview", Digest), ("details", Digest)];
 const WRAP: Facts = &[("generation", Number), ("kid", Text), ("wrap_digest", Digest), ("azure_request", MaybeText)];
+/// Azure's ids of the three requests: `azure_unwrap` of the wrap before, `azure_request` of the new one, `azure_verify` of
+/// its proof.
+const REWRAP: Facts = &[
+    ("generation", Number),
+    ("kid", Text),
+    ("wrap_digest", Digest),
+    ("provider", Id),
+    ("from", Text),
+    ("azure_unwrap", MaybeText),
+    ("azure_request", MaybeText),
+    ("azure_verify", MaybeText),
+];
+const ROTATE: Facts = &[
+    ("generation", Number),
+    ("kid", Text),
+    ("wrap_digest", Digest),
+    ("provider", Id),
+    ("policy_digest", Digest),
+    ("azure_request", MaybeText),
+    ("azure_verify", MaybeText),
+];
 const KEY_TROUBLE: Facts =
     &[("generation", Number), ("kid", Text), ("wrap_digest", Digest), ("code", Text), ("azure_request", MaybeText)];
 const SETTINGS: Facts = &[("slug", Text), ("name_digest", Digest), ("external_keys", Number), ("require_code", Number)];
@@ -209,6 +230,16 @@ pub static VOCABULARY: &[Word] = &[
             ("azure_request", MaybeText),
         ],
     ),
+    to("key.rewrap", "vault", Done, REWRAP),
+    to(
+        "key.wrap_dropped",
+        "vault",
+        Done,
+        &[("generation", Number), ("kid", Text), ("in_use", Text), ("azure_request", MaybeText)],
+    ),
+    to("key.rotate", "vault", Done, ROTATE),
+    to("key.data_keys", "vault", Done, &[("generation", Number), ("count", Number)]),
+    to("key.retire", "vault", Done, &[("generation", Number)]),
     to("key.denied", "vault", Failed, KEY_TROUBLE),
     to("key.outage", "vault", Failed, KEY_TROUBLE),
     to("key.fault", "vault", Failed, KEY_TROUBLE),

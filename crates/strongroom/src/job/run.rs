@@ -139,7 +139,9 @@ impl App {
 
     async fn job_step(self: &Arc<Self>, claim: &Claim) -> Result<Step> {
         match claim.job.kind {
-            JobKind::Rewrap | JobKind::Rotate | JobKind::Reencrypt | JobKind::Move => {
+            JobKind::Rewrap => self.rewrap_step(claim).await,
+            JobKind::Rotate => self.rotate_step(claim).await,
+            JobKind::Reencrypt | JobKind::Move => {
                 Err(Error::integrity("job.unknown", "this program does not know how to do this job"))
             }
         }

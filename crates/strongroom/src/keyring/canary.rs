@@ -93,7 +93,7 @@ impl Keyring {
             // Rows that fail their proof must not blind the canary: it goes on with those it last saw.
             Err(error) => (self.last_proven(vault, generation, error).await?, false),
         };
-        let provider = self.provider(&record)?;
+        let provider = self.provider(&record.provider)?;
         let started = (self.clock.now(), self.clock.since_boot());
         let answer = match provider.unwrap_key(&record.kid, &record.wrapped, token, CANARY_DEADLINE).await {
             Ok(answer) => answer,

@@ -24,6 +24,15 @@ use crate::{
     store::{Row, Tx},
 };
 
+/// The columns that a [`ProviderRow`] is read from, of `providers p`, its MAC last.
+macro_rules! provider_columns {
+    () => {
+        "p.id, p.kind, p.tenant_id, p.vault_url, p.key_name, p.credential_id, p.client_id, p.credential_kind, \
+         p.credential_expires, p.sealed_credential, p.previous_id, p.previous_client_id, p.previous_kind, \
+         p.previous_expires, p.sealed_previous, p.revision, p.row_mac"
+    };
+}
+
 /// The columns that a [`Policy`] is read from, of `vaults v`.
 macro_rules! policy_columns {
     () => {
@@ -31,7 +40,7 @@ macro_rules! policy_columns {
          v.policy_mac"
     };
 }
-pub(crate) use policy_columns;
+pub(crate) use {policy_columns, provider_columns};
 
 /// How many they are.
 pub(crate) const POLICY_COLUMNS: usize = 9;
@@ -214,6 +223,41 @@ impl ProviderRow {
         Ok(())
     }
 
+    /// The columns of [`provider_columns`] from `from` on, unproven.
+    fn read(row: &Row<'_>, from: usize, policy: &Policy) -> Result<Self> {
+        let kind = |column| match row.get::<Option<String>>(column)? {
+            Some(word) => word.parse().map(Some).map_err(|()| unreadable()),
+            None => Ok(None),
+        };
+        Ok(Self {
+            id: ProviderId(row.get(from)?),
+            workspace: policy.workspace,
+            vault: policy.vault,
+            strategy: row.parse(from + 1)?,
+            tenant_id: row.get(from + 2)?,
+            vault_url: row.get(from + 3)?,
+            key_name: row.get(from + 4)?,
+            credential: HeldCredential {
+                id: row.get(from + 5)?,
+                client_id: row.get(from + 6)?,
+                kind: kind(from + 7)?,
+                expires: row.get(from + 8)?,
+                sealed: row.get(from + 9)?,
+            },
+            previous: match row.get::<Option<Uuid>>(from + 10)? {
+                None => None,
+                Some(id) => Some(HeldCredential {
+                    id,
+                    client_id: row.get(from + 11)?,
+                    kind: kind(from + 12)?,
+                    expires: row.get(from + 13)?,
+                    sealed: row.get(from + 14)?,
+                }),
+            },
+            revision: row.get(from + 15)?,
+        })
+    }
+
     /// The row's MAC, as docs/format.md registers its fields.
     pub fn mac(&self, keys: &InstanceKeys) -> Mac {
         self.with_fields(|row| mac_provider_row(keys, row))
@@ -365,10 +409,8 @@ macro_rules! record_columns {
     () => {
         concat!(
             policy_columns!(),
-            ", v.name, g.generation, w.kid, w.algorithm, w.wrapped, w.row_mac, \
-             p.id, p.kind, p.tenant_id, p.vault_url, p.key_name, p.credential_id, p.client_id, p.credential_kind, \
-             p.credential_expires, p.sealed_credential, p.previous_id, p.previous_client_id, p.previous_kind, \
-             p.previous_expires, p.sealed_previous, p.revision, p.row_mac"
+            ", v.name, g.generation, w.kid, w.algorithm, w.wrapped, w.row_mac, ",
+            provider_columns!()
         )
     };
 }
@@ -395,43 +437,24 @@ pub(super) fn load(tx: &mut Tx<'_>, keys: &InstanceKeys, vault: VaultId, generat
     found.ok_or(Error::NotFound("vault key"))
 }
 
+/// Where the vault's new wraps go, proven.
+pub(super) fn load_provider(tx: &mut Tx<'_>, keys: &InstanceKeys, policy: &Policy) -> Result<ProviderRow> {
+    let sql = concat!("SELECT ", provider_columns!(), " FROM providers p WHERE p.id = $1 AND p.vault_id = $2");
+    let found = tx.first(sql, &[policy.provider.0.into(), policy.vault.0.into()], |row| {
+        let provider = ProviderRow::read(row, 0, policy)?;
+        provider.verify(keys, &row.get::<Vec<u8>>(16)?)?;
+        Ok(provider)
+    })?;
+    found.filter(|provider| provider.strategy == policy.strategy).ok_or_else(|| planted("provider"))
+}
+
 /// A row of [`record_columns`], once every MAC on it is verified. A wrap or provider that is not there is as wrong as a
 /// changed one.
 pub(crate) fn proven(row: &Row<'_>, keys: &InstanceKeys) -> Result<KeyRecord> {
     let policy = Policy::read(row, keys)?;
     let wrap_mac = row.get::<Option<Vec<u8>>>(14)?.ok_or_else(|| planted("wrap"))?;
     let provider_mac = row.get::<Option<Vec<u8>>>(31)?.ok_or_else(|| planted("provider"))?;
-    let kind = |column| match row.get::<Option<String>>(column)? {
-        Some(word) => word.parse().map(Some).map_err(|()| unreadable()),
-        None => Ok(None),
-    };
-    let provider = ProviderRow {
-        id: ProviderId(row.get(15)?),
-        workspace: policy.workspace,
-        vault: policy.vault,
-        strategy: row.parse(16)?,
-        tenant_id: row.get(17)?,
-        vault_url: row.get(18)?,
-        key_name: row.get(19)?,
-        credential: HeldCredential {
-            id: row.get(20)?,
-            client_id: row.get(21)?,
-            kind: kind(22)?,
-            expires: row.get(23)?,
-            sealed: row.get(24)?,
-        },
-        previous: match row.get::<Option<Uuid>>(25)? {
-            None => None,
-            Some(id) => Some(HeldCredential {
-                id,
-                client_id: row.get(26)?,
-                kind: kind(27)?,
-                expires: row.get(28)?,
-                sealed: row.get(29)?,
-            }),
-        },
-        revision: row.get(30)?,
-    };
+    let provider = ProviderRow::read(row, 15, &policy)?;
     provider.verify(keys, &provider_mac)?;
     if provider.strategy != policy.strategy {
         return Err(planted("provider"));

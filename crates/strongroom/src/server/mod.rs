@@ -107,6 +107,7 @@ pub async fn serve(
 ) -> Result<()> {
     let watch = tokio::spawn(Arc::clone(&app.keyring).keep_watch());
     let jobs = tokio::spawn(Arc::clone(&app).run_jobs());
+    let wraps = tokio::spawn(Arc::clone(&app).tend_wraps());
     let failures = tokio::spawn(Arc::clone(&app).tell_of_failed_sign_ins());
     let trash = tokio::spawn(Arc::clone(&app).keep_trash());
     let handle = Handle::new();
@@ -131,6 +132,7 @@ pub async fn serve(
     }
     stopping.abort();
     jobs.abort();
+    wraps.abort();
     watch.abort();
     failures.abort();
     trash.abort();

@@ -1,8 +1,11 @@
 //! Vaults: containers of items, each with a key of its own that a KEK wraps. Making one, choosing the default,
 //! looking at their health.
 
+mod change;
 mod check;
 mod create;
+mod rewrap;
+mod rotate;
 
 use std::sync::Arc;
 
@@ -10,6 +13,7 @@ use jiff::Timestamp;
 use strongroom_envelope::InstanceKeys;
 use strongroom_keys::Code;
 
+pub use self::change::KeyChange;
 pub use self::check::{Checks, broken};
 pub use self::create::{AzureRequest, KeyRequest, NewVault, REQUIRED_BITS, VaultRequest, expiry, insert};
 pub use crate::keyring::{CredentialKind, CredentialText, Strategy, VaultState};
@@ -19,7 +23,9 @@ use crate::{
     audit::Target,
     error::{Error, KeyUnavailable, Result, Unavailable},
     id::{MemberId, VaultId, WorkspaceId},
-    keyring::{POLICY_COLUMNS, Policy, ProviderRow, RECORD_COLUMNS, policy_columns, proven, record_columns},
+    keyring::{
+        POLICY_COLUMNS, Policy, ProviderRow, RECORD_COLUMNS, policy_columns, proven, provider_columns, record_columns,
+    },
     store::{Row, Tx},
 };
 
@@ -230,6 +236,11 @@ fn find(
         |row| read(row, keys, now),
     )?
     .ok_or(Error::NotFound("vault"))
+}
+
+/// The name that a vault has in messages.
+fn find_name(tx: &mut Tx<'_>, id: VaultId) -> Result<String> {
+    tx.first("SELECT name FROM vaults WHERE id = $1", &[id.0.into()], |row| row.get(0))?.ok_or(Error::NotFound("vault"))
 }
 
 fn set_default(tx: &mut Tx<'_>, workspace: WorkspaceId, id: VaultId) -> Result<()> {

@@ -11,6 +11,7 @@ mod command_line;
 mod credentials;
 mod dark;
 mod items;
+mod key_changes;
 mod kills;
 mod leaks;
 mod members;

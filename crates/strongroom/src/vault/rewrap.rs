@@ -1,0 +1,104 @@
+//! Rewrap of vaults: every generation of the vault key under the newest key version, as a job.
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::SignedDuration;
+
+use super::{KeyChange, Strategy, change::behind};
+use crate::{
+    access::Action,
+    app::{App, Caller},
+    error::{Error, Result},
+    id::VaultId,
+    job::{Claim, JobKind, NewJob, Step},
+    keyring::Rewrapped,
+};
+
+/// How often superseded wraps are looked through.
+const LOOK: Duration = Duration::from_secs(600);
+/// How long a step waits that another node, or Azure's own delay, has left without work.
+const NOTHING_CAME: SignedDuration = SignedDuration::from_secs(5);
+
+impl App {
+    /// Takes a vault's keys to the newest key version of the key that its policy names, in the background. With
+    /// `dry_run` it only tells what that would be. Refused, with Azure's reason, where the newest key version takes no
+    /// new wraps; no job is started where nothing is behind.
+    pub async fn rewrap(&self, caller: &Caller, vault: VaultId, dry_run: bool) -> Result<KeyChange> {
+        self.authorize_here(caller, Action::ManageVaults).await?;
+        if !dry_run {
+            self.require_fresh(caller)?;
+        }
+        let (policy, target) = self.key_of(caller, vault).await?;
+        if policy.strategy == Strategy::Cloud {
+            return Err(Error::conflict(
+                "vault.not_external",
+                "a Cloud vault has no key version in Azure to go to",
+                "Rotate its vault key, or re-encrypt it.",
+            ));
+        }
+        let newest = self.keyring.newest(&target, self.clock.now()).await?.kid;
+        let provider = target.id;
+        let behind = self.store.read(move |tx| behind(tx, vault, provider, &newest)).await?.len() as u64;
+        let mut change = self.key_change(JobKind::Rewrap, &target, behind).await?;
+        if dry_run || behind == 0 {
+            return Ok(change);
+        }
+        let new = NewJob { kind: JobKind::Rewrap, vault, target: None, total: behind, items: Vec::new() };
+        let job = self.new_job(caller, new)?;
+        change.job = Some(self.store.write(move |tx| job.start(tx)).await?);
+        Ok(change)
+    }
+
+    /// The same for every vault of the workspace whose key is in Azure. What stands against one does not stop the
+    /// others.
+    pub async fn rewrap_all(&self, caller: &Caller, dry_run: bool) -> Result<Vec<(VaultId, Result<KeyChange>)>> {
+        self.authorize_here(caller, Action::ManageVaults).await?;
+        let workspace = caller.workspace;
+        let vaults = self
+            .store
+            .read(move |tx| {
+                tx.all(
+                    "SELECT id FROM vaults WHERE workspace_id = $1 AND strategy = $2 ORDER BY name_key",
+                    &[workspace.0.into(), Strategy::AzureExternalKeys.word().into()],
+                    |row| row.get(0).map(VaultId),
+                )
+            })
+            .await?;
+        let mut changes = Vec::with_capacity(vaults.len());
+        for vault in vaults {
+            changes.push((vault, self.rewrap(caller, vault, dry_run).await));
+        }
+        Ok(changes)
+    }
+
+    /// One vault key of the job's vault.
+    pub(crate) async fn rewrap_step(&self, claim: &Claim) -> Result<Step> {
+        let vault = claim.job.vault;
+        let (_, target) = self.keyring.wraps_to(vault).await?;
+        let newest = self.keyring.newest(&target, claim.job.created_at).await?.kid;
+        let provider = target.id;
+        let behind = self.store.read(move |tx| behind(tx, vault, provider, &newest)).await?;
+        let Some(generation) = behind.first() else { return Ok(Step::Finished) };
+        let record = self.keyring.record(vault, *generation).await?;
+        let (claim, now) = (claim.clone(), self.clock.now());
+        match self.keyring.rewrap(&record, &target, move |tx| claim.progress(tx, 1, 0, now)).await? {
+            Rewrapped::Swapped if behind.len() == 1 => Ok(Step::Finished),
+            Rewrapped::Swapped => Ok(Step::More),
+            Rewrapped::NothingToDo => Ok(Step::Wait {
+                until: self.clock.now() + NOTHING_CAME,
+                code: "key.not_newest_yet".into(),
+                detail: "Another node was faster, or Azure still wraps with the key version before.".into(),
+            }),
+        }
+    }
+
+    /// Drops wraps that nothing uses any more, a day after they were superseded, until the server stops.
+    pub async fn tend_wraps(self: Arc<Self>) {
+        loop {
+            if let Err(error) = self.keyring.drop_superseded().await {
+                tracing::warn!(%error, "superseded wraps could not be looked through");
+            }
+            self.clock.sleep(LOOK).await;
+        }
+    }
+}

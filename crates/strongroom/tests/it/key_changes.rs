@@ -1,0 +1,261 @@
+//! Rewrap, rotation and re-encryption of a vault's key, as jobs, on days that go well and on others.
+
+use std::{sync::Arc, time::Duration};
+
+use azure_standin::{Effect, Fault, Match};
+use base64::Engine as _;
+use strongroom::{
+    audit,
+    azure_setup::{Target, rotate, set_enabled},
+    id::JobId,
+    job::{Job, JobState},
+    vault::KeyChange,
+};
+
+use crate::azure::AzureWorld;
+
+/// No wait in these tests is longer.
+const BOUND: Duration = Duration::from_secs(20);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rewrap_takes_three_key_operations_and_touches_no_item() {
+    let world = AzureWorld::start(None).await;
+    let item = world.account("Mail", "tide-and-lamp").await;
+    let newest = new_key_version(&world).await;
+    let rows = item_rows(&world).await;
+    let (wraps, unwraps) = operations(&world);
+
+    let planned = world.app.rewrap(&world.owner, world.vault, true).await.expect("planned");
+    assert_eq!((planned.job, planned.vault_keys, planned.key_operations, planned.data_keys), (None, 1, 3, 0));
+    assert!(planned.exposes.iter().any(|told| told.contains("older key version")), "{planned:?}");
+    assert_eq!(operations(&world), (wraps, unwraps), "a dry run uses no key");
+
+    let job = done(&world, world.app.rewrap(&world.owner, world.vault, false).await.expect("started")).await;
+    assert_eq!((job.total, job.done, job.failed), (1, 1, 0));
+    assert_eq!(operations(&world), (wraps + 1, unwraps + 2));
+    assert_eq!(item_rows(&world).await, rows);
+    assert_eq!(kid_in_use(&world).await, newest);
+    assert_eq!(world.password(item).await.expect("readable"), "tide-and-lamp");
+    let again = world.app.rewrap(&world.owner, world.vault, false).await.expect("asked again");
+    assert_eq!((again.job, again.vault_keys), (None, 0), "nothing is behind");
+    verified(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_superseded_wrap_goes_a_day_later_after_another_unwrap_of_the_one_in_use() {
+    let world = AzureWorld::start(None).await;
+    new_key_version(&world).await;
+    done(&world, world.app.rewrap(&world.owner, world.vault, false).await.expect("started")).await;
+    world.clock.advance(Duration::from_secs(24 * 3600 - 60));
+    assert_eq!(world.app.keyring.drop_superseded().await.expect("looked"), 0);
+    world.clock.advance(Duration::from_secs(120));
+    let unwraps = operations(&world).1;
+    world.standin.set_fault(fault("unwrapkey", Effect { status: Some(503), ..Effect::default() }));
+    assert_eq!(world.app.keyring.drop_superseded().await.expect("looked"), 0, "the one in use did not open");
+    world.standin.clear_faults();
+    assert_eq!(world.app.keyring.drop_superseded().await.expect("looked"), 1);
+    assert!(operations(&world).1 > unwraps);
+    assert_eq!(
+        count(&world, "SELECT COUNT(*) FROM wraps w JOIN vaults v ON v.id = w.vault_id WHERE v.strategy <> 'cloud'")
+            .await,
+        1
+    );
+    verified(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rewrap_waits_while_the_old_key_version_is_off_and_goes_on_by_itself() {
+    let world = AzureWorld::start(None).await;
+    let item = world.account("Mail", "tide-and-lamp").await;
+    let newest = new_key_version(&world).await;
+    enable(&world, &world.kid, false).await;
+    let change = world.app.rewrap(&world.owner, world.vault, false).await.expect("started");
+    let _jobs = working(&world);
+    let waiting = until(&world, change.job.expect("a job"), |job| job.waiting.is_some()).await;
+    let why = waiting.waiting.expect("it waits");
+    assert_eq!(why.code, "key.disabled");
+    assert_eq!(kid_in_use(&world).await, world.kid);
+    enable(&world, &world.kid, true).await;
+    canaries(&world).await;
+    let job = until(&world, change.job.expect("a job"), |job| job.state == JobState::Done).await;
+    assert_eq!(job.done, 1);
+    assert_eq!(kid_in_use(&world).await, newest);
+    assert_eq!(world.password(item).await.expect("readable"), "tide-and-lamp");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_expired_key_still_reads_and_refuses_rewrap_and_rotation_in_words() {
+    let world = AzureWorld::start(None).await;
+    let item = world.account("Mail", "tide-and-lamp").await;
+    new_key_version(&world).await;
+    expire_newest(&world).await;
+    for refused in [
+        world.app.rewrap(&world.owner, world.vault, false).await,
+        world.app.rotate(&world.owner, world.vault, false).await,
+        world.app.reencrypt(&world.owner, world.vault, false).await,
+    ] {
+        let error = refused.expect_err("no new wraps");
+        assert_eq!(error.code(), "key.expired");
+        assert!(error.fix().starts_with("az keyvault key rotate"), "{}", error.fix());
+    }
+    world.app.keyring.purge_all();
+    assert_eq!(world.password(item).await.expect("reads go on"), "tide-and-lamp");
+    assert_eq!(count(&world, "SELECT COUNT(*) FROM jobs").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_answer_to_the_proof_flips_nothing() {
+    for wrong in 0..3 {
+        let world = AzureWorld::start(None).await;
+        let newest = new_key_version(&world).await;
+        let change = world.app.rewrap(&world.owner, world.vault, false).await.expect("started");
+        let effect = wrong_answers(&newest)[wrong].clone();
+        // Only what is asked of the new key version; the wrap in use answers as ever.
+        let matching = Match { operation: Some("unwrapkey".into()), kid: Some(newest.clone()), ..Match::default() };
+        world.standin.set_fault(Fault { matching, effect: effect.clone(), ..Fault::default() });
+        let _jobs = working(&world);
+        let job = until(&world, change.job.expect("a job"), |job| job.waiting.is_some()).await;
+        assert_eq!((job.done, job.state), (0, JobState::Running), "{effect:?}");
+        let code = job.waiting.expect("it waits").code;
+        assert!(code.starts_with("fault."), "{code}");
+        assert_eq!(kid_in_use(&world).await, world.kid, "{effect:?}");
+        assert_eq!(wraps_of(&world).await, 1);
+        world.standin.clear_faults();
+        until(&world, change.job.expect("a job"), |job| job.state == JobState::Done).await;
+        assert_eq!(kid_in_use(&world).await, newest);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_rewraps_at_once_one_wins_and_the_other_does_no_harm() {
+    let world = AzureWorld::start(None).await;
+    let item = world.account("Mail", "tide-and-lamp").await;
+    let newest = new_key_version(&world).await;
+    let change = world.app.rewrap(&world.owner, world.vault, false).await.expect("started");
+    let refused = world.app.rewrap(&world.owner, world.vault, false).await.expect_err("one at a time");
+    assert_eq!(refused.code(), "job.running");
+    // Both loops look for the job at once.
+    let _jobs = [working(&world), working(&world)];
+    until(&world, change.job.expect("a job"), |job| job.state == JobState::Done).await;
+    assert_eq!((kid_in_use(&world).await, wraps_of(&world).await), (newest, 2));
+    assert_eq!(world.password(item).await.expect("readable"), "tide-and-lamp");
+    verified(&world).await;
+}
+
+/// Another vault's key, 31 bytes, and the right bytes under another key version's name.
+fn wrong_answers(kid: &str) -> [Effect; 3] {
+    let answer = |bytes: usize| {
+        let value = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(vec![7; bytes]);
+        serde_json::json!({ "kid": kid, "value": value })
+    };
+    [
+        Effect { status: Some(200), body: Some(answer(73)), ..Effect::default() },
+        Effect { status: Some(200), body: Some(answer(31)), ..Effect::default() },
+        Effect { wrong_kid: true, ..Effect::default() },
+    ]
+}
+
+/// The customer lets the newest key version end now.
+async fn expire_newest(world: &AzureWorld) {
+    let path = format!("/keys/{}?api-version=7.4", world.values.vault_key_name);
+    let body = serde_json::json!({"attributes": {"exp": jiff::Timestamp::now().as_second() - 1}});
+    let target = Target::KeyVault(&world.values.vault_url);
+    world.administrator.send(target, "PATCH", &path, Some(body)).await.expect("the administrator may");
+}
+
+/// Makes a new version of the key in Azure; returns its kid.
+async fn new_key_version(world: &AzureWorld) -> String {
+    rotate(&world.administrator, &world.values.vault_url, &world.values.vault_key_name).await.expect("rotated")
+}
+
+async fn enable(world: &AzureWorld, kid: &str, enabled: bool) {
+    let name = kid.split("/keys/").nth(1).expect("a kid");
+    set_enabled(&world.administrator, &world.values.vault_url, name, enabled).await.expect("the administrator may");
+}
+
+/// A loop that works on jobs until it is dropped.
+struct Working(tokio::task::JoinHandle<()>);
+
+impl Drop for Working {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+fn working(world: &AzureWorld) -> Working {
+    Working(tokio::spawn(Arc::clone(&world.app).run_jobs()))
+}
+
+/// The change's job, done.
+async fn done(world: &AzureWorld, change: KeyChange) -> Job {
+    let _jobs = working(world);
+    until(world, change.job.expect("a job"), |job| job.state == JobState::Done).await
+}
+
+/// Lets time pass until the job is so.
+async fn until(world: &AzureWorld, id: JobId, so: impl Fn(&Job) -> bool) -> Job {
+    let wait = async {
+        loop {
+            let job = world.app.job(&world.owner, id).await.expect("the job");
+            if so(&job) {
+                return job;
+            }
+            world.clock.advance(Duration::from_millis(200));
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(BOUND, wait).await.expect("it comes to that")
+}
+
+async fn canaries(world: &AzureWorld) {
+    world.clock.advance(Duration::from_secs(5));
+    world.app.keyring.canary_round(strongroom_keys::TokenUse::Cached).await.expect("a round of canaries");
+}
+
+/// Wraps and unwraps that Key Vault was asked for, with whatever key version.
+fn operations(world: &AzureWorld) -> (u64, u64) {
+    let stats = world.standin.stats();
+    (stats.operations("wrapkey"), stats.operations("unwrapkey"))
+}
+
+async fn kid_in_use(world: &AzureWorld) -> String {
+    world.app.vault(&world.owner, world.vault).await.expect("the vault").kid
+}
+
+async fn wraps_of(world: &AzureWorld) -> u64 {
+    let vault = world.vault;
+    let sql = "SELECT COUNT(*) FROM wraps WHERE vault_id = $1";
+    world.app.store.read(move |tx| tx.count(sql, &[vault.0.into()])).await.expect("counted")
+}
+
+async fn count(world: &AzureWorld, sql: &'static str) -> u64 {
+    world.app.store.read(move |tx| tx.count(sql, &[])).await.expect("counted")
+}
+
+/// Every byte of every item and data key.
+async fn item_rows(world: &AzureWorld) -> Vec<Vec<u8>> {
+    let read = |tx: &mut strongroom::store::Tx<'_>| {
+        let mut rows = Vec::new();
+        for (sql, columns) in [
+            ("SELECT sealed_overview, sealed_details FROM items ORDER BY id", 2),
+            ("SELECT wrapped FROM data_keys ORDER BY id", 1),
+        ] {
+            for row in tx.all(sql, &[], |row| (0..columns).map(|index| row.get(index)).collect())? {
+                let row: Vec<Vec<u8>> = row;
+                rows.extend(row);
+            }
+        }
+        Ok(rows)
+    };
+    world.app.store.read(read).await.expect("read")
+}
+
+/// The log and every row that it vouches for.
+async fn verified(world: &AzureWorld) {
+    let report = audit::verify(&world.app.store, Arc::clone(&world.app.keys), true).await.expect("verified");
+    assert!(report.is_sound(), "{report}");
+}
+
+fn fault(operation: &str, effect: Effect) -> Fault {
+    Fault { matching: Match { operation: Some(operation.into()), ..Match::default() }, effect, ..Fault::default() }
+}
