@@ -373,6 +373,18 @@ function openGenerator(target) {
   dialog.showModal();
 }
 
+// ── Selection: what is ticked in a list, and how many.
+function selected(box) {
+  const bar = $("[data-selection]"), boxes = $$("input[form=selection]"), all = $("[data-select-all]", bar);
+  if (box === all) boxes.forEach((one) => { one.checked = all.checked; });
+  const count = boxes.filter((one) => one.checked).length;
+  all.checked = count === boxes.length;
+  all.indeterminate = count > 0 && count < boxes.length;
+  bar.classList.toggle("some", count > 0);
+  $("[data-selected]", bar).textContent = count ? `${count} selected` : "";
+  $$("button", bar).forEach((button) => { button.disabled = !count; });
+}
+
 // ── Palette: every place of the navigation, and search.
 function openPalette() {
   const dialog = modal("palette");
@@ -481,6 +493,11 @@ document.addEventListener("submit", async (event) => {
   if (event.submitter?.matches("[data-check]") && $("#checks")) { event.preventDefault(); return check(form, event.submitter); }
   checking?.abort();
   leaving = true;
+  if (form.matches("[data-dialog]")) {
+    event.preventDefault();
+    leaving = false;
+    return showBox(modal(), await page(form.getAttribute("action"), { method: "POST", body: formBody(form, event.submitter) }));
+  }
   if (form.matches("[data-reveal]")) { event.preventDefault(); leaving = false; return reveal(form); }
   if (dialog && form.method === "post") {
     event.preventDefault();
@@ -492,6 +509,7 @@ document.addEventListener("submit", async (event) => {
 });
 
 document.addEventListener("change", (event) => {
+  if (event.target.matches("[data-select-all], [form=selection]")) return selected(event.target);
   if (event.target.matches("[data-field-kind]")) return veil(event.target.closest(".free-row"));
   event.target.closest("[data-autosubmit]")?.requestSubmit();
 });
@@ -517,6 +535,8 @@ function enhance(part) {
   for (const revealed of $$("[data-revealed]", part)) hideLater(revealed);
   for (const totp of $$("[data-totp]", part)) countTotp(totp);
   for (const job of $$("[data-poll]", part)) poll(job);
+  const all = $("[data-select-all]", part);
+  if (all) selected(all);
 }
 
 enhance(document);

@@ -1,4 +1,4 @@
-//! Items: lists, search, the page of one, its history, the trash.
+//! Items: lists, search, the page of one, its history.
 
 use std::borrow::Cow;
 
@@ -12,7 +12,7 @@ use super::{
         Choice, Pager, Section, Shell,
         items::{
             Content, HistoryPage, ItemFilter, ItemHead, ItemKind, ItemPage, ItemRow, ItemTab, ItemsPage, Kek, KeyChain,
-            RevealedField, RevisionRow, TotpCode, TrashPage, TrashRow, VaultRef,
+            RevealedField, RevisionRow, TotpCode, VaultRef,
         },
     },
     visit::{Visit, to},
@@ -67,21 +67,6 @@ pub async fn search(visit: Visit, form: Form) -> Result<Response> {
 /// A search is a form; its address alone shows all items.
 pub async fn search_again(_: Visit) -> Response {
     to("/items")
-}
-
-pub async fn trash(visit: Visit) -> Result<Response> {
-    let shell = visit.item_shell("Trash", Section::Trash, visit.path.clone()).await?;
-    let filter = Filter { trashed: true, newest_first: true, limit: usize::MAX, ..Filter::default() };
-    let found = visit.app.find_items(&visit.caller, filter).await?;
-    let now = visit.app.clock.now();
-    let dark = visit.panels(&found.dark, &shell);
-    let rows = found.items.into_iter().map(|item| TrashRow {
-        at: words::moment(now, item.trashed_at.unwrap_or(item.updated_at)),
-        can_restore: visit.caller.may(Action::ManageItem, Aim::Item(Some(item.role))),
-        item: row(item, now, &shell),
-    });
-    let rows = rows.collect();
-    visit.page(TrashPage { shell, rows, dark })
 }
 
 pub async fn show(visit: Visit, PathId(id): PathId<ItemId>) -> Result<Response> {

@@ -20,6 +20,7 @@ mod profile;
 mod settings;
 mod sharing;
 mod sign_in;
+mod trash;
 mod vault;
 mod vaults;
 pub mod views;
@@ -71,7 +72,9 @@ fn items(routes: Routes) -> Routes {
         .at(GET, "/items", Session(A::ListItems), items::list)
         .at(POST, "/items/search", Session(A::ListItems), items::search)
         .at(GET, "/items/search", Session(A::ListItems), items::search_again)
-        .at(GET, "/trash", Session(A::ListItems), items::trash)
+        .at(GET, "/trash", Session(A::ListItems), trash::list)
+        .at(GET, "/trash/purge", Session(A::ManageItem), trash::ask_all)
+        .at(POST, "/trash/purge", Session(A::ManageItem), trash::purge)
         .at(GET, "/items/new", Session(A::CreateItem), item_form::blank)
         .at(POST, "/items", Session(A::CreateItem), item_form::create)
         .at(GET, "/items/{item}", Session(A::ViewItem), items::show)

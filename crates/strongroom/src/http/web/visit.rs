@@ -240,6 +240,11 @@ fn notice(code: &str) -> Option<Notice> {
         "item-created" => Notice::success("Created and sealed."),
         "item-saved" => Notice::success("Saved as a new revision."),
         "item-trashed" => Notice::success("Moved to the trash. It can be restored from here."),
+        "purged" => Notice::success("Deleted forever."),
+        "purged-some" => Notice::problem(
+            "Some of it was not deleted and still lies here.",
+            "Its vault’s key does not answer now, it was restored meanwhile, or you do not own it any more.",
+        ),
         "item-restored" => Notice::success("Restored from the trash."),
         "revision-restored" => Notice::success("The older content is current again, as a new revision."),
         "shared" => Notice::success("Shared."),

@@ -1,4 +1,4 @@
-//! Items: list, search, page of one, forms, history, sharing, trash.
+//! Items: list, search, page of one, forms, history, sharing.
 
 use askama::Template;
 
@@ -418,21 +418,6 @@ impl FieldInput {
     pub fn new(name: impl Into<Shown>, kind: FieldKind, value: impl Into<Shown>) -> Self {
         Self { name: name.into(), kind, value: value.into(), error: None }
     }
-}
-
-/// `GET /trash`.
-#[derive(Template)]
-#[template(path = "items/trash.html")]
-pub struct TrashPage {
-    pub shell: Shell,
-    pub rows: Vec<TrashRow>,
-    pub dark: Vec<DarkPanel>,
-}
-
-pub struct TrashRow {
-    pub item: ItemRow,
-    pub at: Moment,
-    pub can_restore: bool,
 }
 
 /// `GET /items/{id}/take-over`: an Owner or Super Admin makes themself owner of an item, loudly.

@@ -16,6 +16,7 @@ pub mod members;
 pub mod profile;
 pub mod settings;
 pub mod sign_in;
+pub mod trash;
 pub mod vault;
 
 use std::fmt;
