@@ -40,15 +40,64 @@ pub fn class(code: Code, operation: Operation) -> Class {
     }
 }
 
+macro_rules! states {
+    ($($(#[$doc:meta])* $state:ident = $word:literal, $label:literal;)*) => {
+        /// What a reader sees of a key that does not answer, everywhere in the same two or three words. Each code has one;
+        /// its title says the rest.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum State { $($(#[$doc])* $state,)* }
+
+        impl State {
+            /// All states, in the order of the table.
+            pub const ALL: &[State] = &[$(State::$state,)*];
+
+            /// For programs, as in `key_disabled`. Part of the API.
+            pub fn word(self) -> &'static str {
+                match self { $(State::$state => $word,)* }
+            }
+
+            /// For people, as in *Key disabled*.
+            pub fn label(self) -> &'static str {
+                match self { $(State::$state => $label,)* }
+            }
+        }
+    };
+}
+
+states! {
+    KeyDisabled = "key_disabled", "Key disabled";
+    /// Key Vault says no, for want of a role, an access policy or a permitted operation, or by the key's dates.
+    AccessRemoved = "access_removed", "Access removed";
+    KeyDeleted = "key_deleted", "Key deleted";
+    CredentialRefused = "credential_refused", "Credential refused";
+    CredentialExpired = "credential_expired", "Credential expired";
+    Blocked = "blocked", "Blocked by firewall or policy";
+    Throttled = "throttled", "Throttled";
+    /// Azure could not be asked.
+    Unreachable = "unreachable", "Unreachable";
+    /// An answer in Azure's name that cannot be right.
+    WrongAnswer = "wrong_answer", "Key Vault answers wrongly";
+    /// What this side holds or asked for cannot be right.
+    Fault = "fault", "Fault";
+}
+
+impl State {
+    /// The state that [`State::word`] writes so; `None` for one that this build does not know.
+    pub fn of_word(word: &str) -> Option<State> {
+        State::ALL.iter().copied().find(|state| state.word() == word)
+    }
+}
+
 struct Row {
     name: &'static str,
     class: Class,
+    state: State,
     title: &'static str,
     fix: &'static str,
 }
 
 macro_rules! codes {
-    ($($(#[$doc:meta])* $code:ident = $name:literal, $class:ident, $title:literal, $fix:literal;)*) => {
+    ($($(#[$doc:meta])* $code:ident = $name:literal, $class:ident, $state:ident, $title:literal, $fix:literal;)*) => {
         /// A stable code for one cause. Its string form is part of the API.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Code { $($(#[$doc])* $code,)* }
@@ -59,7 +108,7 @@ macro_rules! codes {
 
             fn row(self) -> Row {
                 match self {
-                    $(Code::$code => Row { name: $name, class: Class::$class, title: $title, fix: $fix },)*
+                    $(Code::$code => Row { name: $name, class: Class::$class, state: State::$state, title: $title, fix: $fix },)*
                 }
             }
         }
@@ -69,169 +118,173 @@ macro_rules! codes {
 codes! {
     // The key, as Key Vault answers.
     /// Key Vault: `KeyDisabled`.
-    KeyDisabled = "key.disabled", Denial,
+    KeyDisabled = "key.disabled", Denial, KeyDisabled,
         "The key is switched off in Azure",
         "Enable the key version in Key Vault. Nothing is lost meanwhile.";
     /// Key Vault: `ForbiddenByRbac`, `AccessDenied`, `ForbiddenByPolicy`.
-    AccessRemoved = "key.access_removed", Denial,
+    AccessRemoved = "key.access_removed", Denial, AccessRemoved,
         "Azure no longer allows Strongroom to use the key",
         "Assign the role Key Vault Crypto Service Encryption User on the key to the application's service principal. A new assignment takes up to 10 minutes.";
     /// Key Vault answered `KeyNotFound` for a key version that had answered before.
-    KeyDeleted = "key.deleted", Denial,
+    KeyDeleted = "key.deleted", Denial, KeyDeleted,
         "The key was deleted in Azure",
         "Recover the key in Key Vault before its retention ends. Once it is purged, nobody can open what it protects.";
     /// Key Vault: `KeyNotFound` for a name that was never seen to work.
-    KeyNotFound = "key.not_found", Denial,
+    KeyNotFound = "key.not_found", Denial, KeyDeleted,
         "The Key Vault has no key of this name",
         "Check the key's name. If it was deleted lately, recover it.";
     /// Key Vault: `KeyOperationForbidden`.
-    OperationForbidden = "key.operation_forbidden", Denial,
+    OperationForbidden = "key.operation_forbidden", Denial, AccessRemoved,
         "The key does not permit this operation",
         "Add wrapKey and unwrapKey to the key's permitted operations. --ops replaces the whole list: repeat what the key permits now, or its other users lose it.";
     /// Key Vault: 403 outside the key's dates. Real Azure refuses only wraps; an expired key still unwraps.
-    KeyExpired = "key.expired", Denial,
+    KeyExpired = "key.expired", Denial, AccessRemoved,
         "The key has expired",
         "Rotate the key, or clear or move its expiry date. Items stay readable; new vaults, rotation and rewrap wait.";
-    KeyNotYetValid = "key.not_yet_valid", Denial,
+    KeyNotYetValid = "key.not_yet_valid", Denial, AccessRemoved,
         "The key is not valid yet",
         "Wait for the key's activation date, or move it.";
     /// A 403 in Key Vault's own form whose reason is none of the known ones.
-    KeyForbidden = "key.forbidden", Denial,
+    KeyForbidden = "key.forbidden", Denial, AccessRemoved,
         "Azure refuses to let Strongroom use the key",
         "Read Azure's words beside this message; Azure's request id finds the call in the Key Vault's logs.";
     /// Key Vault: `ForbiddenByFirewall`, `ForbiddenByConnection`.
-    Firewall = "azure.firewall", Denial,
+    Firewall = "azure.firewall", Denial, Blocked,
         "The Key Vault's network rules block Strongroom",
         "Allow this server's address in the Key Vault's networking settings, or let it connect by an approved private endpoint.";
     /// Key Vault: `AKV10032`.
-    TenantMismatch = "tenant.mismatch", Denial,
+    TenantMismatch = "tenant.mismatch", Denial, CredentialRefused,
         "The Key Vault belongs to another tenant",
         "Give the tenant that the Key Vault lives in, and an application registered there.";
     /// A 401 in Key Vault's own form, after one fresh token.
-    TokenRefused = "credential.token_refused", Denial,
+    TokenRefused = "credential.token_refused", Denial, CredentialRefused,
         "The Key Vault refuses Strongroom's token",
         "Check that the application still exists and is enabled in the Key Vault's tenant.";
 
     // Signing in, as Microsoft Entra answers.
     /// AADSTS7000215.
-    SecretWrong = "credential.refused", Denial,
+    SecretWrong = "credential.refused", Denial, CredentialRefused,
         "Microsoft Entra refuses the client secret",
         "Paste the secret's Value (not its ID), or make a new secret for the application.";
     /// AADSTS7000222.
-    SecretExpired = "credential.expired", Denial,
+    SecretExpired = "credential.expired", Denial, CredentialExpired,
         "The client secret has expired",
         "Make a new client secret for the application.";
     /// AADSTS700016.
-    UnknownClient = "credential.unknown_client", Denial,
+    UnknownClient = "credential.unknown_client", Denial, CredentialRefused,
         "The tenant has no application with this client ID",
         "Copy the Application (client) ID from the app registration's overview (not the object ID), and check the tenant.";
     /// AADSTS90002.
-    UnknownTenant = "tenant.unknown", Denial,
+    UnknownTenant = "tenant.unknown", Denial, CredentialRefused,
         "Microsoft Entra knows no such tenant",
         "Copy the Directory (tenant) ID, and check that the configured Azure cloud is the right one.";
     /// AADSTS700027: no such certificate on the application, or its signature is wrong. Whoever removes the certificate
     /// from the application withdraws access with it, as with a secret, so this denies.
-    CertificateRefused = "credential.certificate_refused", Denial,
+    CertificateRefused = "credential.certificate_refused", Denial, CredentialRefused,
         "Microsoft Entra refuses the certificate",
         "Register the certificate on the application; compare its thumbprint with those listed there.";
     /// AADSTS700027 with the words for an expired one. Like an expired secret.
-    CertificateExpired = "credential.certificate_expired", Denial,
+    CertificateExpired = "credential.certificate_expired", Denial, CredentialExpired,
         "The client certificate has expired",
         "Register a new certificate on the application.";
     /// AADSTS700024. Our own assertions are minutes old, so this is a wrong clock, or a token file that is no longer
     /// renewed: nobody withdrew anything, so it is no denial.
-    AssertionTime = "credential.assertion_time", Outage,
+    AssertionTime = "credential.assertion_time", Outage, CredentialRefused,
         "Microsoft Entra finds the sign-in too old or too early",
         "Set this server's clock. With a workload identity, see that the token file is renewed.";
     /// AADSTS70021, 70025, 700211, 700212, 700213, 7002138. Whoever deletes the federated credential withdraws access,
     /// so this denies.
-    NoFederation = "credential.no_federation", Denial,
+    NoFederation = "credential.no_federation", Denial, CredentialRefused,
         "The application trusts no such workload identity",
         "Give the application a federated credential with the very issuer, subject and audience of the token.";
     /// AADSTS7000112. Switching the service principal off is the plainest way to withdraw access, so this denies.
-    ApplicationDisabled = "credential.application_disabled", Denial,
+    ApplicationDisabled = "credential.application_disabled", Denial, CredentialRefused,
         "The application is disabled in its tenant",
         "Enable sign-in for its service principal (Enterprise applications › Properties).";
     /// AADSTS7000229: the service principal was deleted, or was never made.
-    NoServicePrincipal = "credential.no_service_principal", Denial,
+    NoServicePrincipal = "credential.no_service_principal", Denial, CredentialRefused,
         "The application has no service principal in this tenant",
         "Create or restore the application's service principal, then assign its role on the key again.";
     /// The token file of the workload identity is missing, empty or no token. Nobody was asked, so it is no denial.
-    TokenFile = "credential.token_file", Outage,
+    TokenFile = "credential.token_file", Outage, Unreachable,
         "This server has no token of its workload identity",
         "Name the token file in azure.federated_token_file (or AZURE_FEDERATED_TOKEN_FILE), and see that it is mounted and that the server's user may read it.";
     /// AADSTS500011. The tenant knows the resource by no name: a setting that never worked, not a withdrawal.
-    UnknownResource = "tenant.no_key_vault", Outage,
+    UnknownResource = "tenant.no_key_vault", Outage, CredentialRefused,
         "The tenant does not know the Key Vault service by this name",
         "Use the Key Vault's public name (NAME.vault.azure.net), never a privatelink name, and check the configured Azure cloud.";
     /// AADSTS53003.
-    SignInBlocked = "credential.blocked", Denial,
+    SignInBlocked = "credential.blocked", Denial, Blocked,
         "A Conditional Access policy blocks the sign-in",
         "Let an administrator exempt this application or this server's address from the policy.";
     /// Any other refusal by Microsoft Entra. Its meaning for the key is not known, so it is no denial.
-    SignInFailed = "credential.sign_in_failed", Outage,
+    SignInFailed = "credential.sign_in_failed", Outage, CredentialRefused,
         "Microsoft Entra does not sign Strongroom in",
         "Read Microsoft's words and AADSTS code beside this message.";
 
     // Azure could not be asked, or did not answer sensibly.
-    Throttled = "azure.throttled", Outage,
+    Throttled = "azure.throttled", Outage, Throttled,
         "Azure is throttling requests",
         "Wait. If it goes on, see what else uses this Key Vault: its limit is shared.";
-    Unavailable = "azure.unavailable", Outage,
+    Unavailable = "azure.unavailable", Outage, Unreachable,
         "Azure answered with a server error",
         "Wait, and see status.azure.com.";
-    Timeout = "azure.timeout", Outage,
+    Timeout = "azure.timeout", Outage, Unreachable,
         "Azure did not answer in time",
         "Check this server's network and firewall towards Azure.";
-    Unreachable = "azure.unreachable", Outage,
+    Unreachable = "azure.unreachable", Outage, Unreachable,
         "Azure cannot be reached",
         "Check this server's network and firewall: it needs port 443 to the sign-in and Key Vault hosts.";
-    Unreadable = "azure.unreadable", Outage,
+    Unreadable = "azure.unreadable", Outage, Unreachable,
         "The answer did not come from Azure, or is damaged",
         "Look for a proxy or gateway between this server and Azure that answers in its place.";
-    Redirected = "azure.redirected", Outage,
+    Redirected = "azure.redirected", Outage, Unreachable,
         "The request was redirected, which Azure never does",
         "Look for a captive portal or gateway between this server and Azure. Redirects are not followed.";
-    UnknownHost = "dns.unknown_host", Outage,
+    UnknownHost = "dns.unknown_host", Outage, Unreachable,
         "The host name cannot be resolved",
         "Check the name for typing errors, this server's DNS and private DNS zone, and whether the Key Vault was deleted.";
-    Untrusted = "tls.untrusted", Outage,
+    Untrusted = "tls.untrusted", Outage, Unreachable,
         "The TLS certificate is not trusted",
         "If a proxy inspects TLS here, get its root certificate as PEM and name the file in azure.ca_file.";
-    TlsFailed = "tls.failed", Outage,
+    TlsFailed = "tls.failed", Outage, Unreachable,
         "No TLS connection could be made",
         "Look for a gateway between this server and Azure that does not speak TLS 1.2 or 1.3.";
-    ProxyUnreachable = "proxy.unreachable", Outage,
+    ProxyUnreachable = "proxy.unreachable", Outage, Unreachable,
         "The proxy cannot be reached",
         "Check azure.proxy, and that the proxy runs.";
-    ProxyRefused = "proxy.refused", Outage,
+    ProxyRefused = "proxy.refused", Outage, Unreachable,
         "The proxy refuses to connect to Azure",
         "Let the proxy allow CONNECT to the sign-in and Key Vault hosts on port 443; check its credentials in azure.proxy.";
 
     // What came back, or what was asked, cannot be right.
-    WrongKid = "fault.wrong_kid", Fault,
+    WrongKid = "fault.wrong_kid", Fault, WrongAnswer,
         "The answer is about another key",
         "Nothing was changed. Compare the recorded key identifier with the key in Azure; report this if they agree.";
-    WrongLength = "fault.wrong_length", Fault,
+    WrongLength = "fault.wrong_length", Fault, WrongAnswer,
         "The answer has an impossible length",
         "Nothing was changed. Report this with Azure's request id.";
-    BadParameter = "fault.bad_parameter", Fault,
+    /// An unwrap that gave the record of another vault or generation, or no record at all.
+    WrongRecord = "fault.wrong_record", Fault, WrongAnswer,
+        "The key answered with something else than this vault's key",
+        "Nothing was changed. Report this with Azure's request id.";
+    BadParameter = "fault.bad_parameter", Fault, WrongAnswer,
         "The key cannot unwrap what was recorded as wrapped by it",
         "Nothing was changed. The recorded bytes or the key version are not the original ones: restore them from a backup.";
     /// Any other 400 in Key Vault's own form, or a request that cannot be sent.
-    BadRequest = "fault.bad_request", Fault,
+    BadRequest = "fault.bad_request", Fault, Fault,
         "The request is malformed",
         "Nothing was changed. Check that the key is RSA; otherwise report this with Azure's request id.";
-    NoRandom = "fault.no_random", Fault,
+    NoRandom = "fault.no_random", Fault, Fault,
         "This machine gave no random bytes",
         "Nothing was wrapped. Try again; if it stays, look at the operating system's random source.";
-    NotOpened = "fault.not_opened", Fault,
+    NotOpened = "fault.not_opened", Fault, Fault,
         "The built-in key does not open this wrap",
         "Nothing was changed. Check that the right instance key is loaded, or restore the wrap from a backup.";
-    ForeignKid = "fault.foreign_kid", Fault,
+    ForeignKid = "fault.foreign_kid", Fault, Fault,
         "The recorded key belongs to another provider",
         "Nothing was asked. The wrap names a key that is not in the configured Key Vault.";
-    HostRefused = "fault.host_not_allowed", Fault,
+    HostRefused = "fault.host_not_allowed", Fault, Fault,
         "The host does not belong to the configured Azure cloud",
         "Nothing was sent. Check azure.cloud and the Key Vault's URL.";
 }
@@ -248,6 +301,16 @@ impl Code {
     /// The stable form, as in `key.disabled`.
     pub fn as_str(self) -> &'static str {
         self.row().name
+    }
+
+    /// The code that [`Code::as_str`] writes so; `None` for one that this build does not know.
+    pub fn of(name: &str) -> Option<Code> {
+        Code::ALL.iter().copied().find(|code| code.as_str() == name)
+    }
+
+    /// What a reader sees of it in two or three words.
+    pub fn state(self) -> State {
+        self.row().state
     }
 
     /// What happened, in a few words without a full stop.
@@ -427,6 +490,25 @@ mod tests {
         for code in Code::ALL {
             assert!(code.fix().ends_with('.'), "{code}");
             assert!(!code.title().ends_with('.'), "{code}");
+        }
+    }
+
+    #[test]
+    fn states_are_distinct_and_each_has_a_code() {
+        let words: HashSet<_> = State::ALL.iter().map(|state| state.word()).collect();
+        let labels: HashSet<_> = State::ALL.iter().map(|state| state.label()).collect();
+        assert_eq!((words.len(), labels.len()), (State::ALL.len(), State::ALL.len()));
+        for state in State::ALL {
+            assert!(Code::ALL.iter().any(|code| code.state() == *state), "{state:?}");
+            assert_eq!(State::of_word(state.word()), Some(*state));
+        }
+    }
+
+    #[test]
+    fn a_fault_is_never_called_by_the_name_of_a_denial_or_an_outage() {
+        for code in Code::ALL {
+            let faulty = matches!(code.state(), State::WrongAnswer | State::Fault);
+            assert_eq!(faulty, class(*code, Operation::Unwrap) == Class::Fault, "{code}");
         }
     }
 

@@ -20,7 +20,7 @@ pub mod kid;
 pub mod local;
 
 pub use credential::{ClientCertificate, ClientSecret, Credential, CredentialInput};
-pub use failure::{ACCESS_POLICY, Class, Code, KeyFailure, Operation};
+pub use failure::{ACCESS_POLICY, Class, Code, KeyFailure, Operation, State};
 pub use input::{AzureInput, ClientId, InputError, KeyName, TenantId, VaultUrl, parse_vault_url_and_key};
 pub use kid::{KeyUrl, Kid, NotAKid};
 pub use local::LocalProvider;

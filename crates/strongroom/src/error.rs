@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use jiff::Timestamp;
 use strongroom_keys::{
-    Class, KeyFailure, KeyProvider, Kid,
+    Class, Code, KeyFailure, KeyProvider, Kid, State,
     check::{CheckLine, CheckStatus},
 };
 
@@ -94,7 +94,7 @@ pub struct KeyUnavailable {
     pub class: Unavailable,
     /// Stable, such as `key.disabled`.
     pub code: String,
-    /// *Key disabled*, *Access removed* …
+    /// What happened, in a few words.
     pub title: String,
     pub detail: String,
     pub fix: String,
@@ -130,6 +130,11 @@ impl KeyUnavailable {
         }
     }
 
+    /// The vault's state as every face of the product names it.
+    pub fn state(&self) -> State {
+        state_of(self.class, Code::of(&self.code))
+    }
+
     /// Rows that fail their proof; None for any other error.
     pub fn tampered(vault: VaultId, vault_name: &str, error: &Error, since: Timestamp) -> Option<Self> {
         let Error::Integrity { code, what } = error else { return None };
@@ -145,6 +150,18 @@ impl KeyUnavailable {
             azure_request_id: None,
         })
     }
+}
+
+/// The state that readers see, of a class and a code; a code of another build keeps the class's plainest word.
+pub fn state_of(class: Unavailable, code: Option<Code>) -> State {
+    code.map_or(
+        match class {
+            Unavailable::Dark => State::AccessRemoved,
+            Unavailable::Outage => State::Unreachable,
+            Unavailable::Fault => State::Fault,
+        },
+        Code::state,
+    )
 }
 
 /// The command, or words where no command helps: a vault that exists keeps the credential that it was made with.

@@ -3,6 +3,7 @@
 use std::ops::{Deref, DerefMut};
 
 use serde::Serialize;
+use strongroom_keys::State;
 
 use crate::client::ClientError;
 use crate::http::api::types::{FieldError, Problem};
@@ -29,6 +30,9 @@ pub struct Parts {
     #[serde(skip)]
     pub exit: Exit,
     pub code: String,
+    /// The state of a vault whose key does not answer: `key_disabled` …
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
     pub title: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
@@ -48,6 +52,7 @@ impl Failure {
         Self(Box::new(Parts {
             exit,
             code: code.to_owned(),
+            state: None,
             title: title.into(),
             detail: None,
             fix: None,
@@ -77,7 +82,8 @@ impl Failure {
 
     /// For a person: what happened, why, what to do.
     pub fn text(&self) -> String {
-        let mut lines = vec![format!("error: {}", self.title)];
+        let state = self.state.as_deref().map(|word| format!("{}: ", state_label(word))).unwrap_or_default();
+        let mut lines = vec![format!("error: {state}{}", self.title)];
         lines.extend(self.detail.as_ref().map(|detail| format!("  why: {detail}")));
         lines.extend(self.errors.iter().map(|error| format!("  {}: {}", error.field, error.message)));
         lines.extend(self.fix.as_ref().map(|fix| format!("  what to do: {fix}")));
@@ -105,6 +111,7 @@ impl From<Problem> for Failure {
         Self(Box::new(Parts {
             exit: exit_of(&problem),
             code: problem.code,
+            state: problem.state,
             title: problem.title,
             detail: problem.detail,
             fix: problem.fix,
@@ -145,6 +152,14 @@ impl From<std::io::Error> for Failure {
     }
 }
 
+/// `key_disabled` as people read it; a word of a newer server as it stands.
+pub fn state_label(word: &str) -> &str {
+    match State::of_word(word) {
+        Some(state) => state.label(),
+        None => word,
+    }
+}
+
 fn exit_of(problem: &Problem) -> Exit {
     // The families of `strongroom_keys`' codes: what stands between the server and the customer's key.
     let of_the_key = ["key.", "credential.", "azure.", "tls.", "dns.", "proxy."]
@@ -169,6 +184,7 @@ mod tests {
             title: "The key is disabled".into(),
             status,
             code: code.into(),
+            state: (status == 423).then(|| "key_disabled".into()),
             detail: Some("Azure answers KeyDisabled".into()),
             fix: Some("az keyvault key set-attributes --enabled true".into()),
             azure_request_id: Some("0a1b".into()),
@@ -198,7 +214,7 @@ mod tests {
     fn a_problem_reads_as_what_why_and_what_to_do() {
         assert_eq!(
             Failure::from(problem(423, "key.disabled")).text(),
-            "error: The key is disabled\n  why: Azure answers KeyDisabled\n  \
+            "error: Key disabled: The key is disabled\n  why: Azure answers KeyDisabled\n  \
              what to do: az keyvault key set-attributes --enabled true\n  Azure request id: 0a1b"
         );
     }

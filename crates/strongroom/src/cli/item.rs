@@ -7,7 +7,7 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::console::{Console, Format, printable, secret_from_stdin};
-use super::failure::{Exit, Failure};
+use super::failure::{Exit, Failure, state_label};
 use super::lookup;
 use crate::client::Client;
 use crate::http::api::types::{
@@ -299,7 +299,12 @@ fn note_dark(dark: &[DarkVault], vaults: &[Vault], console: &Console) {
     for vault in dark {
         let name = lookup::vault_name(vaults, vault.vault_id);
         let since = vault.since.map(|since| format!(" since {since:.0}")).unwrap_or_default();
-        console.note(&format!("vault {name} is dark{since}: {} ({} items not shown)", vault.title, vault.count));
+        console.note(&format!(
+            "vault {name} is dark{since}: {}: {} ({} items not shown)",
+            state_label(&vault.state),
+            vault.title,
+            vault.count
+        ));
     }
 }
 

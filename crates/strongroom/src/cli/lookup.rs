@@ -160,6 +160,7 @@ fn in_the_dark(wanted: &str, dark: &[DarkVault], vaults: &[Vault]) -> Failure {
         format!("`{}` is not among the items that can be read now", printable(wanted)),
     )
     .why(causes.join("; "));
+    failure.state = Some(dark[0].state.clone());
     failure.fix = fix;
     failure
 }

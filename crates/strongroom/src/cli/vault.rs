@@ -8,7 +8,7 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::console::{Console, Format, printable, secret_from_stdin};
-use super::failure::{Exit, Failure};
+use super::failure::{Exit, Failure, state_label};
 use super::lookup;
 use crate::client::{Client, ClientError};
 use crate::http::api::types::{
@@ -256,6 +256,7 @@ fn unavailable(vault: &Vault) -> Option<Failure> {
     }
     let code = health.code.as_deref().unwrap_or("key.unavailable");
     let mut failure = Failure::new(Exit::KeyUnavailable, code, health.title.as_deref().unwrap_or(code));
+    failure.state = health.state.clone();
     failure.detail = health.detail.clone();
     failure.fix = health.fix.clone();
     failure.azure_request_id = health.azure_request_id.clone();
@@ -336,8 +337,8 @@ fn health_word(health: &VaultHealth) -> String {
         HealthStatus::Fault => "fault",
         HealthStatus::Unknown => "unknown",
     };
-    match &health.code {
-        Some(code) => format!("{word} ({code})"),
+    match &health.state {
+        Some(state) => format!("{word} ({})", state_label(state)),
         None => word.to_owned(),
     }
 }

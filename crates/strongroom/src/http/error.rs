@@ -66,6 +66,10 @@ pub fn problem(error: &Error) -> Problem {
         title: capital(&error.to_string()),
         status: status.as_u16(),
         code: error.code().to_owned(),
+        state: match error {
+            Error::KeyUnavailable(key) => Some(key.state().word().to_owned()),
+            _ => None,
+        },
         detail: detail.filter(|detail| !detail.is_empty()),
         fix: Some(error.fix().into_owned()),
         azure_request_id,
@@ -166,6 +170,7 @@ impl Refusal {
             title: title.to_owned(),
             status,
             code: code.to_owned(),
+            state: None,
             detail: None,
             fix: Some(fix.to_owned()),
             azure_request_id: None,

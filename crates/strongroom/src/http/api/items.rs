@@ -257,7 +257,8 @@ fn item_page(found: Found, window: &Window) -> ItemPage {
 }
 
 fn dark(Dark { why, count }: Dark) -> DarkVault {
-    DarkVault { vault_id: why.vault.0, count, code: why.code, title: why.title, since: Some(why.since) }
+    let state = why.state().word().into();
+    DarkVault { vault_id: why.vault.0, count, code: why.code, state, title: why.title, since: Some(why.since) }
 }
 
 fn parts(item: CreateItem) -> (Option<VaultId>, Content) {

@@ -54,6 +54,10 @@ pub struct Problem {
     pub status: u16,
     /// Stable, for programs: `key.disabled`, `item.not_found`, `signin.code_required` …
     pub code: String,
+    /// Of a vault whose key does not answer: `key_disabled`, `access_removed`, `key_deleted`, `credential_refused`,
+    /// `credential_expired`, `blocked`, `throttled`, `unreachable`, `wrong_answer` or `fault`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
     /// Why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
@@ -336,6 +340,10 @@ pub enum HealthStatus {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct VaultHealth {
     pub status: HealthStatus,
+    /// While the key does not answer: `key_disabled`, `access_removed`, `key_deleted`, `credential_refused`,
+    /// `credential_expired`, `blocked`, `throttled`, `unreachable`, `wrong_answer` or `fault`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
     /// `key.disabled`, `credential.expired` … ; absent while healthy or unknown, as are the others below.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
@@ -551,6 +559,9 @@ pub struct DarkVault {
     pub count: u64,
     /// `key.disabled` …
     pub code: String,
+    /// `key_disabled` …, as in a vault's health.
+    #[serde(default)]
+    pub state: String,
     pub title: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,

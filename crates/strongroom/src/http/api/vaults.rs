@@ -184,6 +184,7 @@ fn shown(vault: Vault, caller: &Caller) -> Shown {
 fn health(health: Health) -> VaultHealth {
     let well = |status| VaultHealth {
         status,
+        state: None,
         code: None,
         title: None,
         detail: None,
@@ -205,6 +206,7 @@ fn unwell(why: KeyUnavailable) -> VaultHealth {
             Unavailable::Outage => HealthStatus::Outage,
             Unavailable::Fault => HealthStatus::Fault,
         },
+        state: Some(why.state().word().into()),
         code: Some(why.code),
         title: Some(why.title),
         detail: Some(why.detail),

@@ -1,14 +1,13 @@
 //! How pages tell of a vault whose key does not answer: everywhere the same words.
 //!
 //! What happened and the command that mends it come from the one table in `strongroom_keys`, through
-//! [`KeyUnavailable`]; the API and the command line print the same. Here is what only pages add: two words for a chip,
-//! who can mend it, what happens next, and what is safe meanwhile.
+//! [`KeyUnavailable`]; the API and the command line print the same. Here is what only pages add: who can mend it, what happens next, and what is safe meanwhile.
 
 use askama::Template;
 use strongroom_keys::{ACCESS_POLICY, Code};
 
 use super::{Moment, Tone, filters};
-use crate::error::{KeyUnavailable, Unavailable};
+use crate::error::{KeyUnavailable, Unavailable, state_of};
 
 /// What is safe while a key does not answer.
 pub const SAFE: [&str; 3] = [
@@ -28,59 +27,12 @@ pub struct Cause {
 impl Cause {
     /// The cause of a stable code such as `key.disabled`.
     pub fn new(class: Unavailable, code: &str) -> Self {
-        Self { class, code: Code::ALL.iter().copied().find(|known| known.as_str() == code) }
+        Self { class, code: Code::of(code) }
     }
 
-    /// Two or three words, for a chip.
+    /// The vault's state in two or three words, the same everywhere.
     pub fn chip(&self) -> &'static str {
-        use Code as C;
-        let Some(code) = self.code else { return self.class_chip() };
-        match code {
-            C::KeyDisabled => "Key disabled",
-            C::AccessRemoved => "Access removed",
-            C::KeyDeleted | C::KeyNotFound => "Key deleted",
-            C::OperationForbidden => "Operation not permitted",
-            C::KeyExpired => "Key expired",
-            C::KeyNotYetValid => "Key not valid yet",
-            C::KeyForbidden => "Key refused",
-            C::Firewall | C::SignInBlocked => "Blocked by firewall or policy",
-            C::TenantMismatch | C::UnknownTenant | C::UnknownResource => "Wrong tenant",
-            C::TokenRefused | C::SecretWrong | C::CertificateRefused | C::NoFederation | C::SignInFailed => {
-                "Credential refused"
-            }
-            C::SecretExpired | C::CertificateExpired => "Credential expired",
-            C::AssertionTime => "Wrong clock",
-            C::TokenFile => "No token file",
-            C::UnknownClient | C::NoServicePrincipal => "Application removed",
-            C::ApplicationDisabled => "Application disabled",
-            C::Throttled => "Throttled",
-            C::Unavailable
-            | C::Timeout
-            | C::Unreachable
-            | C::Unreadable
-            | C::Redirected
-            | C::UnknownHost
-            | C::Untrusted
-            | C::TlsFailed
-            | C::ProxyUnreachable
-            | C::ProxyRefused => "Unreachable",
-            C::WrongKid
-            | C::WrongLength
-            | C::BadParameter
-            | C::BadRequest
-            | C::NoRandom
-            | C::NotOpened
-            | C::ForeignKid
-            | C::HostRefused => "Fault",
-        }
-    }
-
-    fn class_chip(&self) -> &'static str {
-        match self.class {
-            Unavailable::Dark => "Key refused",
-            Unavailable::Outage => "Unreachable",
-            Unavailable::Fault => "Fault",
-        }
+        state_of(self.class, self.code).label()
     }
 
     /// Who can mend it: the role, and where.
@@ -306,7 +258,6 @@ pub fn counted(count: u64, noun: &str) -> String {
 #[cfg(test)]
 mod tests {
     use crate::id::VaultId;
-    use strongroom_keys::{Class, KeyFailure, Operation};
 
     use super::*;
 
@@ -314,15 +265,6 @@ mod tests {
     fn every_code_of_the_table_is_known_by_its_stable_form() {
         for &code in Code::ALL {
             assert_eq!(Cause::new(Unavailable::Dark, code.as_str()).code, Some(code));
-        }
-    }
-
-    #[test]
-    fn a_fault_is_never_called_by_the_name_of_a_denial() {
-        for &code in Code::ALL {
-            let cause = Cause::new(Unavailable::Dark, code.as_str());
-            let class = KeyFailure::new(code, Operation::Unwrap, "").class;
-            assert_eq!(cause.chip() == "Fault", class == Class::Fault, "{code}");
         }
     }
 
