@@ -79,6 +79,8 @@ states! {
     WrongAnswer = "wrong_answer", "Key Vault answers wrongly";
     /// What this side holds or asked for cannot be right.
     Fault = "fault", "Fault";
+    /// No failure of a key: those who manage the vault switched it off. No code has this state.
+    VaultDisabled = "vault_disabled", "Vault disabled";
 }
 
 impl State {

@@ -84,6 +84,8 @@ pub enum Unavailable {
     Outage,
     /// The provider answered what must not be. HTTP 500, with an alarm.
     Fault,
+    /// The workspace switched the vault off; its key was not asked. HTTP 423.
+    Disabled,
 }
 
 /// Why a vault cannot be read, for people: the same words on every page, in the API and in the command line.
@@ -159,6 +161,7 @@ pub fn state_of(class: Unavailable, code: Option<Code>) -> State {
             Unavailable::Dark => State::AccessRemoved,
             Unavailable::Outage => State::Unreachable,
             Unavailable::Fault => State::Fault,
+            Unavailable::Disabled => State::VaultDisabled,
         },
         Code::state,
     )
@@ -184,6 +187,21 @@ impl Error {
         fix: impl Into<Cow<'static, str>>,
     ) -> Self {
         Self::Conflict { code, title: title.into(), fix: fix.into() }
+    }
+
+    /// The workspace itself switched the vault off. For its items that is as if the key were denied.
+    pub fn vault_disabled(vault: VaultId, vault_name: &str, now: Timestamp) -> Self {
+        Self::KeyUnavailable(Box::new(KeyUnavailable {
+            vault,
+            vault_name: vault_name.to_owned(),
+            class: Unavailable::Disabled,
+            code: "vault.disabled".into(),
+            title: "The vault is disabled".into(),
+            detail: "Somebody who manages the vaults switched it off. Its items are kept.".into(),
+            fix: "An Owner, Super Admin or Admin can enable it again in the vault's settings.".into(),
+            since: now,
+            azure_request_id: None,
+        }))
     }
 
     /// Stored bytes that fail their own proof.

@@ -89,8 +89,29 @@ struct State {
     providers: HashMap<ProviderId, (u64, Arc<dyn KeyProvider>)>,
     /// The newest key version by tenant, Vault URL and key name, and when it was asked for.
     described: HashMap<(String, String, String), (Timestamp, KeyDescription)>,
+    /// Vaults that their managers switched off: no lease is given.
+    disabled: HashSet<VaultId>,
+    /// How often each vault was forgotten. An unwrap that began before the last time installs no lease.
+    forgotten: HashMap<VaultId, u64>,
     /// The latest wall clock seen: one that jumps back ends every lease.
     latest: Option<Timestamp>,
+}
+
+impl State {
+    /// Ends every lease of a vault.
+    fn drop_leases(&mut self, vault: VaultId) {
+        self.leases.retain(|(leased, _), lease| {
+            let keep = *leased != vault;
+            if !keep {
+                lease.purged.store(true, Ordering::Release);
+            }
+            keep
+        });
+    }
+
+    fn times_forgotten(&self, vault: VaultId) -> u64 {
+        self.forgotten.get(&vault).copied().unwrap_or_default()
+    }
 }
 
 /// An unwrapped vault key that may be used until it ends or is purged.
@@ -135,6 +156,9 @@ impl Keyring {
         let flight = {
             let mut state = self.state();
             self.notice_time(&mut state);
+            if state.disabled.contains(&vault) {
+                return Err(self.switched_off(vault, ""));
+            }
             if let Some(mark) = state.marks.get(&vault) {
                 return Err(Error::KeyUnavailable(Box::new(mark.explained())));
             }
@@ -164,10 +188,30 @@ impl Keyring {
         if lease.live(self.clock.as_ref()) {
             return Ok(());
         }
-        match self.state().marks.get(&lease.vault) {
+        let state = self.state();
+        match state.marks.get(&lease.vault) {
             Some(mark) => Err(Error::KeyUnavailable(Box::new(mark.explained()))),
+            None if state.disabled.contains(&lease.vault) => Err(self.switched_off(lease.vault, "")),
             None => Err(self.too_slow(lease.vault)),
         }
+    }
+
+    /// Ends the vault's leases and drops every row and provider known of it, on this node now and on the others, where its
+    /// state says so, at their next look at the marks. Call it once the change is committed.
+    pub(crate) fn forget(&self, vault: VaultId) {
+        let mut state = self.state();
+        *state.forgotten.entry(vault).or_default() += 1;
+        state.disabled.remove(&vault);
+        state.drop_leases(vault);
+        state.flights.retain(|(flying, _), _| *flying != vault);
+        state.failures.retain(|(failed, _), _| *failed != vault);
+        state.refused_since.remove(&vault);
+        let gone: Vec<ProviderId> =
+            state.proven.values().filter(|record| record.vault == vault).map(|record| record.provider.id).collect();
+        state.providers.retain(|provider, _| !gone.contains(provider));
+        state.proven.retain(|(proven, _), _| *proven != vault);
+        drop(state);
+        self.tell(vault);
     }
 
     /// Why the vault is dark, if it is.
@@ -258,7 +302,12 @@ impl Keyring {
 
     /// One unwrap: read and prove the rows, ask the provider, record it, install the lease.
     async fn unwrap(&self, (vault, generation): Slot, token: TokenUse, deadline: Duration) -> Result<Arc<Lease>> {
+        let forgotten = self.state().times_forgotten(vault);
         let record = self.record(vault, generation).await?;
+        if record.policy.state == VaultState::Disabled {
+            self.state().disabled.insert(vault);
+            return Err(self.switched_off(vault, &record.vault_name));
+        }
         let provider = self.provider(&record.provider)?;
         let started = (self.clock.now(), self.clock.since_boot());
         let answer = provider.unwrap_key(&record.kid, &record.wrapped, token, deadline).await;
@@ -273,9 +322,10 @@ impl Keyring {
         let lease = self.lease_of(&record, key, started)?;
         let event = self.unwrap_event(&record, &lease, &answer)?;
         self.store.write(move |tx| tx.record(&event)).await?;
-        self.install(&record, lease, started.1, token).await
+        self.install(&record, lease, (started.1, forgotten), token).await
     }
 
+    /// The wrap in use of one generation, and all that leads to it, proven.
     pub(crate) async fn record(&self, vault: VaultId, generation: u32) -> Result<Arc<KeyRecord>> {
         let keys = Arc::clone(&self.keys);
         let record = self.store.read(move |tx| load(tx, &keys, vault, generation)).await.map(Arc::new)?;
@@ -309,16 +359,22 @@ impl Keyring {
         })
     }
 
-    /// Installs a lease unless a denial is newer than the start of its unwrap.
+    /// Installs a lease unless a denial, or word to forget the vault, is newer than the start of its unwrap.
     async fn install(
         &self,
         record: &KeyRecord,
         lease: Lease,
-        started: Duration,
+        (started, forgotten): (Duration, u64),
         token: TokenUse,
     ) -> Result<Arc<Lease>> {
         self.succeeded(record, started, token).await?;
         let mut state = self.state();
+        if state.disabled.contains(&record.vault) {
+            return Err(self.switched_off(record.vault, &record.vault_name));
+        }
+        if state.times_forgotten(record.vault) != forgotten {
+            return Err(self.too_slow(record.vault));
+        }
         if let Some(mark) = state.marks.get(&record.vault) {
             return Err(Error::KeyUnavailable(Box::new(mark.explained())));
         }
@@ -372,6 +428,10 @@ impl Keyring {
         let id = EventId::generate(at, self.random.as_ref())?;
         let target = Target::Vault(record.vault);
         Ok(Event { id, at, workspace: Some(record.workspace), actor: Actor::System, action, target, detail })
+    }
+
+    fn switched_off(&self, vault: VaultId, vault_name: &str) -> Error {
+        Error::vault_disabled(vault, vault_name, self.clock.now())
     }
 
     fn too_slow(&self, vault: VaultId) -> Error {

@@ -30,7 +30,7 @@ pub fn status(error: &Error) -> StatusCode {
         Error::RevisionRequired => StatusCode::PRECONDITION_REQUIRED,
         Error::RevisionStale { .. } => StatusCode::PRECONDITION_FAILED,
         Error::KeyUnavailable(key) => match key.class {
-            Unavailable::Dark => StatusCode::LOCKED,
+            Unavailable::Dark | Unavailable::Disabled => StatusCode::LOCKED,
             Unavailable::Outage => StatusCode::SERVICE_UNAVAILABLE,
             Unavailable::Fault => StatusCode::INTERNAL_SERVER_ERROR,
         },

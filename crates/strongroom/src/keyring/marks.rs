@@ -4,7 +4,8 @@
 //! on. Two successes that began after the denial clear it. An outage or a fault ends no lease.
 
 use std::{
-    sync::{Arc, atomic::Ordering},
+    collections::{HashMap, HashSet},
+    sync::Arc,
     time::Duration,
 };
 
@@ -12,7 +13,7 @@ use jiff::Timestamp;
 use strongroom_envelope::RecordError;
 use strongroom_keys::{Class, Code, KeyFailure, KeyProvider, TokenUse};
 
-use super::{KeyRecord, Keyring, Strategy};
+use super::{KeyRecord, Keyring, Strategy, VaultState};
 use crate::{
     error::{Error, KeyUnavailable, Result, Unavailable},
     id::{NodeId, VaultId},
@@ -144,6 +145,7 @@ impl Keyring {
 
     /// Takes over the denial marks that other nodes have set, and drops those that they have cleared.
     pub async fn read_marks(&self) -> Result<()> {
+        self.read_states().await?;
         let rows = self
             .store
             .read(|tx| {
@@ -191,12 +193,45 @@ impl Keyring {
         Ok(())
     }
 
+    /// Forgets the vaults that were disabled or deleted, on whichever node, and knows those that were enabled again.
+    async fn read_states(&self) -> Result<()> {
+        let rows = self
+            .store
+            .read(|tx| {
+                tx.all("SELECT id, state FROM vaults", &[], |row| {
+                    Ok((VaultId(row.get(0)?), row.parse::<VaultState>(1)?))
+                })
+            })
+            .await?;
+        let states: HashMap<VaultId, bool> =
+            rows.into_iter().map(|(id, state)| (id, state == VaultState::Disabled)).collect();
+        let (switched_off, gone): (Vec<_>, Vec<_>) = {
+            let mut state = self.state();
+            state.disabled.retain(|vault| states.get(vault) == Some(&true));
+            let news = states.iter().filter(|(vault, disabled)| **disabled && !state.disabled.contains(vault));
+            let known: HashSet<VaultId> =
+                state.leases.keys().chain(state.proven.keys()).map(|(vault, _)| *vault).collect();
+            (
+                news.map(|(vault, _)| *vault).collect(),
+                known.into_iter().filter(|vault| !states.contains_key(vault)).collect(),
+            )
+        };
+        for vault in gone {
+            self.forget(vault);
+        }
+        for vault in switched_off {
+            self.forget(vault);
+            self.state().disabled.insert(vault);
+        }
+        Ok(())
+    }
+
     /// Records what is wrong with a vault's key, where that is new, and ends its leases if it is denied.
     async fn note(&self, record: &KeyRecord, mut why: KeyUnavailable, sign_in: bool) -> Error {
         let status = match why.class {
             Unavailable::Dark => "dark",
             Unavailable::Outage => "outage",
-            Unavailable::Fault => "fault",
+            Unavailable::Fault | Unavailable::Disabled => "fault",
         };
         let news = if why.class == Unavailable::Dark {
             self.darken(why.clone(), sign_in)
@@ -226,7 +261,7 @@ impl Keyring {
         let action = match why.class {
             Unavailable::Dark => "key.denied",
             Unavailable::Outage => "key.outage",
-            Unavailable::Fault => "key.fault",
+            Unavailable::Fault | Unavailable::Disabled => "key.fault",
         };
         let mut facts = record.facts();
         facts.push(("code", why.code.as_str().into()));
@@ -257,13 +292,7 @@ impl Keyring {
             let why = KeyUnavailable { since, ..why };
             state.marks.insert(vault, Mark { why, denied_at, denied_on, sign_in, noted, successes: 0 });
             state.troubled.remove(&vault);
-            state.leases.retain(|(leased, _), lease| {
-                let keep = *leased != vault;
-                if !keep {
-                    lease.purged.store(true, Ordering::Release);
-                }
-                keep
-            });
+            state.drop_leases(vault);
             (!same, !noted)
         };
         if news.0 {
@@ -284,7 +313,7 @@ impl Keyring {
         started >= first + REFUSED_FOR
     }
 
-    fn tell(&self, vault: VaultId) {
+    pub(super) fn tell(&self, vault: VaultId) {
         // Without listeners there is nobody to tell.
         let _ = self.changes.send(vault);
     }

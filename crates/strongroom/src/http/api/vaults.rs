@@ -202,7 +202,7 @@ fn health(health: Health) -> VaultHealth {
 fn unwell(why: KeyUnavailable) -> VaultHealth {
     VaultHealth {
         status: match why.class {
-            Unavailable::Dark => HealthStatus::Dark,
+            Unavailable::Dark | Unavailable::Disabled => HealthStatus::Dark,
             Unavailable::Outage => HealthStatus::Outage,
             Unavailable::Fault => HealthStatus::Fault,
         },

@@ -39,6 +39,7 @@ impl Cause {
     pub fn who(&self) -> &'static str {
         use Code as C;
         match (self.class, self.code) {
+            (Unavailable::Disabled, _) => "An Owner, Super Admin or Admin of this workspace.",
             (Unavailable::Fault, _) => "Whoever runs this server. Please leave the key as it is meanwhile.",
             (Unavailable::Outage, Some(C::Throttled | C::Unavailable)) => "Nobody has to: Strongroom keeps asking.",
             (Unavailable::Outage, _) => "Whoever runs this server and its network.",
@@ -72,6 +73,7 @@ impl Cause {
     pub fn then(&self) -> &'static str {
         use Code as C;
         match (self.class, self.code) {
+            (Unavailable::Disabled, _) => "Its items can be read again at once.",
             (Unavailable::Fault, _) => "Nothing was overwritten. Keep the request id below and the server’s log.",
             (Unavailable::Dark, Some(C::SecretWrong | C::SecretExpired | C::CertificateExpired)) => {
                 "A vault cannot take a new credential in place yet. Nothing is lost: keep the database as it is until \
@@ -86,7 +88,7 @@ impl Cause {
 
     pub fn tone(&self) -> Tone {
         match self.class {
-            Unavailable::Dark => Tone::Night,
+            Unavailable::Dark | Unavailable::Disabled => Tone::Night,
             Unavailable::Outage => Tone::Warn,
             Unavailable::Fault => Tone::Bad,
         }
@@ -232,6 +234,7 @@ pub fn headline(items: u64, class: Unavailable) -> String {
     let (none, one, many) = match class {
         Unavailable::Dark => ("This vault is dark", "is dark", "are dark"),
         Unavailable::Outage => ("This vault waits for Azure", "waits for Azure", "wait for Azure"),
+        Unavailable::Disabled => ("This vault is disabled", "is in a disabled vault", "are in a disabled vault"),
         Unavailable::Fault => ("This vault is held back", "is held back", "are held back"),
     };
     match items {
