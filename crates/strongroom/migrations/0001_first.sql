@@ -287,3 +287,64 @@ CREATE TABLE audit_events (
 );
 CREATE INDEX audit_events_workspace ON audit_events (workspace_id, id);
 CREATE INDEX audit_events_target ON audit_events (target_id, id);
+
+-- What the people who manage a workspace are told. Ids and codes, never item text. `once` names what it tells of, so
+-- that nothing is told twice; `over_at` says when that was over. A vault that is gone keeps its notices.
+CREATE TABLE notices (
+  id           UUID PRIMARY KEY,
+  workspace_id UUID NOT NULL REFERENCES workspaces (id),
+  kind         TEXT NOT NULL,
+  severity     TEXT NOT NULL,
+  code         TEXT NOT NULL,
+  vault_id     UUID,
+  -- The job that it tells of.
+  job_id       UUID,
+  -- When what it warns of happens.
+  until        BIGINT,
+  once         TEXT NOT NULL,
+  created_at   BIGINT NOT NULL,
+  over_at      BIGINT,
+  -- Whether its deliveries were made out.
+  sent_out     BIGINT NOT NULL,
+  UNIQUE (workspace_id, once)
+);
+CREATE INDEX notices_vault ON notices (vault_id, kind);
+CREATE INDEX notices_sent_out ON notices (sent_out);
+
+CREATE TABLE notice_reads (
+  notice_id UUID NOT NULL REFERENCES notices (id),
+  member_id UUID NOT NULL REFERENCES members (id),
+  read_at   BIGINT NOT NULL,
+  PRIMARY KEY (notice_id, member_id)
+);
+
+-- Managers who do not want notices by e-mail.
+CREATE TABLE notice_mail_refusals (
+  member_id UUID PRIMARY KEY REFERENCES members (id)
+);
+
+-- Address and signing secret are sealed together: both are often secrets, and neither can be planted.
+CREATE TABLE webhooks (
+  id             UUID PRIMARY KEY,
+  workspace_id   UUID NOT NULL REFERENCES workspaces (id),
+  sealed_target  BYTEA NOT NULL,
+  created_by     UUID NOT NULL,
+  created_at     BIGINT NOT NULL
+);
+
+-- What is still to be sent, and what became of what was. `recipient_id` is a webhook or a member. Whoever sends one
+-- moves `next_at` into the future first: that is its lease.
+CREATE TABLE deliveries (
+  notice_id    UUID NOT NULL REFERENCES notices (id),
+  recipient_id UUID NOT NULL,
+  channel      TEXT NOT NULL,
+  state        TEXT NOT NULL,
+  attempts     BIGINT NOT NULL,
+  next_at      BIGINT NOT NULL,
+  tried_at     BIGINT,
+  outcome      TEXT NOT NULL,
+  created_at   BIGINT NOT NULL,
+  PRIMARY KEY (notice_id, recipient_id)
+);
+CREATE INDEX deliveries_due ON deliveries (state, next_at);
+CREATE INDEX deliveries_recipient ON deliveries (recipient_id, created_at);

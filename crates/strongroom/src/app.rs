@@ -18,6 +18,7 @@ use crate::{
     id::{EventId, MemberId, NodeId, SessionId, TokenId, WorkspaceId},
     keyring::Keyring,
     member::guard::Guard,
+    notice::NoticeSettings,
     store::Store,
 };
 
@@ -48,6 +49,7 @@ pub struct Settings {
     pub trash_days: u32,
     /// Whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
+    pub notices: NoticeSettings,
 }
 
 /// A member who asks for something, as their session or token says at this moment.

@@ -14,6 +14,8 @@ use thiserror::Error;
 use url::Url;
 use zeroize::Zeroizing;
 
+use crate::secret_text::SecretText;
+
 /// `strongroom.example.toml`: all keys, commented out, with their defaults.
 pub const EXAMPLE: &str = include_str!("../strongroom.example.toml");
 
@@ -31,6 +33,8 @@ pub struct Config {
     pub instance: InstanceConfig,
     pub azure: AzureConfig,
     pub vaults: VaultsConfig,
+    pub notices: NoticesConfig,
+    pub smtp: SmtpConfig,
 }
 
 #[derive(Deserialize)]
@@ -93,6 +97,25 @@ pub struct VaultsConfig {
     pub trash_days: u32,
 }
 
+#[derive(Deserialize, Default)]
+#[serde(default, deny_unknown_fields)]
+pub struct NoticesConfig {
+    /// Whether webhooks may go to this machine, by `http:` too. Default false.
+    pub allow_loopback: bool,
+}
+
+/// How notices go out by e-mail. Absent: they do not.
+#[derive(Deserialize, Default)]
+#[serde(default, deny_unknown_fields)]
+pub struct SmtpConfig {
+    /// `smtps://user@host:port` or `smtp://…`; without the password.
+    #[serde(deserialize_with = "optional_mail_url")]
+    pub url: Option<Url>,
+    /// Who the messages are from. Needed with `url`.
+    pub from: Option<String>,
+    pub password: Option<SecretText>,
+}
+
 /// Which national cloud's hosts are allowed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -142,6 +165,13 @@ pub enum ConfigError {
         "server.public_url is http:, but sign-ins need https: once other machines can reach the server; write https:"
     )]
     InsecurePublicUrl,
+    #[error(
+        "[smtp] needs both smtp.url, like \"smtps://user@mail.example.com\", and smtp.from, like \
+         \"Strongroom <strongroom@example.com>\""
+    )]
+    HalfSmtp,
+    #[error("smtp.url holds a password; leave it out there and set STRONGROOM_SMTP__PASSWORD")]
+    SmtpPassword,
 }
 
 impl Config {
@@ -212,6 +242,12 @@ impl Config {
             }
             _ => {}
         }
+        match (&self.smtp.url, &self.smtp.from) {
+            (Some(url), Some(_)) if url.password().is_some() => return Err(ConfigError::SmtpPassword),
+            (Some(_), Some(_)) => {}
+            (None, None) if self.smtp.password.is_none() => {}
+            _ => return Err(ConfigError::HalfSmtp),
+        }
         within("vaults.lease_seconds", self.vaults.lease_seconds, 15, 3600)?;
         within("vaults.trash_days", self.vaults.trash_days, 1, 3650)?;
         within("vaults.max_per_provider", self.vaults.max_per_provider, 1, 1000)
@@ -262,7 +298,7 @@ impl<'de> Deserialize<'de> for DatabaseUrl {
 }
 
 /// Every key there is, to find the one that was meant.
-const KEYS: [&str; 16] = [
+const KEYS: [&str; 20] = [
     "server.listen",
     "server.public_url",
     "server.metrics_listen",
@@ -279,6 +315,10 @@ const KEYS: [&str; 16] = [
     "vaults.max_per_provider",
     "vaults.lease_seconds",
     "vaults.trash_days",
+    "notices.allow_loopback",
+    "smtp.url",
+    "smtp.from",
+    "smtp.password",
 ];
 
 fn read(path: &Path) -> Result<String, ConfigError> {
@@ -364,6 +404,18 @@ fn optional_web_url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option
     }
     if url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
         return Err(de::Error::custom("the URL ends after host and port; remove what follows"));
+    }
+    Ok(Some(url))
+}
+
+/// A URL of a mail server; its text stays out of errors, because somebody may have put a password in it.
+fn optional_mail_url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Url>, D::Error> {
+    let Some(text) = Option::<String>::deserialize(deserializer)? else {
+        return Ok(None);
+    };
+    let url = Url::parse(&text).map_err(|reason| de::Error::custom(format!("not a URL ({reason})")))?;
+    if !matches!(url.scheme(), "smtp" | "smtps") || url.host_str().is_none_or(str::is_empty) {
+        return Err(de::Error::custom("not an smtps: or smtp: URL with a host"));
     }
     Ok(Some(url))
 }

@@ -60,6 +60,8 @@ ids! {
     TokenId,
     LinkId,
     JobId,
+    NoticeId,
+    WebhookId,
     EventId,
     /// One unwrapped vault key in this process's memory.
     LeaseId,

@@ -19,6 +19,7 @@ pub mod item;
 pub mod job;
 pub mod keyring;
 pub mod member;
+pub mod notice;
 pub mod secret_text;
 pub mod server;
 pub mod store;

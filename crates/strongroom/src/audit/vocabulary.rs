@@ -166,6 +166,7 @@ const REVISION: Facts = &[("revision", Number)];
 const COUNT: Facts = &[("count", Number)];
 const JOB: Facts = &[("job", Id), ("kind", Text)];
 const MEMBER: Facts = &[("member", Id)];
+const WEBHOOK: Facts = &[("webhook", Id)];
 const TOKEN: Facts = &[("member", Id), ("expires_at", Number), ("address", MaybeText), ("with", MaybeText)];
 
 const fn to(action: &'static str, target: &'static str, outcome: Outcome, facts: Facts) -> Word {
@@ -263,5 +264,8 @@ pub static VOCABULARY: &[Word] = &[
     to("job.resume", "vault", Done, JOB),
     to("job.cancel", "vault", Done, JOB),
     to("job.finish", "vault", Done, &[("job", Id), ("kind", Text), ("done", Number), ("failed", Number)]),
+    to("webhook.create", "workspace", Done, WEBHOOK),
+    to("webhook.delete", "workspace", Done, WEBHOOK),
+    to("webhook.test", "workspace", Done, WEBHOOK),
     to("import.finish", "workspace vault", Done, &[("imported", Number), ("skipped", Number), ("failed", Number)]),
 ];

@@ -5,6 +5,7 @@ pub mod document;
 mod health;
 mod items;
 mod members;
+mod notices;
 mod paging;
 mod sign_in;
 mod trash;
@@ -39,7 +40,7 @@ pub fn routes(routes: Routes) -> Routes {
         .at(GET, "/healthz/ready", Nobody, health::ready)
         .at(GET, "/api/v1/openapi.json", Nobody, document::serve)
         .doc(Doc::new("This description").gives_json(200));
-    items(vaults(members(sign_in(routes))))
+    notices(items(vaults(members(sign_in(routes)))))
 }
 
 fn sign_in(routes: Routes) -> Routes {
@@ -111,6 +112,29 @@ fn vaults(routes: Routes) -> Routes {
         .doc(
             Doc::new("Check a vault's key with the credential it holds").gives::<t::Checks>(200).or_lines::<t::Check>(),
         )
+}
+
+fn notices(routes: Routes) -> Routes {
+    use types as t;
+    routes
+        .at(GET, here!("/notices"), Token(A::ManageVaults), notices::list)
+        .doc(Doc::new("What you should know, newest first").query::<t::NoticeQuery>().gives_page::<t::Notice>())
+        .at(POST, here!("/notices/read"), Token(A::ManageVaults), notices::read)
+        .doc(Doc::new("Mark notices as read by you").takes::<t::ReadNotices>())
+        .at(GET, here!("/notices/mail"), Token(A::ManageSelf), notices::mail)
+        .doc(Doc::new("Whether you get notices by e-mail").gives::<t::NoticeMail>(200))
+        .at(PUT, here!("/notices/mail"), Token(A::ManageSelf), notices::set_mail)
+        .doc(Doc::new("Get notices by e-mail, or not").takes::<t::SetNoticeMail>())
+        .at(GET, here!("/webhooks"), Token(A::ManageSettings), notices::webhooks)
+        .doc(Doc::new("The addresses that get notices").query::<t::PageQuery>().gives_page::<t::Webhook>())
+        .at(POST, here!("/webhooks"), Token(A::ManageSettings), notices::create)
+        .doc(Doc::new("Send notices to an address").takes::<t::CreateWebhook>().gives::<t::NewWebhook>(201))
+        .at(DELETE, here!("/webhooks/{webhook}"), Token(A::ManageSettings), notices::remove)
+        .doc(Doc::new("Send no more notices to an address"))
+        .at(POST, here!("/webhooks/{webhook}/test"), Token(A::ManageSettings), notices::test)
+        .doc(Doc::new("Send a trial notice now").gives::<t::WebhookTest>(200))
+        .at(GET, here!("/webhooks/{webhook}/deliveries"), Token(A::ManageSettings), notices::deliveries)
+        .doc(Doc::new("What was sent, newest first").query::<t::PageQuery>().gives_page::<t::Delivery>())
 }
 
 fn items(routes: Routes) -> Routes {

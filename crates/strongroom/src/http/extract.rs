@@ -15,7 +15,7 @@ use super::error::Refusal;
 use crate::{
     app::Caller,
     error::Error,
-    id::{ItemId, JobId, MemberId, SessionId, TokenId, VaultId},
+    id::{ItemId, JobId, MemberId, SessionId, TokenId, VaultId, WebhookId},
 };
 
 /// The member who asks; left with the request by the route table.
@@ -70,6 +70,7 @@ path_parameters! {
     TokenId = "token",
     SessionId = "session",
     JobId = "job",
+    WebhookId = "webhook",
 }
 
 impl<T: PathParameter, S: Send + Sync> FromRequestParts<S> for PathId<T> {

@@ -17,6 +17,7 @@ use super::{KeyRecord, Keyring, Strategy, VaultState};
 use crate::{
     error::{Error, KeyUnavailable, Result, Unavailable},
     id::{NodeId, VaultId},
+    notice,
     store::Tx,
 };
 
@@ -109,6 +110,7 @@ impl Keyring {
         self.store
             .write(move |tx| {
                 row.put(tx)?;
+                notice::healthy(tx, &event)?;
                 tx.record(&event)
             })
             .await?;
@@ -271,9 +273,14 @@ impl Keyring {
         let event = self.event(record, action, facts)?;
         tracing::warn!(vault = %record.vault, code = why.code, "{action}");
         let row = StateRow { vault: why.vault, status, why: Some(why.clone()), node: self.node, now: self.clock.now() };
+        // An outage is told once it lasts.
+        let told = (why.class != Unavailable::Outage).then(|| why.code.clone());
         self.store
             .write(move |tx| {
                 row.put(tx)?;
+                if let Some(code) = &told {
+                    notice::unhealthy(tx, &event, code)?;
+                }
                 tx.record(&event)
             })
             .await

@@ -22,6 +22,7 @@ use crate::{
     id::BootId,
     keyring::Keyring,
     member::guard::Guard,
+    notice::{Mail, NoticeSettings},
     store::{Param, Store, Writer},
 };
 
@@ -73,6 +74,7 @@ pub async fn open(config: &Config, clock: Arc<dyn Clock>, random: Arc<dyn Random
         lease_seconds: config.vaults.lease_seconds,
         trash_days: config.vaults.trash_days,
         trusted_proxies: config.server.trusted_proxies.clone(),
+        notices: notice_settings(config)?,
     };
     let guard = Guard::new();
     let app = App { store, keyring, azure, keys, clock, random, node, settings, guard };
@@ -110,6 +112,7 @@ pub async fn serve(
     let wraps = tokio::spawn(Arc::clone(&app).tend_wraps());
     let failures = tokio::spawn(Arc::clone(&app).tell_of_failed_sign_ins());
     let trash = tokio::spawn(Arc::clone(&app).keep_trash());
+    let notices = tokio::spawn(Arc::clone(&app).keep_telling());
     let handle = Handle::new();
     let stopper = handle.clone();
     // Event streams stay open for as long as their pages: they end first.
@@ -136,6 +139,7 @@ pub async fn serve(
     watch.abort();
     failures.abort();
     trash.abort();
+    notices.abort();
     app.keyring.purge_all();
     app.record_failed_sign_ins().await?;
     let event = app.event_by(Actor::System, None, "server.stop", Target::None, Vec::new())?;
@@ -209,6 +213,14 @@ fn reach_azure(config: &Config) -> Result<AzureKeys> {
         what: error.to_string().into(),
         fix: "Correct [azure] in the configuration.".into(),
     })
+}
+
+fn notice_settings(config: &Config) -> Result<NoticeSettings> {
+    let mail = match (&config.smtp.url, &config.smtp.from) {
+        (Some(url), Some(from)) => Some(Arc::new(Mail::new(url, from, config.smtp.password.as_ref())?)),
+        _ => None,
+    };
+    Ok(NoticeSettings { allow_loopback: config.notices.allow_loopback, mail })
 }
 
 /// The id of the instance key that this database was last opened with.

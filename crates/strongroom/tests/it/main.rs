@@ -15,6 +15,7 @@ mod key_changes;
 mod kills;
 mod leaks;
 mod members;
+mod notices;
 mod sessions;
 mod signin;
 mod site;

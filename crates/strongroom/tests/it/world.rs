@@ -16,6 +16,7 @@ use strongroom::{
     id::{BootId, NodeId},
     keyring::Keyring,
     member::{Join, NewMember, Origin, Setup, guard::Guard},
+    notice::NoticeSettings,
     secret_text::SecretText,
     store::{Store, Writer},
 };
@@ -236,6 +237,7 @@ fn open_app(database: &Database, clock: &ManualClock, keys: Arc<InstanceKeys>) -
         lease_seconds: 300,
         trash_days: 30,
         trusted_proxies: vec![],
+        notices: NoticeSettings::default(),
     };
     Ok(Arc::new(App { store, keyring, azure, keys, clock, random, node, settings, guard: Guard::new() }))
 }

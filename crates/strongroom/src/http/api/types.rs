@@ -5,6 +5,7 @@
 //! Times are RFC 3339 in UTC. Path: `/api/v1/workspaces/{workspace}/…`, where the workspace is a slug.
 
 mod audit;
+mod notices;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -12,6 +13,10 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 pub use self::audit::{AuditEvent, AuditOutcome, AuditPage, AuditQuery, AuditTarget};
+pub use self::notices::{
+    CreateWebhook, Delivery, DeliveryState, NewWebhook, Notice, NoticeKind, NoticeMail, NoticeQuery, ReadNotices,
+    SetNoticeMail, Severity, Webhook, WebhookTest,
+};
 use crate::secret_text::SecretText;
 pub use crate::{
     access::{ItemRole, Role as WorkspaceRole},

@@ -1,0 +1,399 @@
+//! Sending: an outbox in the database, so that neither a restart nor a receiver's bad day loses a notice.
+//!
+//! A notice's deliveries are made out from the notice itself, a moment after it was raised. Whoever sends one moves its
+//! next time into the future first; should the process end meanwhile, it is due again then. So a notice arrives at least
+//! once, with the same id each time.
+
+use std::{str::FromStr, sync::Arc, time::Duration};
+
+use futures_util::{FutureExt, future::join_all};
+use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
+use uuid::Uuid;
+
+use super::{
+    Kind, MANAGERS, NOTICE_COLUMNS, NOTICE_TABLES, NOTICE_WIDTH, Notice, mail::Letter, mail_address, read,
+    webhook::Target, words,
+};
+use crate::{
+    app::App,
+    error::{Error, Result},
+    id::{MemberId, NoticeId, WebhookId},
+    store::Tx,
+};
+
+/// Between two looks for something to send.
+const BEAT: Duration = Duration::from_secs(2);
+/// Looks between two passes over credentials and keys.
+const BEATS_A_PASS: u64 = 30;
+/// For how long a delivery belongs to who took it: longer than any attempt lasts.
+const LEASE: SignedDuration = SignedDuration::from_secs(60);
+/// At most this many at once.
+const BATCH: u64 = 20;
+/// Seconds after each failed attempt until the next: a day in all.
+const PAUSES: [i64; 11] = [5, 30, 120, 600, 1800, 3600, 7200, 10_800, 14_400, 21_600, 25_200];
+
+/// How a notice goes out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Channel {
+    Webhook,
+    Mail,
+}
+
+/// What became of a delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DeliveryState {
+    /// It was not tried yet, or is tried again.
+    Waiting,
+    Delivered,
+    /// It was given up.
+    Failed,
+}
+
+/// One notice on its way to one receiver.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    pub notice: NoticeId,
+    pub kind: Kind,
+    pub state: DeliveryState,
+    /// How often it was tried.
+    pub attempts: u64,
+    pub tried_at: Option<Timestamp>,
+    /// When it is tried next, while it waits.
+    pub next_at: Option<Timestamp>,
+    /// What the last attempt met: "status 500".
+    pub outcome: String,
+    pub created_at: Timestamp,
+}
+
+/// What one attempt met.
+pub(super) struct Outcome {
+    pub delivered: bool,
+    /// The receiver wants no further attempt.
+    pub last: bool,
+    pub said: String,
+}
+
+impl Outcome {
+    pub(super) fn delivered(said: impl Into<String>) -> Self {
+        Self { delivered: true, last: true, said: said.into() }
+    }
+
+    pub(super) fn failed(said: impl Into<String>) -> Self {
+        Self { delivered: false, last: false, said: said.into() }
+    }
+}
+
+impl App {
+    /// Sends notices and looks for new ones, until the task is dropped.
+    pub async fn keep_telling(self: Arc<Self>) {
+        for beat in 0u64.. {
+            let pause = self.clock.sleep(BEAT);
+            if beat % BEATS_A_PASS == 0
+                && let Err(error) = unbroken(self.look_for_news()).await
+            {
+                tracing::warn!(%error, "keys and credentials could not be looked at for notices");
+            }
+            if let Err(error) = unbroken(self.send_notices()).await {
+                tracing::warn!(%error, "notices could not be sent");
+            }
+            pause.await;
+        }
+    }
+
+    /// Makes out the deliveries of new notices, and tries those that are due, once. Returns how many were tried.
+    pub async fn send_notices(&self) -> Result<usize> {
+        self.make_out().await?;
+        let taken = self.take_due().await?;
+        let tried = taken.len();
+        for outcome in join_all(taken.into_iter().map(|due| self.attempt(due))).await {
+            outcome?;
+        }
+        Ok(tried)
+    }
+
+    async fn make_out(&self) -> Result<()> {
+        let new = "SELECT id, workspace_id FROM notices WHERE sent_out = 0 ORDER BY id LIMIT 100";
+        let new =
+            self.store.read(move |tx| tx.all(new, &[], |row| Ok((row.get::<Uuid>(0)?, row.get::<Uuid>(1)?)))).await?;
+        if new.is_empty() {
+            return Ok(());
+        }
+        let (now, sends_mail) = (self.clock.now(), self.settings.notices.mail.is_some());
+        self.store
+            .write(move |tx| {
+                for (notice, workspace) in &new {
+                    let values = [(*notice).into(), (*workspace).into(), now.into()];
+                    make_out(tx, Channel::Webhook, "webhooks m WHERE m.workspace_id = $2", &values)?;
+                    if sends_mail {
+                        let wanting = format!(
+                            "members m LEFT JOIN notice_mail_refusals f ON f.member_id = m.id \
+                             WHERE m.workspace_id = $2 AND f.member_id IS NULL AND {MANAGERS}"
+                        );
+                        make_out(tx, Channel::Mail, &wanting, &values)?;
+                    }
+                    tx.execute("UPDATE notices SET sent_out = 1 WHERE id = $1", &[(*notice).into()])?;
+                }
+                Ok(())
+            })
+            .await
+    }
+
+    /// Takes what is due, so that no other node sends it meanwhile.
+    async fn take_due(&self) -> Result<Vec<Due>> {
+        let now = self.clock.now();
+        let due = self.store.read(move |tx| due(tx, now)).await?;
+        if due.is_empty() {
+            return Ok(due);
+        }
+        let until = now + LEASE;
+        let wanted: Vec<_> = due.iter().map(|due| (due.notice.id, due.recipient, due.next_at)).collect();
+        let taken = self.store.write(move |tx| {
+            let mut taken = Vec::new();
+            for (notice, recipient, next_at) in &wanted {
+                let sql = "UPDATE deliveries SET next_at = $4 \
+                           WHERE notice_id = $1 AND recipient_id = $2 AND state = 'waiting' AND next_at = $3";
+                let touched =
+                    tx.execute(sql, &[notice.0.into(), (*recipient).into(), (*next_at).into(), until.into()])?;
+                taken.push(touched == 1);
+            }
+            Ok(taken)
+        });
+        let taken = taken.await?;
+        let mine = due.into_iter().zip(taken).filter(|(_, taken)| *taken);
+        Ok(mine.map(|(due, _)| Due { next_at: until, ..due }).collect())
+    }
+
+    async fn attempt(&self, due: Due) -> Result<()> {
+        let outcome = match due.channel {
+            Channel::Webhook => self.post(&due).await?,
+            Channel::Mail => self.write_to(&due).await?,
+        };
+        let now = self.clock.now();
+        let pause = usize::try_from(due.attempts).ok().and_then(|tried| PAUSES.get(tried)).filter(|_| !outcome.last);
+        let state = match (outcome.delivered, pause) {
+            (true, _) => DeliveryState::Delivered,
+            (false, Some(_)) => DeliveryState::Waiting,
+            (false, None) => DeliveryState::Failed,
+        };
+        let next_at = now + SignedDuration::from_secs(pause.copied().unwrap_or(0));
+        if !outcome.delivered {
+            let (channel, said) = (due.channel.word(), &outcome.said);
+            tracing::warn!(notice = %due.notice.id, recipient = %due.recipient, channel, said, "a notice was not delivered");
+        }
+        self.store
+            .write(move |tx| {
+                // Who took longer than its lease changes nothing of what another does.
+                tx.execute(
+                    "UPDATE deliveries SET state = $4, attempts = attempts + 1, next_at = $5, tried_at = $6, outcome = $7 \
+                     WHERE notice_id = $1 AND recipient_id = $2 AND state = 'waiting' AND next_at = $3",
+                    &[
+                        due.notice.id.0.into(),
+                        due.recipient.into(),
+                        due.next_at.into(),
+                        state.word().into(),
+                        next_at.into(),
+                        now.into(),
+                        outcome.said.as_str().into(),
+                    ],
+                )?;
+                Ok(())
+            })
+            .await
+    }
+
+    async fn post(&self, due: &Due) -> Result<Outcome> {
+        let (workspace, webhook, keys) = (due.notice.workspace, WebhookId(due.recipient), self.keys.clone());
+        match self.store.read(move |tx| Target::load(tx, workspace, webhook, &keys)).await {
+            Ok(target) => {
+                let now = self.clock.now();
+                let body = self.payload(due, now);
+                Ok(target.send(&due.notice.id.to_string(), now, &body, &self.settings.notices).await)
+            }
+            Err(Error::NotFound(_)) => Ok(Outcome { last: true, ..Outcome::failed("the webhook is gone") }),
+            Err(Error::Integrity { .. }) => Ok(Outcome { last: true, ..Outcome::failed("the webhook was changed") }),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The body of a webhook: `type`, `timestamp` and `data`, as the scheme recommends.
+    fn payload(&self, due: &Due, now: Timestamp) -> String {
+        let notice = &due.notice;
+        let said = words(notice, now);
+        let body = json!({
+            "type": notice.kind.word(),
+            "timestamp": notice.at,
+            "data": {
+                "id": notice.id,
+                "workspace": due.workspace,
+                "severity": notice.severity.word(),
+                "code": notice.code,
+                "vault_id": notice.vault,
+                "vault_name": notice.vault_name,
+                "job_id": notice.job,
+                "until": notice.until,
+                "title": said.title,
+                "detail": said.more,
+                "url": self.url_of(notice),
+            },
+        });
+        body.to_string()
+    }
+
+    async fn write_to(&self, due: &Due) -> Result<Outcome> {
+        let Some(mail) = &self.settings.notices.mail else { return Ok(Outcome::failed("e-mail is not set up")) };
+        let (workspace, member) = (due.notice.workspace, MemberId(due.recipient));
+        let Some((name, address)) = self.store.read(move |tx| mail_address(tx, workspace, member)).await? else {
+            return Ok(Outcome { last: true, ..Outcome::failed("not wanted any more") });
+        };
+        let said = words(&due.notice, self.clock.now());
+        let text = format!(
+            "{}\n\n{}\n\n{}\n\nWorkspace: {}\nYou get this because you manage it. To get no more: {}/profile#notices\n",
+            said.title,
+            said.more,
+            self.url_of(&due.notice),
+            due.workspace,
+            self.settings.public_url,
+        );
+        let letter = Letter {
+            id: format!("{}.{}", due.notice.id, due.recipient),
+            name: &name,
+            address: &address,
+            subject: &format!("[Strongroom] {}", said.title),
+            text,
+        };
+        Ok(mail.send(letter).await)
+    }
+
+    /// The page that shows what a notice tells of.
+    fn url_of(&self, notice: &Notice) -> String {
+        let home = &self.settings.public_url;
+        match notice.vault {
+            Some(vault) if !notice.vault_name.is_empty() => format!("{home}/settings/vaults/{vault}"),
+            _ => format!("{home}/notices"),
+        }
+    }
+}
+
+/// A delivery that is to be tried now.
+struct Due {
+    notice: Notice,
+    /// The workspace's name in addresses.
+    workspace: String,
+    recipient: Uuid,
+    channel: Channel,
+    attempts: u64,
+    next_at: Timestamp,
+}
+
+fn due(tx: &mut Tx<'_>, now: Timestamp) -> Result<Vec<Due>> {
+    let sql = format!(
+        "SELECT {NOTICE_COLUMNS}, d.recipient_id, d.channel, d.attempts, d.next_at, w.slug {NOTICE_TABLES} \
+         JOIN deliveries d ON d.notice_id = n.id JOIN workspaces w ON w.id = n.workspace_id \
+         WHERE d.state = 'waiting' AND d.next_at <= $1 ORDER BY d.next_at LIMIT $2"
+    );
+    tx.all(&sql, &[now.into(), BATCH.into()], |row| {
+        let own = |index: usize| NOTICE_WIDTH + index;
+        Ok(Due {
+            notice: read(row)?,
+            recipient: row.get(own(0))?,
+            channel: row.parse(own(1))?,
+            attempts: row.get(own(2))?,
+            next_at: row.get(own(3))?,
+            workspace: row.get(own(4))?,
+        })
+    })
+}
+
+/// One delivery of the notice `$1` to each of `recipients`, a table called `m` with its condition.
+fn make_out(tx: &mut Tx<'_>, channel: Channel, recipients: &str, values: &[crate::store::Param<'_>; 3]) -> Result<()> {
+    let word = channel.word();
+    let sql = format!(
+        "INSERT INTO deliveries (notice_id, recipient_id, channel, state, attempts, next_at, outcome, created_at) \
+         SELECT $1, m.id, '{word}', 'waiting', 0, $3, '', $3 FROM {recipients} \
+         ON CONFLICT (notice_id, recipient_id) DO NOTHING"
+    );
+    tx.execute(&sql, values).map(drop)
+}
+
+/// The latest deliveries to one receiver, newest first.
+pub(super) fn of_recipient(tx: &mut Tx<'_>, recipient: Uuid, most: u64) -> Result<Vec<Delivery>> {
+    let sql = "SELECT d.notice_id, n.kind, d.state, d.attempts, d.tried_at, d.next_at, d.outcome, d.created_at \
+               FROM deliveries d JOIN notices n ON n.id = d.notice_id WHERE d.recipient_id = $1 \
+               ORDER BY d.created_at DESC, d.notice_id DESC LIMIT $2";
+    tx.all(sql, &[recipient.into(), most.into()], |row| {
+        let state = row.parse(2)?;
+        Ok(Delivery {
+            notice: NoticeId(row.get(0)?),
+            kind: row.parse(1)?,
+            state,
+            attempts: row.get(3)?,
+            tried_at: row.get(4)?,
+            next_at: Some(row.get(5)?).filter(|_| state == DeliveryState::Waiting),
+            outcome: row.get(6)?,
+            created_at: row.get(7)?,
+        })
+    })
+}
+
+/// How many deliveries there are of each channel and state, for the metrics.
+pub fn counts(tx: &mut Tx<'_>) -> Result<Vec<(String, String, u64)>> {
+    let sql = "SELECT channel, state, COUNT(*) FROM deliveries GROUP BY channel, state ORDER BY channel, state";
+    tx.all(sql, &[], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+}
+
+/// A panic is a defect of ours; it must not end the task.
+async fn unbroken<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    std::panic::AssertUnwindSafe(work)
+        .catch_unwind()
+        .await
+        .unwrap_or_else(|_| Err(Error::integrity("notice.task", "sending notices ended in a panic")))
+}
+
+impl Channel {
+    /// As rows write it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Webhook => "webhook",
+            Self::Mail => "mail",
+        }
+    }
+}
+
+impl DeliveryState {
+    /// As rows and the API write it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Delivered => "delivered",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+impl FromStr for Channel {
+    type Err = ();
+    fn from_str(text: &str) -> std::result::Result<Self, ()> {
+        [Self::Webhook, Self::Mail].into_iter().find(|channel| channel.word() == text).ok_or(())
+    }
+}
+
+impl FromStr for DeliveryState {
+    type Err = ();
+    fn from_str(text: &str) -> std::result::Result<Self, ()> {
+        [Self::Waiting, Self::Delivered, Self::Failed].into_iter().find(|state| state.word() == text).ok_or(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attempts_grow_apart_and_end_after_a_day() {
+        assert!(PAUSES.is_sorted());
+        let hours = PAUSES.iter().sum::<i64>() / 3600;
+        assert!((23..=25).contains(&hours), "{hours} h");
+    }
+}
