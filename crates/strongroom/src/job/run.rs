@@ -16,6 +16,7 @@ use crate::{
     audit::{Actor, Target},
     error::{Error, Result},
     id::JobId,
+    notice,
 };
 
 /// What a step of at most two seconds came to.
@@ -178,6 +179,7 @@ impl App {
                 let mut event = event.clone();
                 let job = rows::find(tx, claim.job.workspace, claim.job.id)?;
                 event.detail.extend([("done", job.done.into()), ("failed", job.failed.into())]);
+                notice::job_done(tx, &event, job.id, job.kind.word(), job.failed)?;
                 tx.record(&event)
             })
             .await

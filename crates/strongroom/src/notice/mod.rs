@@ -241,6 +241,18 @@ pub(crate) fn healthy(tx: &mut Tx<'_>, event: &Event) -> Result<()> {
     Ok(())
 }
 
+/// A job is done, as `event` tells; `failed` counts what it left as it was.
+pub(crate) fn job_done(tx: &mut Tx<'_>, event: &Event, job: JobId, word: &str, failed: u64) -> Result<()> {
+    let (kind, severity) = match failed {
+        0 => (Kind::JobFinished, Severity::Info),
+        _ => (Kind::JobFailed, Severity::Warning),
+    };
+    match NewNotice::of(event, kind, severity, word) {
+        Some(new) => raise(tx, &NewNotice { job: Some(job), ..new }).map(drop),
+        None => Ok(()),
+    }
+}
+
 impl NewNotice {
     /// What `event` tells, for those who do not read the log: of its vault, with its id and its time. None for an event
     /// of no workspace.

@@ -23,10 +23,14 @@ pub fn words(notice: &Notice, now: Timestamp) -> Words {
     };
     let (what, more) = match notice.kind {
         Kind::KeyUnhealthy => (
-            title_of(&notice.code).to_owned(),
+            Code::of(&notice.code).map_or("Key unavailable", |code| code.state().label()).to_owned(),
             match notice.over_at {
                 Some(_) => "It is over: the key answers again.".to_owned(),
-                None => "Items of this vault cannot be read or changed until the key answers again. Nothing is lost. The vault's page names the cause and the command that mends it.".to_owned(),
+                None => format!(
+                    "{}. Items of this vault cannot be read or changed until the key answers again; nothing is lost. \
+                     The vault's page names the cause and the command that mends it.",
+                    title_of(&notice.code)
+                ),
             },
         ),
         Kind::KeyHealthy => (
@@ -66,7 +70,7 @@ pub fn words(notice: &Notice, now: Timestamp) -> Words {
 }
 
 fn title_of(code: &str) -> &'static str {
-    Code::ALL.iter().find(|known| known.as_str() == code).map_or("The key cannot be used", |code| code.title())
+    Code::of(code).map_or("The key cannot be used", |code| code.title())
 }
 
 fn credential(code: &str) -> &'static str {
@@ -144,9 +148,6 @@ mod tests {
                 "{said:?}"
             );
         }
-        assert_eq!(
-            words(&notice(Kind::KeyUnhealthy, "key.disabled"), now).title,
-            "Finance: The key is switched off in Azure"
-        );
+        assert_eq!(words(&notice(Kind::KeyUnhealthy, "key.disabled"), now).title, "Finance: Key disabled");
     }
 }

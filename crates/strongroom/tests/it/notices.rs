@@ -347,7 +347,7 @@ fn mail_goes_to_managers_who_want_it() {
         sent.sort();
         let to: Vec<_> = sent.iter().map(|letter| letter.to.as_str()).collect();
         assert_eq!(to, ["olivia@example.com", "sue@example.com"]);
-        assert!(sent[0].text.contains("Subject: [Strongroom] The key is switched off in Azure"), "{}", sent[0].text);
+        assert!(sent[0].text.contains("Subject: [Strongroom] Key disabled"), "{}", sent[0].text);
         assert!(sent[0].text.contains("/profile#notices"), "{}", sent[0].text);
     });
 }

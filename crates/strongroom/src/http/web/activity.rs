@@ -254,6 +254,9 @@ fn sentence(action: &str) -> (&'static str, &'static str) {
         "job.resume" => ("refresh-cw", "resumed the job {kind} on"),
         "job.cancel" => ("circle-x", "cancelled the job {kind} on"),
         "job.finish" => ("circle-check", "finished the job {kind} on"),
+        "webhook.create" => ("link", "added a webhook to"),
+        "webhook.delete" => ("link", "removed a webhook of"),
+        "webhook.test" => ("link", "tried a webhook of"),
         "import.finish" => ("plus", "finished an import"),
         _ => ("info", "did"),
     }

@@ -16,6 +16,7 @@ mod items;
 mod jobs;
 mod live;
 mod members;
+mod notices;
 mod profile;
 mod settings;
 mod sharing;
@@ -42,7 +43,7 @@ const POST: Method = Method::POST;
 
 /// Adds every page.
 pub fn routes(routes: Routes) -> Routes {
-    people(workspace(items(doors(routes))))
+    people(notices(workspace(items(doors(routes)))))
 }
 
 /// Before sign-in, and what needs none.
@@ -116,6 +117,21 @@ fn workspace(routes: Routes) -> Routes {
         .at(POST, "/jobs/{job}/pause", Session(A::SeeJobs), jobs::pause)
         .at(POST, "/jobs/{job}/resume", Session(A::SeeJobs), jobs::resume)
         .at(POST, "/jobs/{job}/cancel", Session(A::SeeJobs), jobs::cancel)
+}
+
+fn notices(routes: Routes) -> Routes {
+    routes
+        .at(GET, "/notices", Session(A::ManageVaults), notices::list)
+        .at(POST, "/notices/read", Session(A::ManageVaults), notices::read)
+        .at(GET, "/settings/notices", Session(A::ManageSettings), notices::settings)
+        .at(GET, "/settings/webhooks/new", Session(A::ManageSettings), notices::ask_webhook)
+        .at(POST, "/settings/webhooks", Session(A::ManageSettings), notices::create_webhook)
+        .at(GET, "/settings/webhooks/{webhook}", Session(A::ManageSettings), notices::webhook)
+        .at(POST, "/settings/webhooks/{webhook}/test", Session(A::ManageSettings), notices::test_webhook)
+        .at(GET, "/settings/webhooks/{webhook}/test", Session(A::ManageSettings), notices::back_to_webhook)
+        .at(GET, "/settings/webhooks/{webhook}/remove", Session(A::ManageSettings), notices::ask_remove)
+        .at(POST, "/settings/webhooks/{webhook}/remove", Session(A::ManageSettings), notices::remove)
+        .at(POST, "/profile/notices", Session(A::ManageSelf), notices::save_mail)
 }
 
 fn people(routes: Routes) -> Routes {

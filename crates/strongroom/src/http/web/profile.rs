@@ -120,6 +120,10 @@ async fn profile_page(
     } else {
         TwoStep::Off { required: app.workspace(caller).await?.require_code }
     };
+    let notice_mail = match (caller.role.manages(), &app.settings.notices.mail) {
+        (true, Some(_)) => Some(app.wants_mail(caller).await?),
+        _ => None,
+    };
     let sessions = app.sessions(caller).await?.into_iter().map(|session| SessionRow {
         id: session.id.to_string(),
         browser: browser(&session.agent),
@@ -140,6 +144,7 @@ async fn profile_page(
         ProfilePage {
             shell,
             two_step,
+            notice_mail,
             sessions: sessions.collect(),
             tokens: tokens.collect(),
             current_password_error,

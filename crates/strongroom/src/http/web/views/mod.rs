@@ -13,6 +13,7 @@ mod icons;
 pub mod items;
 pub mod jobs;
 pub mod members;
+pub mod notices;
 pub mod profile;
 pub mod settings;
 pub mod sign_in;
@@ -38,6 +39,8 @@ pub struct Shell {
     /// The vaults whose items the reader may see, for the navigation and for the event stream.
     pub vaults: Vec<NavVault>,
     pub notice: Option<Notice>,
+    /// Notices that the reader has not read; None for those who are told none.
+    pub unread: Option<u64>,
     /// Where the page goes by itself when JavaScript is off; pages of items set it.
     pub refresh: Option<Refresh>,
     /// What was searched for, kept in the search box. Never in a URL.
@@ -51,6 +54,14 @@ impl Shell {
     /// that shows another one reloads itself.
     pub fn states(&self) -> String {
         states_json(self.vaults.iter().map(|v| (v.id.as_str(), &v.state)))
+    }
+
+    /// How many notices are unread, short enough for a badge.
+    pub fn unread_shown(&self) -> String {
+        match self.unread.unwrap_or(0) {
+            100.. => "99+".to_owned(),
+            few => few.to_string(),
+        }
     }
 
     pub fn is(&self, section: Section) -> bool {
@@ -73,6 +84,7 @@ pub enum Section {
     Jobs,
     Members,
     Activity,
+    Notices,
     Settings,
     Profile,
     None,

@@ -11,6 +11,8 @@ use crate::member::CodeSetup;
 pub struct ProfilePage {
     pub shell: Shell,
     pub two_step: TwoStep,
+    /// Whether notices come by e-mail; None for those who get none, and where none is sent.
+    pub notice_mail: Option<bool>,
     pub sessions: Vec<SessionRow>,
     pub tokens: Vec<TokenRow>,
     pub current_password_error: Option<String>,

@@ -9,6 +9,7 @@ use crate::vault::CredentialKind;
 pub enum SettingsTab {
     General,
     PrivacyAndSecurity,
+    Notices,
 }
 
 /// `GET /settings`.
