@@ -1,4 +1,4 @@
-//! The developer commands: `cargo xtask test`, `clients`, `chaos`, `bench`, `lines`. One file a command.
+//! The developer commands: `cargo xtask test`, `clients`, `chaos`, `drill`, `bench`, `lines`. One file a command.
 //!
 //! What a command starts, it ends: on success, on failure and on Ctrl-C.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a terminal program; what it prints is what it is for")]
@@ -6,6 +6,7 @@
 mod bench;
 mod chaos;
 mod clients;
+mod drill;
 mod install;
 mod lines;
 mod postgres;
@@ -39,6 +40,8 @@ enum Task {
     Bench(bench::Options),
     /// Kill the server at random moments, on both database engines, and check that nothing acknowledged is lost
     Chaos(chaos::Options),
+    /// Withdraw keys at the stand-in again and again, under load, and time every way to denial and back
+    Drill(drill::Options),
     /// Count lines of Rust code per crate, without blank lines and comments
     Lines,
 }
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
         Task::Clients(options) => clients::run(&workspace, &options),
         Task::Bench(options) => bench::run(&workspace, &options),
         Task::Chaos(options) => chaos::run(&workspace, &options),
+        Task::Drill(options) => drill::run(&workspace, &options),
         Task::Lines => lines::run(&workspace).map(|()| ExitCode::SUCCESS),
     });
     outcome.unwrap_or_else(|error| {

@@ -117,7 +117,7 @@ async fn execute(cli: Cli, console: &Console) -> Result<u8, Failure> {
 
 async fn with_server(command: Command, client: &Client, console: &Console, now: Timestamp) -> Result<(), Failure> {
     match command {
-        Command::Vault(arguments) => vault::run(arguments, client, console).await,
+        Command::Vault(arguments) => vault::run(arguments, client, console, now).await,
         Command::Item(arguments) => item::run(arguments, client, console).await,
         Command::Read(arguments) => read::run(arguments, client, console, now).await,
         Command::Import(arguments) => import::run(arguments, client, console).await,

@@ -12,7 +12,8 @@ use uuid::Uuid;
 
 use crate::http::api::types::{
     AuditEvent, AuditQuery, Check, CheckNews, CheckVault, Checks, CreateItem, CreateVault, EditItem, Item, ItemPage,
-    ItemQuery, LoginAnswer, LoginRequest, Member, Page, PageQuery, Problem, Revealed, SearchItems, Vault, Workspace,
+    ItemQuery, LoginAnswer, LoginRequest, Member, Page, PageQuery, Problem, PurgeItems, PurgedItems, Revealed,
+    SearchItems, Vault, Workspace,
 };
 use crate::secret_text::SecretText;
 
@@ -153,6 +154,10 @@ impl Client {
         self.all(&["vaults"]).await
     }
 
+    pub async fn vault(&self, id: Uuid) -> Result<Vault, ClientError> {
+        self.send(self.request(Method::GET, &["vaults", &id.to_string()])).await
+    }
+
     pub async fn create_vault(&self, request: &CreateVault) -> Result<Vault, ClientError> {
         self.send(self.request(Method::POST, &["vaults"]).json(request)).await
     }
@@ -199,6 +204,11 @@ impl Client {
         Ok(())
     }
 
+    /// Deletes items that are in the trash forever, at most 500.
+    pub async fn purge_items(&self, items: Vec<Uuid>) -> Result<PurgedItems, ClientError> {
+        self.send(self.request(Method::POST, &["trash", "purge"]).json(&PurgeItems { items })).await
+    }
+
     pub async fn reveal(&self, id: Uuid) -> Result<Revealed, ClientError> {
         self.send(self.request(Method::POST, &["items", &id.to_string(), "reveal"])).await
     }
@@ -219,6 +229,11 @@ impl Client {
                 return Ok(all);
             }
         }
+    }
+
+    /// The server's address, the workspace's slug and the token: for another client of the same.
+    pub fn place(&self) -> (&Url, &str, &SecretText) {
+        (&self.server.url, &self.workspace, &self.token)
     }
 
     fn request(&self, method: Method, path: &[&str]) -> RequestBuilder {

@@ -1,9 +1,12 @@
 //! `strongroom vault`
 
+mod drill;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
+use jiff::Timestamp;
 use serde_json::json;
 use zeroize::Zeroizing;
 
@@ -41,6 +44,7 @@ Instead of a client secret: --client-certificate certificate.pem, or --workload-
       --tenant-id 66666666-7777-8888-9999-000000000000 \\
       --vault-url https://contoso.vault.azure.net --vault-key-name strongroom")]
     Check(CheckArguments),
+    Drill(drill::Arguments),
 }
 
 #[derive(Args)]
@@ -106,12 +110,13 @@ enum StrategyName {
 /// The refusal of a vault whose checks only warn.
 pub(super) const WARNED: &str = "vault.checks_warned";
 
-pub async fn run(arguments: Arguments, client: &Client, console: &Console) -> Result<(), Failure> {
+pub async fn run(arguments: Arguments, client: &Client, console: &Console, now: Timestamp) -> Result<(), Failure> {
     match arguments {
         Arguments::List => list(client, console).await,
         Arguments::Create(create) => self::create(create, client, console).await,
         Arguments::Check(CheckArguments { vault: Some(vault), .. }) => check_existing(&vault, client, console).await,
         Arguments::Check(CheckArguments { azure, .. }) => check(azure, client, console).await,
+        Arguments::Drill(arguments) => drill::run(arguments, client, console, now).await,
     }
 }
 

@@ -10,6 +10,7 @@ mod child;
 mod command_line;
 mod credentials;
 mod dark;
+mod drills;
 mod items;
 mod key_changes;
 mod kills;

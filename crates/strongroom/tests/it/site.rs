@@ -160,7 +160,7 @@ fn configuration(folder: &Path, port: u16, database: &str, standin: &Standin) ->
     let (key, ca) = (folder.join("strongroom.key"), folder.join("azure-ca.pem"));
     format!(
         "[server]\nlisten = \"127.0.0.1:{port}\"\n\n[database]\nurl = {database:?}\n\n[instance]\nkey_file = {key:?}\n\n\
-         [azure]\nproxy = {:?}\nca_file = {ca:?}\n\n[vaults]\nmax_per_provider = 2\n",
+         [azure]\nproxy = {:?}\nca_file = {ca:?}\n\n[vaults]\nmax_per_provider = 20\n",
         standin.proxy_url(),
     )
 }

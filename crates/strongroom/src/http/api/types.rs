@@ -362,6 +362,9 @@ pub struct VaultHealth {
     pub fix: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub azure_request_id: Option<String>,
+    /// When the key last answered this node, if it has since it started; absent while it does not answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answered_at: Option<Timestamp>,
 }
 
 /// `POST …/vaults/check`: the checks of step 5, with nothing saved.

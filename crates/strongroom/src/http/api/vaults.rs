@@ -191,9 +191,10 @@ fn health(health: Health) -> VaultHealth {
         since: None,
         fix: None,
         azure_request_id: None,
+        answered_at: None,
     };
     match health {
-        Health::Healthy(Some(_)) => well(HealthStatus::Healthy),
+        Health::Healthy(Some(at)) => VaultHealth { answered_at: Some(at), ..well(HealthStatus::Healthy) },
         Health::Healthy(None) => well(HealthStatus::Unknown),
         Health::Unavailable(why) => unwell(why),
     }
@@ -213,6 +214,7 @@ fn unwell(why: KeyUnavailable) -> VaultHealth {
         since: Some(why.since),
         fix: Some(why.fix),
         azure_request_id: why.azure_request_id,
+        answered_at: None,
     }
 }
 
