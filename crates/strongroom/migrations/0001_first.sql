@@ -260,12 +260,14 @@ CREATE UNIQUE INDEX jobs_one ON jobs (vault_id, kind) WHERE finished_at IS NULL 
 
 -- The items of a job, and what became of each: `done`, `kept` with the code of the reason, `gone`; NULL is still to do.
 CREATE TABLE job_items (
-  job_id  UUID NOT NULL REFERENCES jobs (id),
-  item_id UUID NOT NULL,
+  job_id   UUID NOT NULL REFERENCES jobs (id),
+  item_id  UUID NOT NULL,
+  -- Where it was when it was listed: elsewhere, the job leaves it alone.
+  vault_id UUID NOT NULL,
   -- It came into the vault after the job began.
-  late    BIGINT NOT NULL,
-  outcome TEXT,
-  code    TEXT,
+  late     BIGINT NOT NULL,
+  outcome  TEXT,
+  code     TEXT,
   PRIMARY KEY (job_id, item_id)
 );
 CREATE INDEX job_items_outcome ON job_items (job_id, outcome);

@@ -137,6 +137,15 @@ const GRANT: Facts = &[
 /// A revision that was written: where it lies, under which data key, and the commitments of both blobs.
 const WRITTEN: Facts =
     &[("vault", Id), ("revision", Number), ("data_key", Id), ("overview", Digest), ("details", Digest)];
+/// The same, by a job that sealed the revision anew.
+const RESEALED: Facts = &[
+    ("vault", Id),
+    ("revision", Number),
+    ("data_key", Id),
+    ("overview", Digest),
+    ("details", Digest),
+    ("job", Id),
+];
 const WRAP: Facts = &[("generation", Number), ("kid", Text), ("wrap_digest", Digest), ("azure_request", MaybeText)];
 /// Azure's ids of the three requests: `azure_unwrap` of the wrap before, `azure_request` of the new one, `azure_verify` of
 /// its proof.
@@ -248,6 +257,8 @@ pub static VOCABULARY: &[Word] = &[
     to("item.create", "item", Done, WRITTEN),
     to("item.edit", "item", Done, WRITTEN),
     to("item.restore_revision", "item", Done, WRITTEN),
+    to("item.move", "item", Done, RESEALED),
+    to("item.reencrypt", "item", Done, RESEALED),
     to("item.trash", "item", Done, REVISION),
     to("item.untrash", "item", Done, REVISION),
     to("item.purge", "item", Done, REVISION),

@@ -4,13 +4,14 @@
 
 mod content;
 mod list;
+mod reseal;
 pub(crate) mod rows;
 mod sharing;
 mod trash;
 
 use jiff::Timestamp;
 use strongroom_envelope::{
-    Context, DataKey, DataKeyPlace, ItemPlace, commitment, open, seal, unwrap_data_key, wrap_data_key,
+    Context, DataKey, DataKeyPlace, ItemPlace, Random, commitment, open, seal, unwrap_data_key, wrap_data_key,
 };
 
 use self::rows::ItemRow;
@@ -142,7 +143,7 @@ impl App {
         let data_key = DataKey::generate(random).map_err(|_| Error::random())?;
         row.wrapped_data_key =
             wrap_data_key(lease.vault_key(), &key_place(&row), &data_key, random).map_err(|_| Error::random())?;
-        self.seal_into(&mut row, &data_key, content)?;
+        seal_into(&mut row, &data_key, content, random)?;
         let event = self.event(caller, "item.create", Target::Item(row.id), written(&row)?)?;
         Ok(NewItem { row, event })
     }
@@ -190,7 +191,7 @@ impl App {
         let (overview, fields) = open_row(&row, &lease)?;
         let content = Content::patched(overview, fields, patch);
         content.check()?;
-        self.put_revision(caller, row, &lease, &content, None).await
+        self.put_revision(caller, row, &content, None).await
     }
 
     /// Brings an older revision back, as the next one.
@@ -200,12 +201,11 @@ impl App {
             let row = row.clone();
             self.store.read(move |tx| rows::revision(tx, &row, revision)).await?
         };
-        let lease = self.keyring.lease(row.vault, row.generation).await?;
         let old_lease = self.keyring.lease(older.vault, older.generation).await?;
         let (overview, fields) = open_row(&older, &old_lease)?;
         self.keyring.still_leased(&old_lease)?;
         let content = Content::patched(overview, fields, Patch::default());
-        self.put_revision(caller, row, &lease, &content, Some(revision)).await
+        self.put_revision(caller, row, &content, Some(revision)).await
     }
 
     /// Every revision, newest first.
@@ -244,23 +244,46 @@ impl App {
         Ok(row)
     }
 
+    /// Seals the revision after `before` and writes it. When the item is moved or re-encrypted at the same moment, that
+    /// is done again in its new place.
     async fn put_revision(
         &self,
         caller: &Caller,
-        before: ItemRow,
-        lease: &Lease,
+        mut before: ItemRow,
         content: &Content,
         restored_from: Option<u64>,
     ) -> Result<Item> {
-        let data_key = data_key_of(&before, lease)?;
+        let (id, read) = (before.id, before.revision);
+        loop {
+            match self.try_revision(caller, before, content, restored_from).await {
+                // Each of these is another job that has just finished with the item, so there is an end to it.
+                Err(error) if error.code() == rows::MOVED => {}
+                other => return other,
+            }
+            before = self.item_for(caller, id, Action::EditItem).await?;
+            if before.revision != read {
+                return Err(Error::RevisionStale { current: before.revision });
+            }
+        }
+    }
+
+    async fn try_revision(
+        &self,
+        caller: &Caller,
+        before: ItemRow,
+        content: &Content,
+        restored_from: Option<u64>,
+    ) -> Result<Item> {
+        let lease = self.keyring.lease(before.vault, before.generation).await?;
+        let data_key = data_key_of(&before, &lease)?;
         let mut row = ItemRow {
             revision: before.revision + 1,
             updated_by: caller.member,
             updated_at: self.clock.now(),
             ..before
         };
-        self.seal_into(&mut row, &data_key, content)?;
-        self.keyring.still_leased(lease)?;
+        seal_into(&mut row, &data_key, content, self.random.as_ref())?;
+        self.keyring.still_leased(&lease)?;
         let action = if restored_from.is_some() { "item.restore_revision" } else { "item.edit" };
         let event = self.event(caller, action, Target::Item(row.id), written(&row)?)?;
         let (stored, caller) = (row.clone(), caller.clone());
@@ -271,21 +294,9 @@ impl App {
                 tx.record(&event)
             })
             .await?;
-        let item = open_item(row, lease)?;
-        self.keyring.still_leased(lease)?;
+        let item = open_item(row, &lease)?;
+        self.keyring.still_leased(&lease)?;
         Ok(item)
-    }
-
-    /// Seals details first: the overview names them.
-    fn seal_into(&self, row: &mut ItemRow, data_key: &DataKey, content: &Content) -> Result<()> {
-        let place = place(row);
-        let random = self.random.as_ref();
-        row.sealed_details =
-            seal(data_key, &Context::Details(place), &content.details(), random).map_err(|_| Error::random())?;
-        let details = commitment(&row.sealed_details).map_err(|_| broken("details"))?;
-        row.sealed_overview = seal(data_key, &Context::Overview(place), &content.overview(details), random)
-            .map_err(|_| Error::random())?;
-        Ok(())
     }
 
     /// Writes the event of a look at plaintext, if the look is still allowed when it is written.
@@ -309,6 +320,17 @@ impl App {
     pub(crate) async fn record(&self, event: Event) -> Result<()> {
         self.store.write(move |tx| tx.record(&event)).await
     }
+}
+
+/// Seals details first: the overview names them.
+fn seal_into(row: &mut ItemRow, data_key: &DataKey, content: &Content, random: &dyn Random) -> Result<()> {
+    let place = place(row);
+    row.sealed_details =
+        seal(data_key, &Context::Details(place), &content.details(), random).map_err(|_| Error::random())?;
+    let details = commitment(&row.sealed_details).map_err(|_| broken("details"))?;
+    row.sealed_overview =
+        seal(data_key, &Context::Overview(place), &content.overview(details), random).map_err(|_| Error::random())?;
+    Ok(())
 }
 
 fn place(row: &ItemRow) -> ItemPlace {

@@ -7,8 +7,14 @@ use crate::{
     app::Caller,
     error::{Error, Result},
     id::{DataKeyId, ItemId, MemberId, VaultId, WorkspaceId},
+    keyring::VaultState,
     store::{Row, Tx},
 };
+
+/// The refusal of an edit whose item was moved or re-encrypted since it was read.
+pub(crate) const MOVED: &str = "item.moved";
+/// The refusal of a data key under a generation that is not the current one any more.
+pub(crate) const ROTATED: &str = "vault.rotated";
 
 /// One revision of an item as it lies in the database, and what the caller is to it.
 #[derive(Clone)]
@@ -33,6 +39,13 @@ macro_rules! columns {
     () => {
         "i.id, i.workspace_id, i.vault_id, i.revision, i.data_key_id, k.generation, k.wrapped, i.sealed_overview, \
          i.created_at, i.updated_by, i.updated_at, i.trashed_at, r.role"
+    };
+}
+
+macro_rules! older_sql {
+    () => {
+        "SELECT h.revision, h.data_key_id, k.generation, k.wrapped, h.sealed_overview, h.sealed_details, h.created_by, \
+         h.created_at, k.vault_id FROM item_revisions h JOIN data_keys k ON k.id = h.data_key_id"
     };
 }
 
@@ -117,34 +130,41 @@ pub(crate) fn still_allowed(tx: &mut Tx<'_>, caller: &Caller, item: Option<ItemI
     }
 }
 
+/// Every older revision, in the item's frame, the newest first.
+pub(crate) fn history(tx: &mut Tx<'_>, item: &ItemRow) -> Result<Vec<ItemRow>> {
+    let sql = concat!(older_sql!(), " WHERE h.item_id = $1 ORDER BY h.revision DESC");
+    tx.all(sql, &[item.id.0.into()], |row| older(row, item))
+}
+
 /// An older revision, in the item's frame.
 pub(crate) fn revision(tx: &mut Tx<'_>, item: &ItemRow, revision: u64) -> Result<ItemRow> {
     if revision == item.revision {
         return Ok(item.clone());
     }
-    tx.first(
-        "SELECT h.data_key_id, k.generation, k.wrapped, h.sealed_overview, h.sealed_details, h.created_by, h.created_at \
-         FROM item_revisions h JOIN data_keys k ON k.id = h.data_key_id WHERE h.item_id = $1 AND h.revision = $2",
-        &[item.id.0.into(), revision.into()],
-        |row| {
-            Ok(ItemRow {
-                revision,
-                data_key: DataKeyId(row.get(0)?),
-                generation: row.get(1)?,
-                wrapped_data_key: row.get(2)?,
-                sealed_overview: row.get(3)?,
-                sealed_details: row.get(4)?,
-                updated_by: MemberId(row.get(5)?),
-                updated_at: row.get(6)?,
-                ..item.clone()
-            })
-        },
-    )?
-    .ok_or(Error::NotFound("revision"))
+    let sql = concat!(older_sql!(), " WHERE h.item_id = $1 AND h.revision = $2");
+    tx.first(sql, &[item.id.0.into(), revision.into()], |row| older(row, item))?
+        .ok_or(Error::NotFound("revision"))
+}
+
+fn older(row: &Row<'_>, item: &ItemRow) -> Result<ItemRow> {
+    Ok(ItemRow {
+        revision: row.get(0)?,
+        data_key: DataKeyId(row.get(1)?),
+        generation: row.get(2)?,
+        wrapped_data_key: row.get(3)?,
+        sealed_overview: row.get(4)?,
+        sealed_details: row.get(5)?,
+        updated_by: MemberId(row.get(6)?),
+        updated_at: row.get(7)?,
+        // The item may have moved since it was read.
+        vault: VaultId(row.get(8)?),
+        ..item.clone()
+    })
 }
 
 /// A new item with its data key, in the vault's current generation, owned by its creator.
 pub(crate) fn insert(tx: &mut Tx<'_>, row: &ItemRow) -> Result<()> {
+    require_open(tx, row.vault)?;
     require_generation(tx, row.vault, row.generation)?;
     tx.execute(
         "INSERT INTO items (id, workspace_id, vault_id, revision, data_key_id, sealed_overview, sealed_details, \
@@ -162,23 +182,20 @@ pub(crate) fn insert(tx: &mut Tx<'_>, row: &ItemRow) -> Result<()> {
             row.created_at.into(),
         ],
     )?;
-    tx.execute(
-        "INSERT INTO data_keys (id, item_id, vault_id, generation, wrapped, created_at) VALUES ($1, $2, $3, $4, $5, $6)",
-        &[
-            row.data_key.0.into(),
-            row.id.0.into(),
-            row.vault.0.into(),
-            i64::from(row.generation).into(),
-            (&row.wrapped_data_key).into(),
-            row.created_at.into(),
-        ],
-    )?;
+    insert_data_key(tx, row, row.created_at)?;
     grant(tx, row.id, row.updated_by, ItemRole::Owner, row.updated_by, row.created_at)
 }
 
-/// Puts the next revision in place of the one before, which becomes history. Refused when another came first.
+/// Puts the next revision in place of the one before, which becomes history. Refused when another came first, and with
+/// [`MOVED`] when the item lies under another data key by now: then the revision has to be sealed anew.
 pub(crate) fn replace(tx: &mut Tx<'_>, row: &ItemRow, restored_from: Option<u64>) -> Result<()> {
     require_revision(tx, row.id, Some(row.revision - 1))?;
+    let place = tx.first("SELECT vault_id, data_key_id FROM items WHERE id = $1", &[row.id.0.into()], |row| {
+        Ok((VaultId(row.get(0)?), DataKeyId(row.get(1)?)))
+    })?;
+    if place != Some((row.vault, row.data_key)) {
+        return Err(Error::conflict(MOVED, "the item was moved at the same moment", "Send it again."));
+    }
     tx.execute(
         "INSERT INTO item_revisions (item_id, revision, data_key_id, sealed_overview, sealed_details, created_by, \
                                      created_at, restored_from) \
@@ -197,6 +214,76 @@ pub(crate) fn replace(tx: &mut Tx<'_>, row: &ItemRow, restored_from: Option<u64>
             row.updated_by.0.into(),
             row.updated_at.into(),
             restored_from.into(),
+        ],
+    )?;
+    Ok(())
+}
+
+/// What a swap found.
+pub(crate) enum Swap {
+    Done,
+    /// Another revision came, or another data key: it has to be read again.
+    Changed,
+    /// It is not in this vault any more.
+    Gone,
+}
+
+/// Puts an item and its whole history, sealed anew under one fresh data key, in place of what was read from `before`,
+/// by a compare-and-set on vault, revision and data key; the old data keys go. The caller holds the vault's row.
+/// `anew` has the current revision first, then every older one.
+pub(crate) fn swap(tx: &mut Tx<'_>, before: &ItemRow, anew: &[ItemRow], now: Timestamp) -> Result<Swap> {
+    let [current, history @ ..] = anew else { return Ok(Swap::Changed) };
+    let found = tx.first_locked(
+        "SELECT vault_id, revision, data_key_id FROM items WHERE id = $1",
+        &[before.id.0.into()],
+        |row| Ok((VaultId(row.get(0)?), row.get::<u64>(1)?, DataKeyId(row.get(2)?))),
+    )?;
+    match found {
+        Some(found) if found == (before.vault, before.revision, before.data_key) => {}
+        Some((vault, ..)) if vault == before.vault => return Ok(Swap::Changed),
+        _ => return Ok(Swap::Gone),
+    }
+    insert_data_key(tx, current, now)?;
+    tx.execute(
+        "UPDATE items SET vault_id = $2, data_key_id = $3, sealed_overview = $4, sealed_details = $5 WHERE id = $1",
+        &[
+            current.id.0.into(),
+            current.vault.0.into(),
+            current.data_key.0.into(),
+            (&current.sealed_overview).into(),
+            (&current.sealed_details).into(),
+        ],
+    )?;
+    for older in history {
+        tx.execute(
+            "UPDATE item_revisions SET data_key_id = $3, sealed_overview = $4, sealed_details = $5 \
+             WHERE item_id = $1 AND revision = $2",
+            &[
+                older.id.0.into(),
+                older.revision.into(),
+                older.data_key.0.into(),
+                (&older.sealed_overview).into(),
+                (&older.sealed_details).into(),
+            ],
+        )?;
+    }
+    tx.execute(
+        "DELETE FROM data_keys WHERE item_id = $1 AND id <> $2",
+        &[current.id.0.into(), current.data_key.0.into()],
+    )?;
+    Ok(Swap::Done)
+}
+
+fn insert_data_key(tx: &mut Tx<'_>, row: &ItemRow, at: Timestamp) -> Result<()> {
+    tx.execute(
+        "INSERT INTO data_keys (id, item_id, vault_id, generation, wrapped, created_at) VALUES ($1, $2, $3, $4, $5, $6)",
+        &[
+            row.data_key.0.into(),
+            row.id.0.into(),
+            row.vault.0.into(),
+            i64::from(row.generation).into(),
+            (&row.wrapped_data_key).into(),
+            at.into(),
         ],
     )?;
     Ok(())
@@ -237,18 +324,24 @@ pub(crate) fn ungrant(tx: &mut Tx<'_>, item: ItemId, member: MemberId) -> Result
     Ok(gone > 0)
 }
 
-/// Invariant 7: a data key enters only under the generation that is current while the vault's row is held.
-fn require_generation(tx: &mut Tx<'_>, vault: VaultId, generation: u32) -> Result<()> {
-    let (current, state) = tx
-        .first_locked("SELECT generation, state FROM vaults WHERE id = $1", &[vault.0.into()], |row| {
-            Ok((row.get::<u32>(0)?, row.get::<String>(1)?))
-        })?
+/// Refuses a vault that takes no new items, and holds its row.
+pub(crate) fn require_open(tx: &mut Tx<'_>, vault: VaultId) -> Result<()> {
+    let state = tx
+        .first_locked("SELECT state FROM vaults WHERE id = $1", &[vault.0.into()], |row| row.parse::<VaultState>(0))?
         .ok_or(Error::NotFound("vault"))?;
-    if state != "active" {
-        return Err(Error::conflict("vault.closed", "this vault takes no new items", "Choose another vault."));
+    if state == VaultState::Active {
+        return Ok(());
     }
+    Err(Error::conflict("vault.closed", "this vault takes no new items", "Choose another vault."))
+}
+
+/// Invariant 7: a data key enters only under the generation that is current while the vault's row is held.
+pub(crate) fn require_generation(tx: &mut Tx<'_>, vault: VaultId, generation: u32) -> Result<()> {
+    let current = tx
+        .first_locked("SELECT generation FROM vaults WHERE id = $1", &[vault.0.into()], |row| row.get::<u32>(0))?
+        .ok_or(Error::NotFound("vault"))?;
     if current != generation {
-        return Err(Error::conflict("vault.rotated", "the vault's key was rotated meanwhile", "Send it again."));
+        return Err(Error::conflict(ROTATED, "the vault's key was rotated meanwhile", "Send it again."));
     }
     Ok(())
 }

@@ -14,7 +14,7 @@ use std::{fmt, str::FromStr};
 use jiff::Timestamp;
 
 pub(crate) use self::{
-    rows::{CLAIM_LOST, Claim},
+    rows::{Claim, Outcome},
     run::Step,
 };
 use crate::{
@@ -56,6 +56,7 @@ pub struct Job {
     pub id: JobId,
     pub workspace: WorkspaceId,
     pub kind: JobKind,
+    /// Chosen items may lie in several: then this is the vault of the first.
     pub vault: VaultId,
     /// Where a move goes.
     pub target: Option<VaultId>,

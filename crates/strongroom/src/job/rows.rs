@@ -52,6 +52,36 @@ impl Claim {
         )
     }
 
+    /// The next items to work on, each with the vault where it was when it was listed.
+    pub fn todo(&self, tx: &mut Tx<'_>, limit: i64) -> Result<Vec<(ItemId, VaultId)>> {
+        tx.all(
+            "SELECT item_id, vault_id FROM job_items WHERE job_id = $1 AND outcome IS NULL ORDER BY item_id LIMIT $2",
+            &[self.job.id.0.into(), limit.into()],
+            |row| Ok((ItemId(row.get(0)?), VaultId(row.get(1)?))),
+        )
+    }
+
+    /// Says what became of an item.
+    pub fn settle(&self, tx: &mut Tx<'_>, item: ItemId, outcome: Outcome, code: Option<&str>) -> Result<()> {
+        tx.execute(
+            "UPDATE job_items SET outcome = $3, code = $4 WHERE job_id = $1 AND item_id = $2",
+            &[self.job.id.0.into(), item.0.into(), outcome.word().into(), code.into()],
+        )?;
+        Ok(())
+    }
+
+    /// Lists what came into the vault since the last look; returns how many.
+    pub fn list_newcomers(&self, tx: &mut Tx<'_>, now: Timestamp) -> Result<u64> {
+        let came = tx.execute(
+            "INSERT INTO job_items (job_id, item_id, vault_id, late) \
+             SELECT $1, i.id, i.vault_id, 1 FROM items i WHERE i.vault_id = $2 \
+             AND NOT EXISTS (SELECT 1 FROM job_items j WHERE j.job_id = $1 AND j.item_id = i.id)",
+            &[self.job.id.0.into(), self.job.vault.0.into()],
+        )?;
+        self.grow(tx, came, now)?;
+        Ok(came)
+    }
+
     /// Keeps the job while a step takes its time.
     pub(super) fn renew(&self, tx: &mut Tx<'_>, now: Timestamp) -> Result<()> {
         self.hold(
@@ -88,6 +118,28 @@ impl Claim {
         match tx.execute(sql, &params)? {
             0 => Err(Error::conflict(CLAIM_LOST, "the job was paused, cancelled or taken over", "Look at the job.")),
             _ => Ok(()),
+        }
+    }
+}
+
+/// What became of an item of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Done,
+    /// As it was, for a reason.
+    Kept,
+    /// It left the vault in another way, or was destroyed.
+    Gone,
+}
+
+impl Outcome {
+    const ALL: [Self; 3] = [Self::Done, Self::Kept, Self::Gone];
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Kept => "kept",
+            Self::Gone => "gone",
         }
     }
 }
@@ -148,13 +200,15 @@ pub(super) fn insert(tx: &mut Tx<'_>, starting: &Starting) -> Result<u64> {
     let mut total = 0;
     if new.items.is_empty() {
         total = tx.execute(
-            "INSERT INTO job_items (job_id, item_id, late) SELECT $1, id, 0 FROM items WHERE vault_id = $2",
+            "INSERT INTO job_items (job_id, item_id, vault_id, late) \
+             SELECT $1, id, vault_id, 0 FROM items WHERE vault_id = $2",
             &[id.0.into(), new.vault.0.into()],
         )?;
     }
     for item in &new.items {
         total += tx.execute(
-            "INSERT INTO job_items (job_id, item_id, late) VALUES ($1, $2, 0)",
+            "INSERT INTO job_items (job_id, item_id, vault_id, late) \
+             SELECT $1, id, vault_id, 0 FROM items WHERE id = $2",
             &[id.0.into(), item.0.into()],
         )?;
     }
@@ -229,12 +283,15 @@ pub(super) fn account(tx: &mut Tx<'_>, id: JobId) -> Result<Account> {
     )?;
     for (late, outcome, count) in groups {
         *(if late { &mut account.came } else { &mut account.found }) += count;
-        *(match outcome.as_deref() {
+        let outcome = outcome.map(|word| {
+            let known = Outcome::ALL.into_iter().find(|known| known.word() == word);
+            known.ok_or_else(|| Error::integrity("store.unknown_value", "a job's item has an unknown outcome"))
+        });
+        *(match outcome.transpose()? {
             None => &mut account.left,
-            Some("done") => &mut account.done,
-            Some("kept") => &mut account.kept,
-            Some("gone") => &mut account.gone,
-            Some(_) => return Err(Error::integrity("store.unknown_value", "a job's item has an unknown outcome")),
+            Some(Outcome::Done) => &mut account.done,
+            Some(Outcome::Kept) => &mut account.kept,
+            Some(Outcome::Gone) => &mut account.gone,
         }) += count;
     }
     account.why_kept = tx.all(

@@ -142,9 +142,7 @@ impl App {
         match claim.job.kind {
             JobKind::Rewrap => self.rewrap_step(claim).await,
             JobKind::Rotate => self.rotate_step(claim).await,
-            JobKind::Reencrypt | JobKind::Move => {
-                Err(Error::integrity("job.unknown", "this program does not know how to do this job"))
-            }
+            JobKind::Reencrypt | JobKind::Move => self.reseal_step(claim).await,
         }
     }
 

@@ -238,6 +238,8 @@ fn sentence(action: &str) -> (&'static str, &'static str) {
         "item.create" => ("plus", "created"),
         "item.edit" => ("pencil", "edited"),
         "item.restore_revision" => ("rotate-ccw", "restored an older revision of"),
+        "item.move" => ("rotate-ccw", "moved to another vault:"),
+        "item.reencrypt" => ("refresh-cw", "re-encrypted"),
         "item.trash" => ("trash-2", "moved to the trash:"),
         "item.untrash" => ("rotate-ccw", "restored from the trash:"),
         "item.purge" => ("trash-2", "deleted for good:"),
