@@ -40,6 +40,8 @@ pub enum Action {
     InviteMember,
     ChangeRole,
     RemoveMember,
+    /// Moving items out of the customer's own key.
+    LeaveAzure,
     TransferOwnership,
     ManageSelf,
     CreateItem,
@@ -66,7 +68,7 @@ pub enum Target {
 
 impl Action {
     /// In the order of the permission table.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::SeeWorkspace,
         Self::ManageSettings,
         Self::SeeVaults,
@@ -77,6 +79,7 @@ impl Action {
         Self::InviteMember,
         Self::ChangeRole,
         Self::RemoveMember,
+        Self::LeaveAzure,
         Self::TransferOwnership,
         Self::ManageSelf,
         Self::CreateItem,
@@ -102,6 +105,7 @@ impl Action {
             Self::InviteMember => "member.invite",
             Self::ChangeRole => "member.change_role",
             Self::RemoveMember => "member.remove",
+            Self::LeaveAzure => "vault.leave",
             Self::TransferOwnership => "workspace.transfer",
             Self::ManageSelf => "profile.manage",
             Self::CreateItem => "item.create",
@@ -124,7 +128,7 @@ pub fn allowed(role: Role, action: Action, target: Target) -> bool {
         (A::SeeWorkspace | A::ManageSelf | A::ListItems | A::SeeVaults, Target::Workspace) => true,
         (A::SeeMembers | A::SeeJobs | A::CreateItem | A::OwnItem, Target::Workspace) => role >= Role::User,
         (A::ManageSettings | A::ManageVaults | A::ReadAudit, Target::Workspace) => role.manages(),
-        (A::TransferOwnership, Target::Workspace) => role == Role::Owner,
+        (A::TransferOwnership | A::LeaveAzure, Target::Workspace) => role == Role::Owner,
         // An Admin does not reach up to Super Admins, and nobody makes, changes or removes the Owner.
         (A::InviteMember | A::ChangeRole | A::RemoveMember, Target::Member(other)) => match role {
             Role::Owner | Role::SuperAdmin => other < Role::Owner,

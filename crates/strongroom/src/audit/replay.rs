@@ -33,7 +33,7 @@ pub(super) struct Replay {
     pub(super) members: BTreeMap<Uuid, Member>,
     pub(super) vaults: BTreeMap<Uuid, Vault>,
     pub(super) items: BTreeMap<Uuid, Item>,
-    /// Data key → item, vault.
+    /// Every data key that there ever was → item, vault.
     pub(super) data_keys: BTreeMap<Uuid, (Uuid, Uuid)>,
     pub(super) sessions: BTreeMap<Uuid, Bearer>,
     pub(super) tokens: BTreeMap<Uuid, Bearer>,
@@ -83,7 +83,8 @@ pub(super) struct Vault {
 #[derive(Debug, Default)]
 pub(super) struct Item {
     pub(super) workspace: Option<Uuid>,
-    pub(super) revisions: BTreeMap<u64, Written>,
+    /// Where each lies: as it was written first, until it is sealed anew for another place.
+    pub(super) revisions: BTreeMap<u64, Register<Written>>,
     pub(super) trashed: Register<bool>,
     pub(super) purged: bool,
     /// Member → role, or none where it was taken away.
@@ -128,12 +129,20 @@ impl<T> Register<T> {
         self.candidates.last().map(|(_, value)| value).or(self.first.as_ref())
     }
 
+    /// Every value that it may have.
+    pub(super) fn possible(&self) -> impl Iterator<Item = &T> {
+        let first = self.first.as_ref().filter(|_| self.candidates.is_empty());
+        first.into_iter().chain(self.candidates.iter().map(|(_, value)| value))
+    }
+
+    /// Whether `is` holds for a value that it had once, as far as that is remembered.
+    pub(super) fn once(&self, is: impl Fn(&T) -> bool) -> bool {
+        self.first.as_ref().is_some_and(&is) || self.candidates.iter().any(|(_, value)| is(value))
+    }
+
     /// Whether the value may be one that `is` so.
     pub(super) fn may(&self, is: impl Fn(&T) -> bool) -> bool {
-        match (&self.first, self.candidates.is_empty()) {
-            (Some(first), true) => is(first),
-            _ => self.candidates.iter().any(|(_, value)| is(value)),
-        }
+        self.possible().any(is)
     }
 }
 
@@ -222,7 +231,8 @@ impl Replay {
             "item.create" | "item.take_over" => Some("owner".to_owned()),
             "item.grant" => Some(text(event, "role")),
             "item.ungrant" => None,
-            "item.edit" | "item.restore_revision" | "item.trash" | "item.untrash" | "item.purge" => None,
+            "item.edit" | "item.restore_revision" | "item.move" | "item.reencrypt" => None,
+            "item.trash" | "item.untrash" | "item.purge" => None,
             _ => return,
         };
         let item = self.items.entry(id).or_default();
@@ -237,10 +247,15 @@ impl Replay {
                     }
                 }
                 self.data_keys.insert(written.data_key, (id, written.vault));
-                let before = item.revisions.insert(revision, written.clone());
+                let before = item.revisions.entry(revision).or_default().first.replace(written.clone());
                 if before.is_some_and(|before| before != written) {
                     self.written_twice.insert(("items", id, revision));
                 }
+            }
+            "item.move" | "item.reencrypt" => {
+                let (revision, written) = (number(event, "revision"), Written::of(event));
+                self.data_keys.insert(written.data_key, (id, written.vault));
+                item.revisions.entry(revision).or_default().set(rank, written);
             }
             "item.trash" => item.trashed.set(rank, true),
             "item.untrash" => item.trashed.set(rank, false),

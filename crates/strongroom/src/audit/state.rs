@@ -3,14 +3,14 @@
 //! Compared: workspaces, members, vaults, providers' ids, generations, wraps, items, their revisions, data keys and
 //! roles, sessions and API tokens. Blobs are compared by the commitments that they carry, without any key.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use strongroom_envelope::{commitment, digest};
 use uuid::Uuid;
 
 use super::{
     StateReport, Wrong,
-    replay::{Bearer, Item, Member, Replay, Settings, Vault, Written},
+    replay::{Bearer, Item, Member, Register, Replay, Settings, Vault, Written},
 };
 use crate::{
     error::Result,
@@ -36,9 +36,10 @@ pub(super) fn compare(tx: &mut Tx<'_>, replay: Replay) -> Result<StateReport> {
     compared.generations(&replay.vaults)?;
     compared.wraps(&replay.vaults)?;
     let mut items = replay.items;
+    let data_keys = DataKeys::of(&items, replay.data_keys);
     compared.items(&mut items)?;
     compared.revisions(&mut items)?;
-    compared.data_keys(replay.data_keys, &items)?;
+    compared.data_keys(data_keys)?;
     compared.roles(&mut items)?;
     compared.bearers(&SESSIONS, replay.sessions)?;
     compared.bearers(&TOKENS, replay.tokens)?;
@@ -285,7 +286,7 @@ impl Compared<'_, '_> {
             let told = log
                 .revisions
                 .last_key_value()
-                .map_or_else(|| NOTHING.to_owned(), |(revision, log)| log.told(*revision));
+                .map_or_else(|| NOTHING.to_owned(), |(revision, log)| told(log, *revision));
             self.report.fault("items", id, Wrong::Missing, GONE, told);
         }
         for log in expected.values_mut() {
@@ -307,30 +308,38 @@ impl Compared<'_, '_> {
                 report.fault("item_revisions", id, Wrong::Planted, row.told(revision), NOTHING);
                 return;
             };
-            let row = Written { vault: log.vault, data_key, overview, details };
-            if row != log {
-                report.fault("item_revisions", id, Wrong::Altered, row.told(revision), log.told(revision));
+            // A row of history does not say in which vault it lies; its data key does.
+            let row = |vault| Written { vault, data_key, overview: overview.clone(), details: details.clone() };
+            if !log.may(|log| *log == row(log.vault)) {
+                let once = log.once(|log| *log == row(log.vault));
+                let wrong = if once { Wrong::RolledBack } else { Wrong::Altered };
+                report.fault("item_revisions", id, wrong, row(Uuid::nil()).told(revision), told(&log, revision));
             }
         })?;
         for (item, log) in expected.iter().filter(|(_, log)| !log.purged) {
             for (revision, log) in &log.revisions {
                 let id = format!("{item}/{revision}");
-                self.report.fault("item_revisions", id, Wrong::Missing, GONE, log.told(*revision));
+                self.report.fault("item_revisions", id, Wrong::Missing, GONE, told(log, *revision));
             }
         }
         Ok(())
     }
 
-    fn data_keys(&mut self, mut expected: BTreeMap<Uuid, (Uuid, Uuid)>, items: &BTreeMap<Uuid, Item>) -> Result<()> {
+    fn data_keys(&mut self, mut expected: DataKeys) -> Result<()> {
         let told = |(item, vault): (Uuid, Uuid)| format!("of item {item} in vault {vault}");
         let read = |row: &Row<'_>| Ok((row.get::<Uuid>(0)?, (row.get::<Uuid>(1)?, row.get::<Uuid>(2)?)));
-        let living = |item: &Uuid| items.get(item).is_some_and(|item| !item.purged);
-        self.each(&DATA_KEYS, read, |report, (id, row)| match expected.remove(&id).filter(|(item, _)| living(item)) {
-            None => report.fault("data_keys", id, Wrong::Planted, told(row), NOTHING),
-            Some(log) if log == row => {}
-            Some(log) => report.fault("data_keys", id, Wrong::Altered, told(row), told(log)),
+        self.each(&DATA_KEYS, read, |report, (id, row)| {
+            expected.needed.remove(&id);
+            match expected.possible.get(&id) {
+                Some(log) if *log == row => {}
+                Some(log) => report.fault("data_keys", id, Wrong::Altered, told(row), told(*log)),
+                None if expected.replaced.contains(&id) => {
+                    report.fault("data_keys", id, Wrong::RolledBack, told(row), "its item was sealed anew since");
+                }
+                None => report.fault("data_keys", id, Wrong::Planted, told(row), NOTHING),
+            }
         })?;
-        for (id, log) in expected.into_iter().filter(|(_, (item, _))| living(item)) {
+        for (id, log) in expected.needed {
             self.report.fault("data_keys", id, Wrong::Missing, GONE, told(log));
         }
         Ok(())
@@ -491,11 +500,13 @@ impl ItemRow {
             report.fault("items", self.id, Wrong::Planted, self.told(), "no revision of it");
             return;
         };
-        if self.revision != *newest || self.written != *written {
+        if self.revision != *newest || !written.may(|log| *log == self.written) {
             // The counter may stay while the content goes back.
-            let once = log.revisions.values().any(|old| old.overview == self.written.overview && old != written);
+            let same = |log: &Written| log.overview == self.written.overview;
+            let here = written.may(same);
+            let once = !here && log.revisions.values().any(|old| old.once(same));
             let wrong = if self.revision < *newest || once { Wrong::RolledBack } else { Wrong::Altered };
-            report.fault("items", self.id, wrong, self.told(), written.told(*newest));
+            report.fault("items", self.id, wrong, self.told(), told(written, *newest));
         }
         if self.workspace != log.workspace {
             let (row, log) = (named("workspace", self.workspace), named("workspace", log.workspace));
@@ -510,6 +521,39 @@ impl ItemRow {
     fn told(&self) -> String {
         self.written.told(self.revision)
     }
+}
+
+/// The data keys that the log knows of, of items that live: item and vault.
+struct DataKeys {
+    /// Those that must be there.
+    needed: BTreeMap<Uuid, (Uuid, Uuid)>,
+    /// Those that may be there: of two events at the same time either may have been the last.
+    possible: BTreeMap<Uuid, (Uuid, Uuid)>,
+    /// Those whose items lie under others since.
+    replaced: BTreeSet<Uuid>,
+}
+
+impl DataKeys {
+    fn of(items: &BTreeMap<Uuid, Item>, ever: BTreeMap<Uuid, (Uuid, Uuid)>) -> Self {
+        let (mut needed, mut possible) = (BTreeMap::new(), BTreeMap::new());
+        for (id, item) in items.iter().filter(|(_, item)| !item.purged) {
+            for register in item.revisions.values() {
+                let mut keys = register.possible().map(|written| (written.data_key, (*id, written.vault)));
+                if let (Some(only), None) = (keys.next(), keys.next()) {
+                    needed.insert(only.0, only.1);
+                }
+                possible.extend(register.possible().map(|written| (written.data_key, (*id, written.vault))));
+            }
+        }
+        let living = |item: &Uuid| items.get(item).is_some_and(|item| !item.purged);
+        let replaced = ever.into_iter().filter(|(id, (item, _))| living(item) && !possible.contains_key(id));
+        Self { needed, replaced: replaced.map(|(id, _)| id).collect(), possible }
+    }
+}
+
+/// The newest place of a revision.
+fn told(log: &Register<Written>, revision: u64) -> String {
+    log.latest().map_or_else(|| NOTHING.to_owned(), |written| written.told(revision))
 }
 
 impl Written {

@@ -138,14 +138,8 @@ const GRANT: Facts = &[
 const WRITTEN: Facts =
     &[("vault", Id), ("revision", Number), ("data_key", Id), ("overview", Digest), ("details", Digest)];
 /// The same, by a job that sealed the revision anew.
-const RESEALED: Facts = &[
-    ("vault", Id),
-    ("revision", Number),
-    ("data_key", Id),
-    ("overview", Digest),
-    ("details", Digest),
-    ("job", Id),
-];
+const RESEALED: Facts =
+    &[("vault", Id), ("revision", Number), ("data_key", Id), ("overview", Digest), ("details", Digest), ("job", Id)];
 const WRAP: Facts = &[("generation", Number), ("kid", Text), ("wrap_digest", Digest), ("azure_request", MaybeText)];
 /// Azure's ids of the three requests: `azure_unwrap` of the wrap before, `azure_request` of the new one, `azure_verify` of
 /// its proof.

@@ -4,6 +4,7 @@
 
 mod content;
 mod list;
+mod moving;
 mod reseal;
 pub(crate) mod rows;
 mod sharing;
@@ -18,6 +19,7 @@ use self::rows::ItemRow;
 pub use self::{
     content::{Content, Field, FieldKind, ItemType, MAX_ITEM, Overview, Patch, SecretKind, read_details},
     list::{Dark, Filter, Found},
+    moving::{MAX_MOVE, MovePlan, MoveRequest, MoveWhat},
     sharing::Grant,
     trash::{Kept, Purged, TRASH_PAUSE},
 };

@@ -6,10 +6,12 @@
 use std::{collections::HashMap, sync::Arc};
 
 use jiff::Timestamp;
-use strongroom_envelope::{DataKey, wrap_data_key};
+use strongroom_envelope::{DataKey, InstanceKeys, wrap_data_key};
 
 use super::{
-    Content, ItemRow, Patch, key_place, open_row,
+    Content, ItemRow, Patch, key_place,
+    moving::require_policies,
+    open_row,
     rows::{self, ROTATED, Swap},
     seal_into, written,
 };
@@ -20,6 +22,7 @@ use crate::{
     id::{DataKeyId, ItemId, MemberId, VaultId, WorkspaceId},
     job::{Claim, JobKind, Outcome, Step},
     keyring::Lease,
+    store::Tx,
 };
 
 /// Items of one step, and of one transaction.
@@ -37,8 +40,15 @@ struct Read {
 /// What is to be done with an item.
 enum Verdict {
     /// Swap what was read for these, in the same order, each with its event.
-    Swap { before: ItemRow, anew: Vec<ItemRow>, events: Vec<Event> },
-    Keep { item: ItemId, code: String },
+    Swap {
+        before: ItemRow,
+        anew: Vec<ItemRow>,
+        events: Vec<Event>,
+    },
+    Keep {
+        item: ItemId,
+        code: String,
+    },
     Gone(ItemId),
 }
 
@@ -64,8 +74,8 @@ impl App {
         for lease in old_leases.values().chain([&new_lease]) {
             self.keyring.still_leased(lease)?;
         }
-        let claim = claim.clone();
-        let written = self.store.write(move |tx| swap_all(tx, &claim, target, generation, &verdicts, now)).await;
+        let (claim, keys) = (claim.clone(), Arc::clone(&self.keys));
+        let written = self.store.write(move |tx| swap_all(tx, &keys, &claim, target, generation, &verdicts, now)).await;
         match written {
             // The next step seals under the generation that is current by then.
             Err(error) if error.code() == ROTATED => Ok(Step::More),
@@ -115,8 +125,12 @@ impl App {
             return Err(Error::integrity("job.reseal", "an item without a revision"));
         };
         let data_key = DataKey::generate(random).map_err(|_| Error::random())?;
-        let mut place =
-            ItemRow { vault: new.vault, generation: new.generation, data_key: DataKeyId::generate(now, random)?, ..before.clone() };
+        let mut place = ItemRow {
+            vault: new.vault,
+            generation: new.generation,
+            data_key: DataKeyId::generate(now, random)?,
+            ..before.clone()
+        };
         place.wrapped_data_key =
             wrap_data_key(new.vault_key(), &key_place(&place), &data_key, random).map_err(|_| Error::random())?;
         let (mut anew, mut events) = (Vec::new(), Vec::new());
@@ -170,7 +184,7 @@ impl App {
 
 /// Reads as many of the listed items as a step takes. Those that are not where they were listed are gone.
 fn read_items(
-    tx: &mut crate::store::Tx<'_>,
+    tx: &mut Tx<'_>,
     workspace: WorkspaceId,
     listed: &[(ItemId, VaultId)],
 ) -> Result<(Vec<Read>, Vec<Verdict>)> {
@@ -199,7 +213,8 @@ fn read_items(
 
 /// One step's transaction: what changed since it was read stays for the next step.
 fn swap_all(
-    tx: &mut crate::store::Tx<'_>,
+    tx: &mut Tx<'_>,
+    keys: &InstanceKeys,
     claim: &Claim,
     target: VaultId,
     generation: u32,
@@ -207,7 +222,11 @@ fn swap_all(
     now: Timestamp,
 ) -> Result<()> {
     if claim.job.kind == JobKind::Move {
-        rows::require_open(tx, target)?;
+        let sources = verdicts.iter().filter_map(|verdict| match verdict {
+            Verdict::Swap { before, .. } => Some(before.vault),
+            Verdict::Keep { .. } | Verdict::Gone(_) => None,
+        });
+        require_policies(tx, keys, &sources.collect(), target, true)?;
     }
     rows::require_generation(tx, target, generation)?;
     let (mut done, mut kept) = (0, 0);

@@ -142,8 +142,7 @@ pub(crate) fn revision(tx: &mut Tx<'_>, item: &ItemRow, revision: u64) -> Result
         return Ok(item.clone());
     }
     let sql = concat!(older_sql!(), " WHERE h.item_id = $1 AND h.revision = $2");
-    tx.first(sql, &[item.id.0.into(), revision.into()], |row| older(row, item))?
-        .ok_or(Error::NotFound("revision"))
+    tx.first(sql, &[item.id.0.into(), revision.into()], |row| older(row, item))?.ok_or(Error::NotFound("revision"))
 }
 
 fn older(row: &Row<'_>, item: &ItemRow) -> Result<ItemRow> {
