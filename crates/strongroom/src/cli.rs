@@ -10,9 +10,11 @@ mod env_file;
 mod failure;
 mod import;
 mod item;
+mod job;
 mod login;
 mod lookup;
 mod mask;
+mod moving;
 mod read;
 mod reference;
 mod run;
@@ -64,6 +66,8 @@ enum Command {
     Vault(vault::Arguments),
     #[command(subcommand)]
     Item(item::Arguments),
+    #[command(subcommand)]
+    Jobs(job::Arguments),
     Read(read::Arguments),
     Run(run::Arguments),
     Import(import::Arguments),
@@ -119,6 +123,7 @@ async fn with_server(command: Command, client: &Client, console: &Console, now: 
     match command {
         Command::Vault(arguments) => vault::run(arguments, client, console, now).await,
         Command::Item(arguments) => item::run(arguments, client, console).await,
+        Command::Jobs(arguments) => job::run(arguments, client, console).await,
         Command::Read(arguments) => read::run(arguments, client, console, now).await,
         Command::Import(arguments) => import::run(arguments, client, console).await,
         Command::Audit(arguments) => audit::run(arguments, client, console).await,

@@ -12,8 +12,8 @@ use uuid::Uuid;
 
 use crate::http::api::types::{
     AuditEvent, AuditQuery, Check, CheckNews, CheckVault, Checks, CreateItem, CreateVault, EditItem, Item, ItemPage,
-    ItemQuery, LoginAnswer, LoginRequest, Member, Page, PageQuery, Problem, PurgeItems, PurgedItems, Revealed,
-    SearchItems, Vault, Workspace,
+    ItemQuery, Job, LoginAnswer, LoginRequest, Member, MoveItems, MovePlan, Page, PageQuery, Problem, PurgeItems,
+    PurgedItems, Revealed, SearchItems, Vault, Workspace,
 };
 use crate::secret_text::SecretText;
 
@@ -211,6 +211,24 @@ impl Client {
 
     pub async fn reveal(&self, id: Uuid) -> Result<Revealed, ClientError> {
         self.send(self.request(Method::POST, &["items", &id.to_string(), "reveal"])).await
+    }
+
+    /// Moves, or says what a move comes to.
+    pub async fn start_move(&self, request: &MoveItems) -> Result<MovePlan, ClientError> {
+        self.send(self.request(Method::POST, &["moves"]).json(request)).await
+    }
+
+    pub async fn jobs(&self) -> Result<Vec<Job>, ClientError> {
+        self.all(&["jobs"]).await
+    }
+
+    pub async fn job(&self, id: Uuid) -> Result<Job, ClientError> {
+        self.send(self.request(Method::GET, &["jobs", &id.to_string()])).await
+    }
+
+    /// `how` is `pause`, `resume` or `cancel`.
+    pub async fn steer_job(&self, id: Uuid, how: &str) -> Result<Job, ClientError> {
+        self.send(self.request(Method::POST, &["jobs", &id.to_string(), how])).await
     }
 
     pub async fn audit(&self, query: &AuditQuery) -> Result<Page<AuditEvent>, ClientError> {

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use super::console::{Console, Format, printable, secret_from_stdin};
 use super::failure::{Exit, Failure, state_label};
-use super::lookup;
+use super::{lookup, moving};
 use crate::client::Client;
 use crate::http::api::types::{
     CreateItem, DarkVault, EditItem, Field, FieldKind, Item, ItemQuery, ItemType, Revealed, SearchItems, Vault,
@@ -42,6 +42,11 @@ pub enum Arguments {
     /// Move an item to the trash
     #[command(after_help = "Example:\n  strongroom item rm 'Mail (old)'")]
     Rm(Which),
+    /// Move items to another vault: re-encrypted, with history and shares
+    #[command(after_help = "Examples:
+  strongroom item move Mail 'Build token' --to Azure --wait
+  strongroom item move Mail --to Azure --dry-run")]
+    Move(moving::ItemMove),
 }
 
 #[derive(Args)]
@@ -154,6 +159,7 @@ pub async fn run(arguments: Arguments, client: &Client, console: &Console) -> Re
         Arguments::Get(get) => self::get(get, client, console).await,
         Arguments::Create(create) => self::create(create, client, console).await,
         Arguments::Edit(edit) => self::edit(edit, client, console).await,
+        Arguments::Move(arguments) => moving::items(arguments, client, console).await,
         Arguments::Rm(which) => rm(which, client, console).await,
     }
 }

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use super::console::{Console, Format, printable, secret_from_stdin};
 use super::failure::{Exit, Failure, state_label};
-use super::lookup;
+use super::{lookup, moving};
 use crate::client::{Client, ClientError};
 use crate::http::api::types::{
     AzureKey, Check, CheckStatus, CheckVault, Checks, CreateVault, HealthStatus, Strategy, Vault, VaultHealth,
@@ -45,6 +45,14 @@ Instead of a client secret: --client-certificate certificate.pem, or --workload-
       --vault-url https://contoso.vault.azure.net --vault-key-name strongroom")]
     Check(CheckArguments),
     Drill(drill::Arguments),
+    /// Move everything in a vault to another vault: re-encrypted, with history and shares
+    ///
+    /// Reading and writing go on; what is created in the vault meanwhile comes along. Moving out of Azure for a Cloud
+    /// vault is for the workspace's Owner, where the vault's policy allows it.
+    #[command(after_help = "Examples:
+  strongroom vault move Team Azure --dry-run
+  strongroom vault move Team Azure --wait")]
+    Move(moving::VaultMove),
 }
 
 #[derive(Args)]
@@ -113,6 +121,7 @@ pub(super) const WARNED: &str = "vault.checks_warned";
 pub async fn run(arguments: Arguments, client: &Client, console: &Console, now: Timestamp) -> Result<(), Failure> {
     match arguments {
         Arguments::List => list(client, console).await,
+        Arguments::Move(arguments) => moving::vault(arguments, client, console).await,
         Arguments::Create(create) => self::create(create, client, console).await,
         Arguments::Check(CheckArguments { vault: Some(vault), .. }) => check_existing(&vault, client, console).await,
         Arguments::Check(CheckArguments { azure, .. }) => check(azure, client, console).await,

@@ -4,6 +4,7 @@ mod audit;
 pub mod document;
 mod health;
 mod items;
+mod jobs;
 mod members;
 mod notices;
 mod paging;
@@ -40,7 +41,7 @@ pub fn routes(routes: Routes) -> Routes {
         .at(GET, "/healthz/ready", Nobody, health::ready)
         .at(GET, "/api/v1/openapi.json", Nobody, document::serve)
         .doc(Doc::new("This description").gives_json(200));
-    notices(items(vaults(members(sign_in(routes)))))
+    jobs(notices(items(vaults(members(sign_in(routes))))))
 }
 
 fn sign_in(routes: Routes) -> Routes {
@@ -181,6 +182,27 @@ fn items(routes: Routes) -> Routes {
         .doc(Doc::new("Take a member's role to an item away"))
         .at(POST, here!("/items/{item}/take-over"), Token(A::TakeOverItem), items::take_over)
         .doc(Doc::new("Become an owner of somebody else's item; audited as such"))
+}
+
+fn jobs(routes: Routes) -> Routes {
+    use types as t;
+    routes
+        .at(POST, here!("/moves"), Token(A::CreateItem), jobs::start_move)
+        .doc(
+            Doc::new("Move items, or a whole vault, to another vault")
+                .takes::<t::MoveItems>()
+                .gives::<t::MovePlan>(200),
+        )
+        .at(GET, here!("/jobs"), Token(A::SeeJobs), jobs::list)
+        .doc(Doc::new("Long work in the background, newest first").query::<t::PageQuery>().gives_page::<t::Job>())
+        .at(GET, here!("/jobs/{job}"), Token(A::SeeJobs), jobs::get)
+        .doc(Doc::new("One job, with what became of its items").gives::<t::Job>(200))
+        .at(POST, here!("/jobs/{job}/pause"), Token(A::SeeJobs), jobs::pause)
+        .doc(Doc::new("Stop a job until it is resumed").gives::<t::Job>(200))
+        .at(POST, here!("/jobs/{job}/resume"), Token(A::SeeJobs), jobs::resume)
+        .doc(Doc::new("Go on with a job").gives::<t::Job>(200))
+        .at(POST, here!("/jobs/{job}/cancel"), Token(A::SeeJobs), jobs::cancel)
+        .doc(Doc::new("End a job; what it has done stays done").gives::<t::Job>(200))
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ use crate::{
     id::{DataKeyId, ItemId, MemberId, VaultId, WorkspaceId},
     job::{Claim, JobKind, Outcome, Step},
     keyring::Lease,
-    store::Tx,
+    store::{StoreError, Tx},
 };
 
 /// Items of one step, and of one transaction.
@@ -30,6 +30,11 @@ const BATCH: i64 = 64;
 /// Sealed bytes after which a step takes no more items. One item with its history goes as a whole.
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
 
+/// Tries of one item alone in a step; after them it has to wait for the next step.
+const TRIES: usize = 8;
+
+/// An item, and the vault that it was in when it was listed.
+type Listed = (ItemId, VaultId);
 type Leases = HashMap<(VaultId, u32), Arc<Lease>>;
 
 /// An item as it was read: the current revision, then every older one.
@@ -55,13 +60,29 @@ enum Verdict {
 impl App {
     /// Seals the next items of a job anew.
     pub(crate) async fn reseal_step(self: &Arc<Self>, claim: &Claim) -> Result<Step> {
-        let (todo, now) = (claim.clone(), self.clock.now());
+        let todo = claim.clone();
         let listed = self.store.read(move |tx| todo.todo(tx, BATCH)).await?;
         if listed.is_empty() {
-            return self.look_for_newcomers(claim, now).await;
+            return self.look_for_newcomers(claim).await;
         }
-        let workspace = claim.job.workspace;
-        let (reads, mut verdicts) = self.store.read(move |tx| read_items(tx, workspace, &listed)).await?;
+        // Somebody wrote to these meanwhile. One alone is read, sealed and swapped before the next edit of it comes.
+        for one in self.reseal(claim, listed).await? {
+            let mut left = vec![one];
+            for _ in 0..TRIES {
+                left = self.reseal(claim, left).await?;
+                if left.is_empty() {
+                    break;
+                }
+            }
+        }
+        Ok(Step::More)
+    }
+
+    /// Seals these anew, in one transaction; returns those that changed in between.
+    async fn reseal(self: &Arc<Self>, claim: &Claim, listed: Vec<Listed>) -> Result<Vec<Listed>> {
+        let (workspace, now) = (claim.job.workspace, self.clock.now());
+        let asked = listed.clone();
+        let (reads, mut verdicts) = self.store.read(move |tx| read_items(tx, workspace, &asked)).await?;
         let target = claim.job.target.unwrap_or(claim.job.vault);
         let generation = self.current_generation(workspace, target).await?;
         let new_lease = self.keyring.lease(target, generation).await?;
@@ -77,19 +98,21 @@ impl App {
         let (claim, keys) = (claim.clone(), Arc::clone(&self.keys));
         let written = self.store.write(move |tx| swap_all(tx, &keys, &claim, target, generation, &verdicts, now)).await;
         match written {
-            // The next step seals under the generation that is current by then.
-            Err(error) if error.code() == ROTATED => Ok(Step::More),
-            other => other.map(|()| Step::More),
+            // The next try seals under the generation that is current by then.
+            Err(error) if error.code() == ROTATED => Ok(listed),
+            // The more rows, the more likely is somebody in the way.
+            Err(Error::Store(StoreError::Retry)) => Ok(listed),
+            changed => changed,
         }
     }
 
     /// Whatever came into a vault that moves as a whole comes along. What is made in a vault that is re-encrypted has a
     /// fresh data key already.
-    async fn look_for_newcomers(&self, claim: &Claim, now: Timestamp) -> Result<Step> {
+    async fn look_for_newcomers(&self, claim: &Claim) -> Result<Step> {
         if claim.job.kind != JobKind::Move || !claim.job.whole {
             return Ok(Step::Finished);
         }
-        let claim = claim.clone();
+        let (claim, now) = (claim.clone(), self.clock.now());
         let came = self.store.write(move |tx| claim.list_newcomers(tx, now)).await?;
         Ok(if came == 0 { Step::Finished } else { Step::More })
     }
@@ -183,11 +206,7 @@ impl App {
 }
 
 /// Reads as many of the listed items as a step takes. Those that are not where they were listed are gone.
-fn read_items(
-    tx: &mut Tx<'_>,
-    workspace: WorkspaceId,
-    listed: &[(ItemId, VaultId)],
-) -> Result<(Vec<Read>, Vec<Verdict>)> {
+fn read_items(tx: &mut Tx<'_>, workspace: WorkspaceId, listed: &[Listed]) -> Result<(Vec<Read>, Vec<Verdict>)> {
     // Nobody's eyes: the rows come without anybody's role.
     let nobody = MemberId(uuid::Uuid::nil());
     let (mut reads, mut verdicts, mut bytes) = (Vec::new(), Vec::new(), 0);
@@ -211,7 +230,7 @@ fn read_items(
     Ok((reads, verdicts))
 }
 
-/// One step's transaction: what changed since it was read stays for the next step.
+/// One transaction; returns the items that changed since they were read.
 fn swap_all(
     tx: &mut Tx<'_>,
     keys: &InstanceKeys,
@@ -220,7 +239,7 @@ fn swap_all(
     generation: u32,
     verdicts: &[Verdict],
     now: Timestamp,
-) -> Result<()> {
+) -> Result<Vec<Listed>> {
     if claim.job.kind == JobKind::Move {
         let sources = verdicts.iter().filter_map(|verdict| match verdict {
             Verdict::Swap { before, .. } => Some(before.vault),
@@ -229,7 +248,7 @@ fn swap_all(
         require_policies(tx, keys, &sources.collect(), target, true)?;
     }
     rows::require_generation(tx, target, generation)?;
-    let (mut done, mut kept) = (0, 0);
+    let (mut done, mut kept, mut changed) = (0, 0, Vec::new());
     for verdict in verdicts {
         match verdict {
             Verdict::Keep { item, code } => {
@@ -250,9 +269,10 @@ fn swap_all(
                     claim.settle(tx, before.id, Outcome::Gone, None)?;
                     done += 1;
                 }
-                Swap::Changed => {}
+                Swap::Changed => changed.push((before.id, before.vault)),
             },
         }
     }
-    claim.progress(tx, done, kept, now)
+    claim.progress(tx, done, kept, now)?;
+    Ok(changed)
 }

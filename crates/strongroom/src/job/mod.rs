@@ -3,15 +3,13 @@
 //!
 //! `rows` is a job in the database and the claim by which one node works on it; `run` is the loop that works.
 
-// Until the first kind of job uses all of it.
-#![allow(dead_code, unused_imports)]
-
 mod rows;
 mod run;
 
 use std::{fmt, str::FromStr};
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 pub(crate) use self::{
     rows::{Claim, Outcome},
@@ -27,7 +25,8 @@ use crate::{
 };
 
 /// What a job does to a vault.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum JobKind {
     /// The vault keys under the newest key version; items untouched.
     Rewrap,
@@ -39,7 +38,8 @@ pub enum JobKind {
     Move,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum JobState {
     /// It is worked on, or waits; see [`Job::waiting`].
     Running,
@@ -196,10 +196,6 @@ impl App {
 }
 
 impl Starting {
-    pub(crate) fn id(&self) -> JobId {
-        self.id
-    }
-
     /// Writes the job and its event. A kind that works on items lists them now: those chosen, or all of the vault.
     /// Refused while another of this kind works on the whole vault, unless this one is for chosen items only.
     pub(crate) fn start(&self, tx: &mut Tx<'_>) -> Result<JobId> {

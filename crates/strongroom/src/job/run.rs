@@ -17,6 +17,7 @@ use crate::{
     error::{Error, Result},
     id::JobId,
     notice,
+    store::StoreError,
 };
 
 /// What a step of at most two seconds came to.
@@ -150,6 +151,7 @@ impl App {
     async fn wait_for(&self, claim: &Claim, error: &Error) -> Result<()> {
         let (pause, detail) = match error {
             Error::KeyUnavailable(why) => (KEY_PAUSE, format!("{}. {}", why.title, why.detail)),
+            other @ Error::Store(StoreError::Retry) => (POLL, other.to_string()),
             other => (PAUSE, other.to_string()),
         };
         tracing::warn!(job = %claim.job.id, code = error.code(), "a job waits");

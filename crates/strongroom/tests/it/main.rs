@@ -16,6 +16,7 @@ mod key_changes;
 mod kills;
 mod leaks;
 mod members;
+mod moves;
 mod notices;
 mod sessions;
 mod signin;

@@ -5,6 +5,7 @@
 //! Times are RFC 3339 in UTC. Path: `/api/v1/workspaces/{workspace}/…`, where the workspace is a slug.
 
 mod audit;
+mod jobs;
 mod notices;
 
 use jiff::Timestamp;
@@ -12,10 +13,13 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-pub use self::audit::{AuditEvent, AuditOutcome, AuditPage, AuditQuery, AuditTarget};
-pub use self::notices::{
-    CreateWebhook, Delivery, DeliveryState, NewWebhook, Notice, NoticeKind, NoticeMail, NoticeQuery, ReadNotices,
-    SetNoticeMail, Severity, Webhook, WebhookTest,
+pub use self::{
+    audit::{AuditEvent, AuditOutcome, AuditPage, AuditQuery, AuditTarget},
+    jobs::{ItemKept, Job, JobAccount, JobKind, JobState, JobWaiting, MoveItems, MovePlan},
+    notices::{
+        CreateWebhook, Delivery, DeliveryState, NewWebhook, Notice, NoticeKind, NoticeMail, NoticeQuery, ReadNotices,
+        SetNoticeMail, Severity, Webhook, WebhookTest,
+    },
 };
 use crate::secret_text::SecretText;
 pub use crate::{
