@@ -296,8 +296,9 @@ pub const ACCESS_POLICY: &str = "Give the application an access policy (it cover
                                  the Key Vault to RBAC after assigning roles to all who use it.";
 
 /// What to do where a vault's own credential has come to its end.
-pub(crate) const NO_OTHER_CREDENTIAL: &str = "A vault that exists cannot be given another credential yet. Its items are \
-                                              kept. A new vault can be made with a new credential of the application.";
+pub(crate) const OTHER_CREDENTIAL: &str = "Make a new client secret or certificate for the application and give it to the \
+                                           vault: Replace the credential, on its page, or strongroom vault credential. \
+                                           Its items are kept.";
 
 impl Code {
     /// The stable form, as in `key.disabled`.
@@ -325,9 +326,9 @@ impl Code {
         self.row().fix
     }
 
-    /// What to do about a vault that exists: it keeps the credential that it was made with.
+    /// What to do about a vault that exists: its credential can be replaced.
     pub fn fix_of_vault(self) -> &'static str {
-        if self.needs_other_credential() { NO_OTHER_CREDENTIAL } else { self.fix() }
+        if self.needs_other_credential() { OTHER_CREDENTIAL } else { self.fix() }
     }
 
     /// Whether only another credential helps. A certificate that was removed can be registered again.

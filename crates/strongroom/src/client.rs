@@ -12,8 +12,8 @@ use uuid::Uuid;
 
 use crate::http::api::types::{
     AuditEvent, AuditQuery, Check, CheckNews, CheckVault, Checks, CreateItem, CreateVault, EditItem, Item, ItemPage,
-    ItemQuery, Job, LoginAnswer, LoginRequest, Member, MoveItems, MovePlan, Page, PageQuery, Problem, PurgeItems,
-    PurgedItems, Revealed, SearchItems, Vault, Workspace,
+    ItemQuery, Job, LoginAnswer, LoginRequest, Member, MoveItems, MovePlan, NewCredential, Page, PageQuery, Problem, PurgeItems,
+    PurgedItems, ReplacedCredential, Revealed, SearchItems, Vault, Workspace,
 };
 use crate::secret_text::SecretText;
 
@@ -170,6 +170,25 @@ impl Client {
     /// Tries an existing vault's key with the stored credentials, as [`Client::check_azure`].
     pub async fn check_vault(&self, id: Uuid, tell: impl FnMut(&Check)) -> Result<Checks, ClientError> {
         self.server.checks(self.request(Method::POST, &["vaults", &id.to_string(), "check"]), tell).await
+    }
+
+    /// Tries an existing vault's key with another credential, as [`Client::check_azure`].
+    pub async fn check_credential(
+        &self,
+        id: Uuid,
+        request: &NewCredential,
+        tell: impl FnMut(&Check),
+    ) -> Result<Checks, ClientError> {
+        let path = ["vaults", &id.to_string(), "credential", "check"];
+        self.server.checks(self.request(Method::POST, &path).json(request), tell).await
+    }
+
+    pub async fn replace_credential(
+        &self,
+        id: Uuid,
+        request: &NewCredential,
+    ) -> Result<ReplacedCredential, ClientError> {
+        self.send(self.request(Method::PUT, &["vaults", &id.to_string(), "credential"]).json(request)).await
     }
 
     pub async fn members(&self) -> Result<Vec<Member>, ClientError> {

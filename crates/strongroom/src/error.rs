@@ -167,7 +167,7 @@ pub fn state_of(class: Unavailable, code: Option<Code>) -> State {
     )
 }
 
-/// The command, or words where no command helps: a vault that exists keeps the credential that it was made with.
+/// The command, or words where no single command helps: another credential is made in Azure, then given to the vault.
 fn mends(provider: &dyn KeyProvider, failure: &KeyFailure, kid: Option<&Kid>) -> String {
     let words = failure.fix_of_vault();
     let command = if words == failure.fix() { provider.command(failure, kid) } else { None };

@@ -10,7 +10,7 @@ use super::rights::Versions;
 use super::{AzureInput, CheckLine, CheckStatus, Run};
 use crate::azure::probe::ListedVersion;
 use crate::azure::{AzureAccess, AzureProvider, command};
-use crate::failure::NO_OTHER_CREDENTIAL;
+use crate::failure::OTHER_CREDENTIAL;
 use crate::{Code, Credential, KeyDescription, KeyFailure, KeyType, Kid, Operation, Receipt, Step};
 
 /// Slower than this is worth a warning.
@@ -186,7 +186,7 @@ fn expiry(now: Timestamp, input: &AzureInput<'_>, access: &AzureAccess, of: Of) 
         let line = CheckLine::new(LINE, CheckStatus::Fail).because("credential.past_its_date", cause);
         return match of {
             Of::NewVault => line.advise("Give the date at which it really ends, or make a new one.", Some(renew)),
-            Of::Vault => line.advise(NO_OTHER_CREDENTIAL, None),
+            Of::Vault => line.advise(OTHER_CREDENTIAL, None),
         };
     }
     if end <= now + SOON {
@@ -194,7 +194,7 @@ fn expiry(now: Timestamp, input: &AzureInput<'_>, access: &AzureAccess, of: Of) 
             .because("credential.ends_soon", format!("The {what} ends {end}. Strongroom cannot sign in after that."));
         return match of {
             Of::NewVault => line.advise("Make a new one before that day.", Some(renew)),
-            Of::Vault => line.advise(NO_OTHER_CREDENTIAL, None),
+            Of::Vault => line.advise(OTHER_CREDENTIAL, None),
         };
     }
     CheckLine::new(LINE, CheckStatus::Pass).noting(format!("The {what} ends {end}."))

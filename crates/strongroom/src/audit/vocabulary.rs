@@ -162,6 +162,7 @@ const ROTATE: Facts = &[
     ("azure_request", MaybeText),
     ("azure_verify", MaybeText),
 ];
+const CREDENTIAL: Facts = &[("provider", Id), ("credential", Id), ("kind", Text), ("expires_at", MaybeNumber)];
 const KEY_TROUBLE: Facts =
     &[("generation", Number), ("kid", Text), ("wrap_digest", Digest), ("code", Text), ("azure_request", MaybeText)];
 const SETTINGS: Facts = &[("slug", Text), ("name_digest", Digest), ("external_keys", Number), ("require_code", Number)];
@@ -219,6 +220,9 @@ pub static VOCABULARY: &[Word] = &[
     to("vault.edit", "vault", Done, &[("renamed", Number), ("lease_seconds", MaybeNumber), ("policy_digest", Digest)]),
     to("vault.default", "vault", Done, &[]),
     to("vault.check", "workspace vault", Done, &[("failed", Number)]),
+    to("credential.replace", "vault", Done, CREDENTIAL),
+    to("credential.end", "vault", Done, CREDENTIAL),
+    to("credential.drop", "vault", Done, CREDENTIAL),
     to("key.create", "vault", Done, WRAP),
     to(
         "key.unwrap",

@@ -1,5 +1,6 @@
 //! `strongroom vault`
 
+mod credential;
 mod drill;
 
 use std::fs;
@@ -15,7 +16,8 @@ use super::failure::{Exit, Failure, state_label};
 use super::{lookup, moving};
 use crate::client::{Client, ClientError};
 use crate::http::api::types::{
-    AzureKey, Check, CheckStatus, CheckVault, Checks, CreateVault, HealthStatus, Strategy, Vault, VaultHealth,
+    AcceptWarnings, AzureKey, Check, CheckStatus, CheckVault, Checks, CreateVault, HealthStatus, Problem, Strategy,
+    Vault, VaultHealth,
 };
 use crate::secret_text::SecretText;
 
@@ -53,6 +55,9 @@ Instead of a client secret: --client-certificate certificate.pem, or --workload-
   strongroom vault move Team Azure --dry-run
   strongroom vault move Team Azure --wait")]
     Move(moving::VaultMove),
+    /// Replace what a vault signs in with: another client secret, a certificate, a workload identity
+    #[command(after_help = credential::EXAMPLES)]
+    Credential(credential::Arguments),
 }
 
 #[derive(Args)]
@@ -126,6 +131,7 @@ pub async fn run(arguments: Arguments, client: &Client, console: &Console, now: 
         Arguments::Check(CheckArguments { vault: Some(vault), .. }) => check_existing(&vault, client, console).await,
         Arguments::Check(CheckArguments { azure, .. }) => check(azure, client, console).await,
         Arguments::Drill(arguments) => drill::run(arguments, client, console, now).await,
+        Arguments::Credential(arguments) => credential::run(arguments, client, console).await,
     }
 }
 
@@ -167,6 +173,7 @@ async fn create(arguments: Create, client: &Client, console: &Console) -> Result
         StrategyName::AzureExternalKeys => (Strategy::AzureExternalKeys, Some(arguments.azure.read(console)?)),
     };
     let Create { name, default, accept_warnings, .. } = arguments;
+    let accept_warnings = AcceptWarnings::All(accept_warnings);
     let mut request = CreateVault { name, strategy, default, azure, accept_warnings };
     let vault = match client.create_vault(&request).await {
         Err(ClientError::Problem(problem)) if problem.code == WARNED && console.interactive() => {
@@ -176,7 +183,7 @@ async fn create(arguments: Create, client: &Client, console: &Console) -> Result
             if !console.confirm("Make the vault although these warn?")? {
                 return Err(Failure::from(*problem));
             }
-            request.accept_warnings = true;
+            request.accept_warnings = shown_warnings(&problem);
             client.create_vault(&request).await?
         }
         made => made?,
@@ -185,6 +192,11 @@ async fn create(arguments: Create, client: &Client, console: &Console) -> Result
         Format::Json => console.json(&vault),
         Format::Table => console.line(&format!("Created vault {} ({}).", printable(&vault.name), vault.id)),
     }
+}
+
+/// The warnings that were shown.
+pub(super) fn shown_warnings(problem: &Problem) -> AcceptWarnings {
+    AcceptWarnings::Lines(problem.errors.iter().map(|warning| warning.field.clone()).collect())
 }
 
 async fn check(arguments: AzureArguments, client: &Client, console: &Console) -> Result<(), Failure> {

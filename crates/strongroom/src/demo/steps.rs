@@ -19,7 +19,8 @@ use crate::{
     client::{Client, ClientError, Server},
     error::{Error, Result},
     http::api::types::{
-        AzureKey, CreateItem, CreateVault, Field, FieldKind, ItemType, LoginRequest, SecretKind, Strategy, Vault,
+        AcceptWarnings, AzureKey, CreateItem, CreateVault, Field, FieldKind, ItemType, LoginRequest, SecretKind,
+        Strategy, Vault,
     },
     id::ItemId,
     import,
@@ -170,7 +171,7 @@ fn step_five(values: &Values) -> CreateVault {
         name: "Azure".into(),
         strategy: Strategy::AzureExternalKeys,
         default: true,
-        accept_warnings: false,
+        accept_warnings: AcceptWarnings::default(),
         azure: Some(AzureKey {
             client_id: values.client_id.clone(),
             tenant_id: values.tenant_id.clone(),

@@ -1,6 +1,7 @@
 //! REST, version 1: `/api/v1`. Handlers parse, call one use case and render; this file is the table of them.
 
 mod audit;
+mod credential;
 pub mod document;
 mod health;
 mod items;
@@ -112,6 +113,17 @@ fn vaults(routes: Routes) -> Routes {
         .at(POST, here!("/vaults/{vault}/check"), Token(A::ManageVaults), vaults::check)
         .doc(
             Doc::new("Check a vault's key with the credential it holds").gives::<t::Checks>(200).or_lines::<t::Check>(),
+        )
+        .at(GET, here!("/vaults/{vault}/credential"), Token(A::ManageVaults), credential::get)
+        .doc(Doc::new("What a vault signs in with, without the secret").gives::<t::Credential>(200))
+        .at(PUT, here!("/vaults/{vault}/credential"), Token(A::ManageVaults), credential::replace)
+        .doc(Doc::new("Replace a vault's credential").takes::<t::NewCredential>().gives::<t::ReplacedCredential>(200))
+        .at(POST, here!("/vaults/{vault}/credential/check"), Token(A::ManageVaults), credential::check)
+        .doc(
+            Doc::new("Check a vault's key with another credential; changes nothing")
+                .takes::<t::NewCredential>()
+                .gives::<t::Checks>(200)
+                .or_lines::<t::Check>(),
         )
 }
 

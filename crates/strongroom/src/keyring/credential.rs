@@ -2,7 +2,8 @@
 
 use std::str::FromStr;
 
-use strongroom_keys::CredentialInput;
+use jiff::Timestamp;
+use strongroom_keys::{ClientCertificate, CredentialInput};
 
 use crate::secret_text::SecretText;
 
@@ -77,6 +78,17 @@ impl CredentialText {
         match self {
             Self::Secret(text) | Self::Certificate(text) => text.expose().trim(),
             Self::WorkloadIdentity => "",
+        }
+    }
+
+    /// When it ends: a certificate says so itself, of a client secret somebody may have `said` it.
+    pub fn ends(&self, said: Option<Timestamp>) -> Option<Timestamp> {
+        match self {
+            Self::Secret(_) => said,
+            Self::Certificate(pem) => {
+                ClientCertificate::parse(pem.expose()).ok().map(|certificate| certificate.not_after())
+            }
+            Self::WorkloadIdentity => None,
         }
     }
 

@@ -16,7 +16,10 @@ use strongroom_keys::{
 };
 use uuid::Uuid;
 
-use super::credential::{CredentialKind, CredentialText};
+use super::{
+    credential::{CredentialKind, CredentialText},
+    held::BothCredentials,
+};
 use crate::{
     audit::Fact,
     error::{Error, Result},
@@ -221,6 +224,41 @@ impl ProviderRow {
             ],
         )?;
         Ok(())
+    }
+
+    /// Writes the row in place of the revision before. Refused when somebody else was quicker.
+    pub fn put(&self, tx: &mut Tx<'_>, keys: &InstanceKeys) -> Result<()> {
+        let (held, previous) = (&self.credential, self.previous.as_ref());
+        let changed = tx.execute(
+            "UPDATE providers SET credential_id = $3, client_id = $4, credential_kind = $5, credential_expires = $6, \
+                                  sealed_credential = $7, previous_id = $8, previous_client_id = $9, \
+                                  previous_kind = $10, previous_expires = $11, sealed_previous = $12, revision = $13, \
+                                  row_mac = $14 WHERE id = $1 AND revision = $2",
+            &[
+                self.id.0.into(),
+                (self.revision - 1).into(),
+                held.id.into(),
+                (&held.client_id).into(),
+                held.kind.map(|kind| kind.word()).into(),
+                held.expires.into(),
+                (&held.sealed).into(),
+                previous.map(|held| held.id).into(),
+                previous.map(|held| held.client_id.as_str()).into(),
+                previous.and_then(|held| held.kind).map(|kind| kind.word()).into(),
+                previous.and_then(|held| held.expires).into(),
+                previous.map(|held| held.sealed.as_slice()).into(),
+                self.revision.into(),
+                self.mac(keys).to_bytes().as_slice().into(),
+            ],
+        )?;
+        if changed == 1 {
+            return Ok(());
+        }
+        Err(Error::conflict(
+            "vault.changed",
+            "the vault's connection was changed at the same moment",
+            "Look at the vault again, then repeat what you did.",
+        ))
     }
 
     /// The columns of [`provider_columns`] from `from` on, unproven.
@@ -448,6 +486,16 @@ pub(super) fn load_provider(tx: &mut Tx<'_>, keys: &InstanceKeys, policy: &Polic
     found.filter(|provider| provider.strategy == policy.strategy).ok_or_else(|| planted("provider"))
 }
 
+/// Every provider of a vault, proven, the oldest first.
+pub(crate) fn providers_of(tx: &mut Tx<'_>, keys: &InstanceKeys, policy: &Policy) -> Result<Vec<ProviderRow>> {
+    let sql = concat!("SELECT ", provider_columns!(), " FROM providers p WHERE p.vault_id = $1 ORDER BY p.id");
+    tx.all(sql, &[policy.vault.0.into()], |row| {
+        let provider = ProviderRow::read(row, 0, policy)?;
+        provider.verify(keys, &row.get::<Vec<u8>>(16)?)?;
+        Ok(provider)
+    })
+}
+
 /// A row of [`record_columns`], once every MAC on it is verified. A wrap or provider that is not there is as wrong as a
 /// changed one.
 pub(crate) fn proven(row: &Row<'_>, keys: &InstanceKeys) -> Result<KeyRecord> {
@@ -476,9 +524,27 @@ pub(crate) fn proven(row: &Row<'_>, keys: &InstanceKeys) -> Result<KeyRecord> {
     Ok(record)
 }
 
-/// The provider that a row describes, ready to be asked.
+/// The provider that a row describes, ready to be asked; with every credential that it holds.
 pub fn connect(
     row: &ProviderRow,
+    azure: &AzureKeys,
+    keys: &InstanceKeys,
+    random: &Arc<dyn Random>,
+) -> Result<Arc<dyn KeyProvider>> {
+    let current = connect_with(row, &row.credential, azure, keys, random)?;
+    match &row.previous {
+        None => Ok(current),
+        Some(previous) => {
+            let previous = connect_with(row, previous, azure, keys, random)?;
+            Ok(Arc::new(BothCredentials { current, previous }))
+        }
+    }
+}
+
+/// The same with this credential alone.
+pub(crate) fn connect_with(
+    row: &ProviderRow,
+    held: &HeldCredential,
     azure: &AzureKeys,
     keys: &InstanceKeys,
     random: &Arc<dyn Random>,
@@ -486,14 +552,14 @@ pub fn connect(
     match row.strategy {
         Strategy::Cloud => {
             let place = row.kek_place();
-            let kek = unwrap_cloud_kek(keys, &place, &row.credential.sealed).map_err(|_| planted("provider"))?;
+            let kek = unwrap_cloud_kek(keys, &place, &held.sealed).map_err(|_| planted("provider"))?;
             Ok(Arc::new(LocalProvider::new(kek, place, Box::new(Arc::clone(random)))))
         }
         Strategy::AzureExternalKeys => {
-            let credential = row.opened(&row.credential, keys)?;
+            let credential = row.opened(held, keys)?;
             let access = AzureAccess {
                 tenant: TenantId::parse(&row.tenant_id).map_err(|_| unreadable())?,
-                client: ClientId::parse(&row.credential.client_id).map_err(|_| unreadable())?,
+                client: ClientId::parse(&held.client_id).map_err(|_| unreadable())?,
                 credential: Credential::parse(&credential.input()).map_err(|_| unreadable())?,
                 vault_url: VaultUrl::parse(&row.vault_url, azure.cloud()).map_err(|_| unreadable())?,
                 key_name: KeyName::parse(&row.key_name).map_err(|_| unreadable())?,

@@ -113,6 +113,7 @@ pub async fn serve(
     let failures = tokio::spawn(Arc::clone(&app).tell_of_failed_sign_ins());
     let trash = tokio::spawn(Arc::clone(&app).keep_trash());
     let notices = tokio::spawn(Arc::clone(&app).keep_telling());
+    let credentials = tokio::spawn(Arc::clone(&app).keep_credentials());
     let handle = Handle::new();
     let stopper = handle.clone();
     // Event streams stay open for as long as their pages: they end first.
@@ -140,6 +141,7 @@ pub async fn serve(
     failures.abort();
     trash.abort();
     notices.abort();
+    credentials.abort();
     app.keyring.purge_all();
     app.record_failed_sign_ins().await?;
     let event = app.event_by(Actor::System, None, "server.stop", Target::None, Vec::new())?;

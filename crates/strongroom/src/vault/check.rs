@@ -61,8 +61,21 @@ impl App {
             vault_url: row.vault_url,
             vault_key_name: row.key_name,
         };
-        let turn = self.guard.checks.take(vec![Whose::Member(caller.member), Whose::Vault(id)])?;
-        self.check_to_the_end(caller, Target::Vault(id), (request, Some(in_use)), turn, tell).await
+        self.check_values(caller, id, request, Some(in_use), tell).await
+    }
+
+    /// The checks of values that an existing vault is to have. With `in_use` comes the key version that it uses, where the
+    /// values name its own key.
+    pub(super) async fn check_values(
+        self: &Arc<Self>,
+        caller: &Caller,
+        vault: VaultId,
+        request: AzureRequest,
+        in_use: Option<Kid>,
+        tell: &(dyn Fn(&CheckLine) + Send + Sync),
+    ) -> Result<Vec<CheckLine>> {
+        let turn = self.guard.checks.take(vec![Whose::Member(caller.member), Whose::Vault(vault)])?;
+        self.check_to_the_end(caller, Target::Vault(vault), (request, in_use), turn, tell).await
     }
 
     /// In a task of its own, which does not end when nobody waits for it any more. With the values comes the key version
@@ -99,13 +112,45 @@ impl App {
     }
 }
 
+/// Which warnings of the checks were read and taken as they are. A failure is never taken.
+#[derive(Debug, Clone, Default)]
+pub enum Accepted {
+    #[default]
+    None,
+    All,
+    /// Those of these lines, as in `rights.scope`: one that nobody has seen yet still stands against it.
+    Lines(Vec<String>),
+}
+
+impl Accepted {
+    fn takes(&self, line: &CheckLine) -> bool {
+        match self {
+            Self::None => false,
+            Self::All => true,
+            Self::Lines(codes) => codes.iter().any(|code| code == line.code),
+        }
+    }
+}
+
+/// Whether the checks stand against what they were made for.
+pub(super) fn refused_by(lines: &[CheckLine], accepted: &Accepted) -> bool {
+    let stops = |line: &CheckLine| match line.status {
+        CheckStatus::Fail => true,
+        CheckStatus::Warn => !accepted.takes(line),
+        _ => false,
+    };
+    // A check that ran out of time has no failure, and no proof either.
+    let proven = lines.iter().any(|line| line.code == "key.compare" && line.status == CheckStatus::Pass);
+    !proven || lines.iter().any(stops)
+}
+
 /// Of a check that ended in a panic.
 pub fn broken() -> Error {
     Error::Setup { what: "the check broke off".into(), fix: "This is a defect of Strongroom; report it.".into() }
 }
 
 /// The values, for as long as the check takes.
-fn kept(input: &AzureInput<'_>) -> AzureRequest {
+pub(super) fn kept(input: &AzureInput<'_>) -> AzureRequest {
     AzureRequest {
         client_id: input.client_id.to_owned(),
         tenant_id: input.tenant_id.to_owned(),

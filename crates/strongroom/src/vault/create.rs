@@ -5,12 +5,13 @@ use std::sync::Arc;
 use jiff::{Timestamp, civil::Date, tz::TimeZone};
 use strongroom_envelope::{CloudKek, VaultKey, VaultKeyPlace, read_wrap_record, seal, wrap_cloud_kek, wrap_record};
 use strongroom_keys::{
-    AzureInput, ClientCertificate, ClientId, INTERACTIVE, KeyFailure, KeyProvider, TenantId, TokenUse,
-    check::{CheckLine, CheckStatus},
-    parse_vault_url_and_key,
+    AzureInput, ClientId, INTERACTIVE, KeyFailure, KeyProvider, TenantId, TokenUse, parse_vault_url_and_key,
 };
 
-use super::{Strategy, Vault};
+use super::{
+    Strategy, Vault,
+    check::{Accepted, refused_by},
+};
 use crate::{
     access::Action,
     app::{App, Caller},
@@ -31,8 +32,8 @@ pub struct VaultRequest {
     pub name: String,
     pub make_default: bool,
     pub key: KeyRequest,
-    /// Whether warnings of the checks were read and taken.
-    pub accept_warnings: bool,
+    /// Which warnings of the checks were read and taken.
+    pub accept_warnings: Accepted,
 }
 
 /// The strategy, with what it needs.
@@ -62,17 +63,6 @@ impl AzureRequest {
             vault_url: &self.vault_url,
             vault_key_name: &self.vault_key_name,
             credential_expires: self.credential_expires,
-        }
-    }
-
-    /// When the credential ends: a certificate says it itself.
-    fn expires(&self) -> Option<Timestamp> {
-        match &self.credential {
-            CredentialText::Secret(_) => self.credential_expires,
-            CredentialText::Certificate(pem) => {
-                ClientCertificate::parse(pem.expose()).ok().map(|certificate| certificate.not_after())
-            }
-            CredentialText::WorkloadIdentity => None,
         }
     }
 }
@@ -110,7 +100,9 @@ impl App {
         let name = checked_name(&request.name)?;
         let new = match &request.key {
             KeyRequest::Cloud => self.prepare_cloud_vault(caller.workspace, &name, caller.member).await?,
-            KeyRequest::Azure(azure) => self.prepare_azure_vault(caller, &name, azure, request.accept_warnings).await?,
+            KeyRequest::Azure(azure) => {
+                self.prepare_azure_vault(caller, &name, azure, &request.accept_warnings).await?
+            }
         };
         let chosen = self.event(caller, "vault.default", Target::Vault(new.id()), Vec::new())?;
         let (id, workspace, make_default) = (new.id(), caller.workspace, request.make_default);
@@ -163,18 +155,13 @@ impl App {
         caller: &Caller,
         name: &str,
         request: &AzureRequest,
-        accept_warnings: bool,
+        accept_warnings: &Accepted,
     ) -> Result<NewVault> {
         let (workspace, limit) = (caller.workspace, self.settings.max_vaults_per_provider);
         // Refuse early what Azure need not be asked for; the write transaction looks again.
         self.store.read(move |tx| require_room(tx, workspace, Strategy::AzureExternalKeys, limit)).await?;
         let lines = self.check_azure(caller, &request.input(), &|_| ()).await?;
-        let stop = |line: &CheckLine| {
-            line.status == CheckStatus::Fail || (line.status == CheckStatus::Warn && !accept_warnings)
-        };
-        // A check that ran out of time has no failure, and no proof either.
-        let proven = lines.iter().any(|line| line.code == "key.compare" && line.status == CheckStatus::Pass);
-        if !proven || lines.iter().any(stop) {
+        if refused_by(&lines, accept_warnings) {
             return Err(Error::ChecksFailed(lines));
         }
         let parsed = parse_vault_url_and_key(&request.vault_url, &request.vault_key_name, self.azure.cloud());
@@ -188,7 +175,7 @@ impl App {
         provider.vault_url = url.to_string();
         provider.key_name = key.as_str().to_owned();
         provider.credential.kind = Some(request.credential.kind());
-        provider.credential.expires = request.expires();
+        provider.credential.expires = request.credential.ends(request.credential_expires);
         let sealed = request.credential.text().as_bytes();
         let place = provider.credential_place(provider.credential.id);
         provider.credential.sealed =

@@ -4,6 +4,7 @@
 mod change;
 mod check;
 mod create;
+mod credential;
 mod rewrap;
 mod rotate;
 
@@ -14,8 +15,9 @@ use strongroom_envelope::InstanceKeys;
 use strongroom_keys::Code;
 
 pub use self::change::KeyChange;
-pub use self::check::{Checks, broken};
+pub use self::check::{Accepted, Checks, broken};
 pub use self::create::{AzureRequest, KeyRequest, NewVault, REQUIRED_BITS, VaultRequest, expiry, insert};
+pub use self::credential::{NewCredential, OtherVault, Replaced, Signer};
 pub use crate::keyring::{CredentialKind, CredentialText, Strategy, VaultState};
 use crate::{
     access::{Action, Role, Target as Aim},

@@ -14,7 +14,7 @@ use strongroom::{
     item::{Content, Field, FieldKind, ItemType},
     member::{Join, NewMember, Setup},
     server,
-    vault::{AzureRequest, CredentialText, KeyRequest, VaultRequest},
+    vault::{Accepted, AzureRequest, CredentialText, KeyRequest, VaultRequest},
 };
 use strongroom_envelope::SystemRandom;
 use strongroom_keys::azure::Cloud;
@@ -48,8 +48,20 @@ impl AzureWorld {
         world
     }
 
+    /// The same on SQLite, with room for so many vaults.
+    pub async fn with_room_for(vaults: u32) -> Self {
+        let mut world = Self::without_vault_but_room(None, vaults).await;
+        let made = world.app.create_vault(&world.owner, request("Azure", &world.values)).await.expect("step 5");
+        (world.vault, world.kid) = (made.id, made.kid);
+        world
+    }
+
     /// The same up to step 4: there is no Azure vault yet.
     pub async fn without_vault(url: Option<&str>) -> Self {
+        Self::without_vault_but_room(url, 1).await
+    }
+
+    async fn without_vault_but_room(url: Option<&str>, vaults: u32) -> Self {
         let dir = tempfile::tempdir().expect("a temp folder");
         let settings = azure_standin::Settings { service_limits: None, ..azure_standin::Settings::default() };
         let config = azure_standin::Config { rsa_pool: test_keys(), settings, ..azure_standin::Config::default() };
@@ -58,7 +70,7 @@ impl AzureWorld {
         let plan = Plan::new("Strongroom", "keys", "customer-keys", "westeurope", "strongroom");
         let values = azure_setup::set_up(&administrator, &plan, &|_| {}).await.expect("steps 1 to 4");
         let clock = ManualClock::at(jiff::Timestamp::now());
-        let app = open(&dir, url, &standin, &clock).await;
+        let app = open_with(&dir, url, &standin, &clock, vaults).await;
         let owner = make_owner(&app).await;
         let (vault, kid, token_file) = (VaultId(Uuid::nil()), String::new(), dir.path().join("token"));
         Self { app, owner, clock, standin, values, administrator, vault, kid, token_file, _dir: dir }
@@ -69,6 +81,12 @@ impl AzureWorld {
         azure_setup::set_enabled(&self.administrator, &self.values.vault_url, &self.values.vault_key_name, enabled)
             .await
             .expect("the administrator may");
+    }
+
+    /// So many days from now, to the second.
+    pub fn clock_in_days(&self, days: i64) -> jiff::Timestamp {
+        let now = jiff::Timestamp::from_second(strongroom::clock::Clock::now(&self.clock).as_second());
+        now.expect("in range") + jiff::SignedDuration::from_hours(24 * days)
     }
 
     /// Unwraps that reached the vault's key so far.
@@ -103,7 +121,7 @@ pub fn request(name: &str, values: &Values) -> VaultRequest {
     VaultRequest {
         name: name.into(),
         make_default: true,
-        accept_warnings: true,
+        accept_warnings: Accepted::All,
         key: KeyRequest::Azure(AzureRequest {
             client_id: values.client_id.clone(),
             tenant_id: values.tenant_id.clone(),
@@ -140,13 +158,18 @@ pub fn administrator(standin: &Standin) -> Client {
 }
 
 pub async fn open(dir: &TempDir, url: Option<&str>, standin: &Standin, clock: &ManualClock) -> Arc<App> {
+    open_with(dir, url, standin, clock, 1).await
+}
+
+/// With room for so many Azure vaults in a workspace.
+async fn open_with(dir: &TempDir, url: Option<&str>, standin: &Standin, clock: &ManualClock, vaults: u32) -> Arc<App> {
     let ca = dir.path().join("ca.pem");
     std::fs::write(&ca, standin.ca_pem()).expect("written");
     let path = |name: &str| dir.path().join(name).display().to_string();
     let url = url.map_or_else(|| format!("sqlite:{}", path("strongroom.db")), str::to_owned);
     let text = format!(
         "[database]\nurl = \"{url}\"\n[instance]\nkey_file = \"{}\"\n[azure]\nproxy = \"{}\"\nca_file = \"{}\"\n\
-         federated_token_file = \"{}\"\n",
+         federated_token_file = \"{}\"\n[vaults]\nmax_per_provider = {vaults}\n",
         path("instance.key"),
         standin.proxy_url(),
         ca.display(),

@@ -41,7 +41,7 @@ fn a_client_secret_keeps_the_end_that_it_was_given() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_vault_whose_secret_is_gone_gets_no_command_that_cannot_help_it() {
+async fn a_vault_whose_secret_is_gone_is_told_how_to_replace_it() {
     let mut world = AzureWorld::without_vault(None).await;
     let secret = world.values.client_secret.expose().to_owned();
     make(&mut world, json!({"client_secret": secret})).await;
@@ -51,7 +51,7 @@ async fn a_vault_whose_secret_is_gone_gets_no_command_that_cannot_help_it() {
     let key = found["value"][0]["passwordCredentials"][0]["keyId"].clone();
     let body = Some(json!({"keyId": key}));
     change(&world.administrator, &world.values.client_id, "POST", "/removePassword", body).await;
-    goes_dark(&world, item, "credential.refused", "A new vault can be made with a new credential").await;
+    goes_dark(&world, item, "credential.refused", "strongroom vault credential").await;
     let why = world.app.keyring.dark(world.vault).expect("dark");
     assert!(why.fix.contains("items are kept") && !why.fix.contains("az "), "{}", why.fix);
 }

@@ -18,6 +18,7 @@ mod leaks;
 mod members;
 mod moves;
 mod notices;
+mod replacing;
 mod sessions;
 mod signin;
 mod site;

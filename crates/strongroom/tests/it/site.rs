@@ -17,7 +17,7 @@ use strongroom::{
     member::{Origin, Setup},
     secret_text::SecretText,
     server,
-    vault::{AzureRequest, CredentialText, KeyRequest, VaultRequest},
+    vault::{Accepted, AzureRequest, CredentialText, KeyRequest, VaultRequest},
 };
 use strongroom_envelope::SystemRandom;
 use strongroom_keys::azure::Cloud;
@@ -120,7 +120,8 @@ impl Site {
             vault_url: self.azure.vault_url.clone(),
             vault_key_name: self.azure.vault_key_name.clone(),
         });
-        let request = VaultRequest { name: AZURE_VAULT.into(), make_default: false, key, accept_warnings: true };
+        let request =
+            VaultRequest { name: AZURE_VAULT.into(), make_default: false, key, accept_warnings: Accepted::All };
         self.azure_vault = app.create_vault(&caller, request).await.expect("the Azure vault is made").id.0;
         (self.setup_link, self.session) = (link.token, session.token);
         let vaults = app.vaults(&caller).await.expect("vaults");

@@ -8,7 +8,7 @@ use strongroom::{
     access::Role,
     azure_setup,
     error::{Error, Result},
-    vault::{CredentialText, KeyRequest, Vault, VaultEdit, VaultRequest},
+    vault::{Accepted, CredentialText, KeyRequest, Vault, VaultEdit, VaultRequest},
     workspace::Edit,
 };
 
@@ -169,7 +169,7 @@ async fn only_the_three_managing_roles_make_vaults() {
 }
 
 fn cloud(name: &str, make_default: bool) -> VaultRequest {
-    VaultRequest { name: name.into(), make_default, accept_warnings: true, key: KeyRequest::Cloud }
+    VaultRequest { name: name.into(), make_default, accept_warnings: Accepted::All, key: KeyRequest::Cloud }
 }
 
 fn input(request: &VaultRequest) -> strongroom_keys::check::AzureInput<'_> {

@@ -22,10 +22,10 @@ use crate::{
     cli::{
         console::{Console, Format, printable},
         failure::{Exit, Failure},
-        vault::WARNED,
+        vault::{WARNED, shown_warnings},
     },
     client::{Client, ClientError},
-    http::api::types::{AzureKey, CreateVault, Strategy, Vault},
+    http::api::types::{AcceptWarnings, AzureKey, CreateVault, Strategy, Vault},
     secret_text::SecretText,
 };
 
@@ -157,7 +157,7 @@ impl Finish<'_> {
             strategy: Strategy::AzureExternalKeys,
             default: self.setup.vault.default,
             azure: Some(self.azure_key()),
-            accept_warnings: self.setup.vault.accept_warnings,
+            accept_warnings: AcceptWarnings::All(self.setup.vault.accept_warnings),
         };
         let mut made = client.create_vault(&request).await;
         if let Err(ClientError::Problem(problem)) = &made
@@ -170,7 +170,7 @@ impl Finish<'_> {
                 return Err(Failure::from(*problem.clone())
                     .fix("mend what it warns of, or say --accept-warnings; then run the same command again"));
             }
-            request.accept_warnings = true;
+            request.accept_warnings = shown_warnings(problem);
             made = client.create_vault(&request).await;
         }
         let vault = made.map_err(|error| Failure::from(error).fix_or(again))?;

@@ -5,6 +5,7 @@
 //! Times are RFC 3339 in UTC. Path: `/api/v1/workspaces/{workspace}/…`, where the workspace is a slug.
 
 mod audit;
+mod connection;
 mod jobs;
 mod notices;
 
@@ -15,6 +16,7 @@ use uuid::Uuid;
 
 pub use self::{
     audit::{AuditEvent, AuditOutcome, AuditPage, AuditQuery, AuditTarget},
+    connection::{AcceptWarnings, Credential, NewCredential, OtherVault, ReplacedCredential, VaultName},
     jobs::{ItemKept, Job, JobAccount, JobKind, JobState, JobWaiting, MoveItems, MovePlan},
     notices::{
         CreateWebhook, Delivery, DeliveryState, NewWebhook, Notice, NoticeKind, NoticeMail, NoticeQuery, ReadNotices,
@@ -252,9 +254,8 @@ pub struct CreateVault {
     /// Required for `azure_external_keys`, refused for `cloud`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub azure: Option<AzureKey>,
-    /// Creates it although some checks warn. A check that fails always stops it.
     #[serde(default)]
-    pub accept_warnings: bool,
+    pub accept_warnings: AcceptWarnings,
 }
 
 /// What step 5 asks for, as typed: ids in any spelling a portal shows, the key's name or its whole identifier.

@@ -8,6 +8,7 @@ use axum::{
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use jiff::Timestamp;
 use serde_json::json;
 use strongroom_keys::check::CheckLine;
 
@@ -29,6 +30,7 @@ use crate::{
     },
     id::VaultId,
     keyring::Strategy,
+    secret_text::SecretText,
     vault::{AzureRequest, CredentialText, Health, KeyRequest, Vault, VaultEdit, VaultRequest, expiry},
 };
 
@@ -57,7 +59,9 @@ pub async fn create(
         }
     };
     let CreateVault { name, default: make_default, accept_warnings, .. } = body;
-    let vault = app.create_vault(&caller, VaultRequest { name, make_default, key, accept_warnings }).await?;
+    let vault = app
+        .create_vault(&caller, VaultRequest { name, make_default, key, accept_warnings: accept_warnings.into() })
+        .await?;
     let place = format!("/api/v1/workspaces/{}/vaults/{}", caller.workspace_slug, vault.id);
     Ok((StatusCode::CREATED, [(header::LOCATION, place)], tagged(vault, &caller)))
 }
@@ -104,7 +108,7 @@ pub async fn check(
 }
 
 /// All checks in one answer, or each as soon as it is made.
-async fn answer_checks<F, Fut>(headers: &HeaderMap, check: F) -> Result<Response>
+pub(super) async fn answer_checks<F, Fut>(headers: &HeaderMap, check: F) -> Result<Response>
 where
     F: FnOnce(progress::Lines) -> Fut,
     Fut: Future<Output = Result<Vec<CheckLine>>> + Send + 'static,
@@ -127,33 +131,49 @@ fn news(told: Told) -> serde_json::Value {
 
 /// What was typed, with exactly one credential.
 fn azure_request(azure: AzureKey) -> Result<AzureRequest> {
-    let credential = match (azure.client_secret, azure.client_certificate, azure.workload_identity) {
-        (Some(secret), None, false) => CredentialText::Secret(secret),
-        (None, Some(pem), false) => CredentialText::Certificate(pem),
-        (None, None, true) => CredentialText::WorkloadIdentity,
-        _ => {
-            let message = "Give exactly one of client_secret, client_certificate and workload_identity: true.";
-            return Err(Error::field("azure", message));
-        }
-    };
-    let wrong = |message| Error::field("azure.client_secret_expires", message);
-    let credential_expires = match (azure.client_secret_expires, &credential) {
-        (None, _) => None,
-        (Some(text), CredentialText::Secret(_)) => {
-            Some(expiry(&text).ok_or_else(|| wrong("Write a date like 2027-05-01, or RFC 3339."))?)
-        }
-        (Some(_), _) => return Err(wrong("Only a client secret takes this; a certificate says itself when it ends.")),
+    let typed = (azure.client_secret, azure.client_certificate, azure.workload_identity);
+    let (credential, credential_expires) = credential("azure", typed, azure.client_secret_expires)?;
+    let Some(credential) = credential else {
+        return Err(one_credential("azure"));
     };
     let AzureKey { client_id, tenant_id, vault_url, vault_key_name, .. } = azure;
     Ok(AzureRequest { client_id, tenant_id, credential, credential_expires, vault_url, vault_key_name })
 }
 
-fn tagged(vault: Vault, caller: &Caller) -> Tagged<Json<Shown>> {
+fn one_credential(field: &'static str) -> Error {
+    Error::field(field, "Give exactly one of client_secret, client_certificate and workload_identity: true.")
+}
+
+/// A credential, if one was typed, and when it ends. More than one is refused; `field` is where they were typed.
+pub(super) fn credential(
+    field: &'static str,
+    typed: (Option<SecretText>, Option<SecretText>, bool),
+    expires: Option<String>,
+) -> Result<(Option<CredentialText>, Option<Timestamp>)> {
+    let credential = match typed {
+        (None, None, false) => None,
+        (Some(secret), None, false) => Some(CredentialText::Secret(secret)),
+        (None, Some(pem), false) => Some(CredentialText::Certificate(pem)),
+        (None, None, true) => Some(CredentialText::WorkloadIdentity),
+        _ => return Err(one_credential(field)),
+    };
+    let wrong = |message| Error::field(format!("{field}.client_secret_expires"), message);
+    let expires = match (expires, &credential) {
+        (None, _) => None,
+        (Some(text), None | Some(CredentialText::Secret(_))) => {
+            Some(expiry(&text).ok_or_else(|| wrong("Write a date like 2027-05-01, or RFC 3339."))?)
+        }
+        (Some(_), _) => return Err(wrong("Only a client secret takes this; a certificate says itself when it ends.")),
+    };
+    Ok((credential, expires))
+}
+
+pub(super) fn tagged(vault: Vault, caller: &Caller) -> Tagged<Json<Shown>> {
     Tagged(vault.revision, Json(shown(vault, caller)))
 }
 
 /// Where the key is and how much lies under it is for those who manage vaults.
-fn shown(vault: Vault, caller: &Caller) -> Shown {
+pub(super) fn shown(vault: Vault, caller: &Caller) -> Shown {
     let manages = caller.may(Action::ManageVaults, Aim::Workspace);
     let key = vault.azure.filter(|_| manages).map(|azure| VaultKey {
         key_version: vault.kid.rsplit('/').next().unwrap_or_default().to_owned(),

@@ -27,7 +27,7 @@ use crate::{
         progress::wants_lines,
     },
     keyring::Strategy,
-    vault::{AzureRequest, CredentialKind, CredentialText, KeyRequest, VaultRequest, expiry},
+    vault::{Accepted, AzureRequest, CredentialKind, CredentialText, KeyRequest, VaultRequest, expiry},
 };
 
 const TABLE: &str = "/settings/privacy-and-security";
@@ -113,7 +113,7 @@ pub async fn create(visit: Visit, form: Form) -> Result<Response> {
         name: form.text("name"),
         make_default: form.has("default"),
         key,
-        accept_warnings: form.has("accept_warnings"),
+        accept_warnings: accepted(&form),
     };
     match visit.app.create_vault(&visit.caller, request).await {
         Ok(_) => Ok(to(format!("{TABLE}?done=vault-created"))),
@@ -132,6 +132,14 @@ pub async fn create(visit: Visit, form: Form) -> Result<Response> {
                 error => Err(error),
             }
         }
+    }
+}
+
+/// The warnings that stood beside the tick, if it was set: one that nobody saw is not taken.
+pub(super) fn accepted(form: &Form) -> Accepted {
+    match form.has("accept_warnings") {
+        true => Accepted::Lines(form.all("warned").map(str::to_owned).collect()),
+        false => Accepted::None,
     }
 }
 
