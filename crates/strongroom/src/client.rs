@@ -12,8 +12,8 @@ use uuid::Uuid;
 
 use crate::http::api::types::{
     AuditEvent, AuditQuery, Check, CheckNews, CheckVault, Checks, CreateItem, CreateVault, EditItem, Item, ItemPage,
-    ItemQuery, Job, LoginAnswer, LoginRequest, Member, MoveItems, MovePlan, NewCredential, Page, PageQuery, Problem, PurgeItems,
-    PurgedItems, ReplacedCredential, Revealed, SearchItems, Vault, Workspace,
+    ItemQuery, Job, LoginAnswer, LoginRequest, Member, MoveItems, MovePlan, NewCredential, Page, PageQuery, Problem,
+    PurgeItems, PurgedItems, ReplacedCredential, Revealed, SearchItems, Vault, Workspace,
 };
 use crate::secret_text::SecretText;
 
