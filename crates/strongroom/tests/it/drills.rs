@@ -22,7 +22,7 @@ use strongroom::{
     drill::{Measured, PROMISE, Pace, Probes, TITLE, Target, Way},
     http::api::types::{CreateItem, Field, FieldKind, ItemType},
     secret_text::SecretText,
-    vault::{AzureRequest, CredentialText, KeyRequest, VaultRequest},
+    vault::{Accepted, AzureRequest, CredentialText, KeyRequest, VaultRequest},
 };
 use tokio::task::JoinSet;
 use uuid::Uuid;
@@ -250,7 +250,7 @@ async fn further_vaults(site: &Site, keys: u64) -> Vec<(Uuid, String, String)> {
             name: format!("Vault {number}"),
             make_default: false,
             key: KeyRequest::Azure(request),
-            accept_warnings: true,
+            accept_warnings: Accepted::All,
         };
         vaults.push((app.create_vault(&owner, request).await.expect("a vault is made").id.0, vault_url, key));
     }
