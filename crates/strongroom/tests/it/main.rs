@@ -6,11 +6,14 @@
 mod api;
 mod azure;
 mod azure_setup;
+mod bad_days;
 mod child;
 mod command_line;
 mod credentials;
+mod customer;
 mod dark;
 mod drills;
+mod faults;
 mod items;
 mod key_changes;
 mod kills;
