@@ -5,6 +5,7 @@
 //! server has a core of its own; the load, and Azure's stand-in, have another where there is one.
 
 mod load;
+mod rewrap;
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -42,6 +43,8 @@ pub struct Options {
 enum Case {
     /// Reveal one account: authorised, audited durably, its vault's key in Azure's stand-in under a lease
     Reveal(Reveal),
+    /// Rewrap many vaults under one key of Azure's stand-in, with Azure's service limits: operations counted there
+    Rewrap(rewrap::Rewrap),
 }
 
 #[derive(clap::Args)]
@@ -55,7 +58,13 @@ struct Reveal {
 }
 
 pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
-    let Case::Reveal(reveal) = &options.case;
+    match &options.case {
+        Case::Reveal(reveal) => run_reveal(workspace, reveal),
+        Case::Rewrap(rewrap) => rewrap::run(workspace, rewrap),
+    }
+}
+
+fn run_reveal(workspace: &Workspace, reveal: &Reveal) -> Result<ExitCode> {
     let interrupt = Interrupt::listen()?;
     let wanted = [Tool::Wrk, Tool::Taskset];
     install::provide(workspace, &wanted, reveal.install, "cargo xtask bench reveal --install", &interrupt)?;

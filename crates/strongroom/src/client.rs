@@ -11,9 +11,10 @@ use url::{Host, Url};
 use uuid::Uuid;
 
 use crate::http::api::types::{
-    AuditEvent, AuditQuery, Check, CheckNews, CheckVault, Checks, CreateItem, CreateVault, EditItem, Item, ItemPage,
-    ItemQuery, Job, LoginAnswer, LoginRequest, Member, MoveItems, MovePlan, NewCredential, Page, PageQuery, Problem,
-    PurgeItems, PurgedItems, ReplacedCredential, Revealed, SearchItems, Vault, Workspace,
+    AuditEvent, AuditQuery, Census, ChangeKey, Check, CheckNews, CheckVault, Checks, CreateItem, CreateVault, EditItem,
+    Item, ItemPage, ItemQuery, Job, JobKind, KeyChange, KeyChanges, LoginAnswer, LoginRequest, Member, MoveItems,
+    MovePlan, NewCredential, Page, PageQuery, Problem, PurgeItems, PurgedItems, ReplacedCredential, Revealed,
+    SearchItems, Vault, Workspace,
 };
 use crate::secret_text::SecretText;
 
@@ -189,6 +190,24 @@ impl Client {
         request: &NewCredential,
     ) -> Result<ReplacedCredential, ClientError> {
         self.send(self.request(Method::PUT, &["vaults", &id.to_string(), "credential"]).json(request)).await
+    }
+
+    /// Changes a vault's key, or says what that comes to.
+    pub async fn change_key(&self, id: Uuid, kind: JobKind, request: ChangeKey) -> Result<KeyChange, ClientError> {
+        self.send(self.request(Method::POST, &["vaults", &id.to_string(), kind.word()]).json(&request)).await
+    }
+
+    pub async fn rewrap_all(&self, request: ChangeKey) -> Result<KeyChanges, ClientError> {
+        self.send(self.request(Method::POST, &["vaults", "rewrap"]).json(&request)).await
+    }
+
+    pub async fn census(&self, id: Uuid) -> Result<Census, ClientError> {
+        self.send(self.request(Method::GET, &["vaults", &id.to_string(), "census"])).await
+    }
+
+    pub async fn retire_generation(&self, id: Uuid, generation: u32) -> Result<(), ClientError> {
+        let path = ["vaults", &id.to_string(), "generations", &generation.to_string()];
+        self.send(self.request(Method::DELETE, &path)).await
     }
 
     pub async fn members(&self) -> Result<Vec<Member>, ClientError> {

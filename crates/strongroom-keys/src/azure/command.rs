@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use strongroom_envelope::digest;
 
 use super::{AzureAccess, Cloud};
-use crate::{Code, KeyFailure, Kid};
+use crate::{Code, KeyFailure, KeyUrl, Kid};
 
 /// The command, or `None` where no single command mends it. `kid` is the key version that was asked for, where one was.
 pub fn command(failure: &KeyFailure, access: &AzureAccess, kid: Option<&Kid>) -> Option<String> {
@@ -69,6 +69,13 @@ pub fn command(failure: &KeyFailure, access: &AzureAccess, kid: Option<&Kid>) ->
         }
         _ => return None,
     })
+}
+
+/// Switches one key version off: what an administrator runs to withdraw it.
+pub fn disable_command(kid: &KeyUrl) -> String {
+    let vault = kid.host().split('.').next().unwrap_or_default();
+    let (key, key_version) = (kid.name().as_str(), kid.key_version());
+    format!("az keyvault key set-attributes --vault-name {vault} --name {key} --version {key_version} --enabled false")
 }
 
 /// What makes an application trust the tokens of `issuer` that speak for `subject`: the body of Microsoft Graph's

@@ -25,7 +25,7 @@ mod transport;
 
 pub use cloud::{Cloud, UnknownCloud};
 pub(crate) use command::is_resource_id;
-pub use command::{command, federated_credential};
+pub use command::{command, disable_command, federated_credential};
 pub use credential::token_claims;
 pub use provider::{ALGORITHM, AzureProvider};
 

@@ -2,6 +2,7 @@
 
 mod credential;
 mod drill;
+mod keys;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,8 +17,8 @@ use super::failure::{Exit, Failure, state_label};
 use super::{lookup, moving};
 use crate::client::{Client, ClientError};
 use crate::http::api::types::{
-    AcceptWarnings, AzureKey, Check, CheckStatus, CheckVault, Checks, CreateVault, HealthStatus, Problem, Strategy,
-    Vault, VaultHealth,
+    AcceptWarnings, AzureKey, Check, CheckStatus, CheckVault, Checks, CreateVault, HealthStatus, JobKind, Problem,
+    Strategy, Vault, VaultHealth,
 };
 use crate::secret_text::SecretText;
 
@@ -58,6 +59,33 @@ Instead of a client secret: --client-certificate certificate.pem, or --workload-
     /// Replace what a vault signs in with: another client secret, a certificate, a workload identity
     #[command(after_help = credential::EXAMPLES)]
     Credential(credential::Arguments),
+    /// Take the vault's keys to the newest version of the key in Azure: three key operations each, no item touched
+    ///
+    /// Hygiene after a new key version, not a cure for a compromise: the vault key stays the same.
+    #[command(after_help = "Examples:
+  strongroom vault rewrap Azure --dry-run
+  strongroom vault rewrap --all --wait")]
+    Rewrap(keys::Rewrap),
+    /// Make a new vault key current and take the data keys to it; what items hold is not touched
+    #[command(after_help = "Examples:
+  strongroom vault rotate Azure --dry-run
+  strongroom vault rotate Azure --wait")]
+    Rotate(keys::Change),
+    /// After a compromise: a new vault key, new data keys, every item sealed anew, its history included
+    #[command(after_help = "Examples:
+  strongroom vault reencrypt Azure --dry-run
+  strongroom vault reencrypt Azure --wait")]
+    Reencrypt(keys::Change),
+    /// Show what still needs which key version and generation, and which are safe to disable
+    ///
+    /// It counts what this instance knows of. Copies of the database that were made elsewhere are not in it.
+    #[command(after_help = "Example:\n  strongroom vault census Azure")]
+    Census(keys::Which),
+    /// Forget an old generation of the vault key that nothing is under any more
+    ///
+    /// Nothing opens with it after that; earlier copies of the database keep their own.
+    #[command(after_help = "Example:\n  strongroom vault retire Azure 1")]
+    Retire(keys::Retire),
 }
 
 #[derive(Args)]
@@ -127,6 +155,11 @@ pub async fn run(arguments: Arguments, client: &Client, console: &Console, now: 
     match arguments {
         Arguments::List => list(client, console).await,
         Arguments::Move(arguments) => moving::vault(arguments, client, console).await,
+        Arguments::Rewrap(arguments) => keys::rewrap(arguments, client, console).await,
+        Arguments::Rotate(arguments) => keys::change(JobKind::Rotate, arguments, client, console).await,
+        Arguments::Reencrypt(arguments) => keys::change(JobKind::Reencrypt, arguments, client, console).await,
+        Arguments::Census(which) => keys::census(which, client, console).await,
+        Arguments::Retire(arguments) => keys::retire(arguments, client, console).await,
         Arguments::Create(create) => self::create(create, client, console).await,
         Arguments::Check(CheckArguments { vault: Some(vault), .. }) => check_existing(&vault, client, console).await,
         Arguments::Check(CheckArguments { azure, .. }) => check(azure, client, console).await,

@@ -6,6 +6,7 @@ pub mod document;
 mod health;
 mod items;
 mod jobs;
+mod keys;
 mod members;
 mod notices;
 mod paging;
@@ -42,7 +43,7 @@ pub fn routes(routes: Routes) -> Routes {
         .at(GET, "/healthz/ready", Nobody, health::ready)
         .at(GET, "/api/v1/openapi.json", Nobody, document::serve)
         .doc(Doc::new("This description").gives_json(200));
-    jobs(notices(items(vaults(members(sign_in(routes))))))
+    keys(jobs(notices(items(vaults(members(sign_in(routes)))))))
 }
 
 fn sign_in(routes: Routes) -> Routes {
@@ -148,6 +149,39 @@ fn notices(routes: Routes) -> Routes {
         .doc(Doc::new("Send a trial notice now").gives::<t::WebhookTest>(200))
         .at(GET, here!("/webhooks/{webhook}/deliveries"), Token(A::ManageSettings), notices::deliveries)
         .doc(Doc::new("What was sent, newest first").query::<t::PageQuery>().gives_page::<t::Delivery>())
+}
+
+fn keys(routes: Routes) -> Routes {
+    use types as t;
+    routes
+        .at(POST, here!("/vaults/rewrap"), Token(A::ManageVaults), keys::rewrap_all)
+        .doc(
+            Doc::new("Take every vault under a key in Azure to its newest key version")
+                .takes::<t::ChangeKey>()
+                .gives::<t::KeyChanges>(200),
+        )
+        .at(POST, here!("/vaults/{vault}/rewrap"), Token(A::ManageVaults), keys::rewrap)
+        .doc(
+            Doc::new("Take a vault's keys to the newest key version; items are untouched")
+                .takes::<t::ChangeKey>()
+                .gives::<t::KeyChange>(200),
+        )
+        .at(POST, here!("/vaults/{vault}/rotate"), Token(A::ManageVaults), keys::rotate)
+        .doc(
+            Doc::new("Make a new vault key current; bodies of items are untouched")
+                .takes::<t::ChangeKey>()
+                .gives::<t::KeyChange>(200),
+        )
+        .at(POST, here!("/vaults/{vault}/reencrypt"), Token(A::ManageVaults), keys::reencrypt)
+        .doc(
+            Doc::new("After a compromise: a new vault key, new data keys, items sealed anew")
+                .takes::<t::ChangeKey>()
+                .gives::<t::KeyChange>(200),
+        )
+        .at(GET, here!("/vaults/{vault}/census"), Token(A::ManageVaults), keys::census)
+        .doc(Doc::new("What still needs which key version of a vault's key").gives::<t::Census>(200))
+        .at(DELETE, here!("/vaults/{vault}/generations/{generation}"), Token(A::ManageVaults), keys::retire)
+        .doc(Doc::new("Forget an old generation of a vault's key that nothing is under"))
 }
 
 fn items(routes: Routes) -> Routes {

@@ -55,6 +55,10 @@ impl PathParameter for u64 {
     }
 }
 
+impl PathParameter for u32 {
+    const NAME: &'static str = "generation";
+}
+
 macro_rules! path_parameters {
     ($($type:ty = $name:literal),* $(,)?) => {$(
         impl PathParameter for $type {

@@ -73,9 +73,13 @@ impl App {
     pub async fn create_item(&self, caller: &Caller, vault: Option<VaultId>, content: Content) -> Result<Item> {
         self.authorize_here(caller, Action::CreateItem).await?;
         content.check()?;
+        once_more_if_rotated(|| self.seal_and_insert(caller, vault, &content)).await
+    }
+
+    async fn seal_and_insert(&self, caller: &Caller, vault: Option<VaultId>, content: &Content) -> Result<Item> {
         let (vault, generation) = self.vault_for_new_items(caller, vault).await?;
         let lease = self.keyring.lease(vault, generation).await?;
-        let new = self.seal_new(caller, &lease, &content)?;
+        let new = self.seal_new(caller, &lease, content)?;
         let row = new.row.clone();
         self.keyring.still_leased(&lease)?;
         let caller = caller.clone();
@@ -97,10 +101,19 @@ impl App {
         contents: Vec<Content>,
     ) -> Result<Vec<Result<ItemId>>> {
         self.authorize_here(caller, Action::CreateItem).await?;
+        once_more_if_rotated(|| self.seal_and_insert_all(caller, vault, &contents)).await
+    }
+
+    async fn seal_and_insert_all(
+        &self,
+        caller: &Caller,
+        vault: Option<VaultId>,
+        contents: &[Content],
+    ) -> Result<Vec<Result<ItemId>>> {
         let (vault, generation) = self.vault_for_new_items(caller, vault).await?;
         let lease = self.keyring.lease(vault, generation).await?;
         let (mut news, mut outcomes) = (Vec::new(), Vec::new());
-        for content in &contents {
+        for content in contents {
             outcomes.push(match content.check() {
                 Ok(()) => {
                     let new = self.seal_new(caller, &lease, content)?;
@@ -333,6 +346,14 @@ fn seal_into(row: &mut ItemRow, data_key: &DataKey, content: &Content, random: &
     row.sealed_overview =
         seal(data_key, &Context::Overview(place), &content.overview(details), random).map_err(|_| Error::random())?;
     Ok(())
+}
+
+/// What was sealed under a generation that another has replaced meanwhile is sealed once more, under that one.
+async fn once_more_if_rotated<T, F: Future<Output = Result<T>>>(create: impl Fn() -> F) -> Result<T> {
+    match create().await {
+        Err(error) if error.code() == rows::ROTATED => create().await,
+        created => created,
+    }
 }
 
 fn place(row: &ItemRow) -> ItemPlace {

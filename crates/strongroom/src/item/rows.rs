@@ -369,3 +369,71 @@ fn read(row: &Row<'_>, with_details: bool) -> Result<ItemRow> {
         role,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use strongroom_envelope::{InstanceKey, InstanceKeys, SystemRandom};
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::{
+        id::{BootId, NodeId},
+        store::{Store, Writer},
+    };
+
+    #[tokio::test]
+    async fn a_data_key_under_a_generation_that_is_not_current_any_more_is_refused() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let id = || Uuid::new_v4();
+        let keys = Arc::new(InstanceKeys::new(InstanceKey::generate(&SystemRandom::new()).expect("random"), vec![]));
+        let writer = Writer { node: NodeId(id()), keys, boot: Arc::new(|| Ok(BootId(Uuid::new_v4()))) };
+        let store = Store::open(&format!("sqlite:{}", folder.path().join("db").display()), writer).expect("a database");
+        let now = Timestamp::UNIX_EPOCH;
+        let row = ItemRow {
+            id: ItemId(id()),
+            workspace: WorkspaceId(id()),
+            vault: VaultId(id()),
+            revision: 1,
+            data_key: DataKeyId(id()),
+            generation: 1,
+            wrapped_data_key: vec![1],
+            sealed_overview: vec![2],
+            sealed_details: vec![3],
+            created_at: now,
+            updated_by: MemberId(id()),
+            updated_at: now,
+            trashed_at: None,
+            role: Some(ItemRole::Owner),
+        };
+        let under = |generation| ItemRow { generation, ..row.clone() };
+        let (old, current) = (under(1), under(2));
+        let (vault, workspace, member) = (row.vault.0, row.workspace.0, row.updated_by.0);
+        store
+            .write(move |tx| {
+                tx.execute(
+                    "INSERT INTO workspaces (id, slug, name, external_keys, require_code, created_at, revision) \
+                     VALUES ($1, 'demo', 'Demo', 1, 0, 1, 1)",
+                    &[workspace.into()],
+                )?;
+                tx.execute(
+                    "INSERT INTO members (id, workspace_id, email, name, role, totp_confirmed, totp_last_step, \
+                                          created_at, revision) VALUES ($1, $2, 'a', 'a', 'owner', 0, 0, 1, 1)",
+                    &[member.into(), workspace.into()],
+                )?;
+                // The rotation has made generation 2 the current one.
+                tx.execute(
+                    "INSERT INTO vaults (id, workspace_id, name, name_key, strategy, state, lease_seconds, generation, \
+                                         provider_id, may_leave, created_at, revision, policy_mac) \
+                     VALUES ($1, $2, 'Vault', 'vault', 'cloud', 'active', 300, 2, $1, 0, 1, 1, $3)",
+                    &[vault.into(), workspace.into(), b"mac".as_slice().into()],
+                )
+            })
+            .await
+            .expect("written");
+        let refused = store.write(move |tx| insert(tx, &old)).await.expect_err("generation 1 is not current");
+        assert_eq!(refused.code(), ROTATED);
+        store.write(move |tx| insert(tx, &current)).await.expect("generation 2 is");
+    }
+}

@@ -55,26 +55,29 @@ impl Keyring {
             .await
     }
 
-    /// The newest key version, as its provider describes it at `since` or later: many vaults under one key ask once.
-    /// Refused where that key version takes no new wraps.
-    pub(crate) async fn newest(&self, row: &ProviderRow, since: Timestamp) -> Result<KeyDescription> {
+    /// The newest key version, which takes new wraps; see [`Keyring::described`]. Refused where it takes none.
+    pub(crate) async fn newest(&self, row: &ProviderRow, since: Timestamp) -> Result<Kid> {
+        let newest = self.described(row, since).await?;
+        self.require_wrapping(row, &newest)?;
+        Ok(newest.kid)
+    }
+
+    /// The newest key version, as its provider described it at `since` or later: many vaults under one key ask once.
+    pub(crate) async fn described(&self, row: &ProviderRow, since: Timestamp) -> Result<KeyDescription> {
         let key = (row.tenant_id.clone(), row.vault_url.clone(), row.key_name.clone());
-        let known = self.state().described.get(&key).filter(|(at, _)| *at >= since).map(|(_, known)| known.clone());
-        let described = match known {
-            Some(known) => known,
-            None => {
-                let provider = self.provider(row)?;
-                let asked_at = self.clock.now();
-                let answer = provider.describe(INTERACTIVE).await;
-                let (described, _) =
-                    answer.map_err(|failure| self.not_wrapped(row, provider.as_ref(), &failure, None))?;
-                if row.strategy == Strategy::AzureExternalKeys {
-                    self.state().described.insert(key, (asked_at, described.clone()));
-                }
-                described
-            }
-        };
-        self.require_wrapping(row, &described)?;
+        if row.strategy == Strategy::AzureExternalKeys
+            && let Some((at, known)) = self.state().described.get(&key)
+            && *at >= since
+        {
+            return Ok(known.clone());
+        }
+        let provider = self.provider(row)?;
+        let asked_at = self.clock.now();
+        let answer = provider.describe(INTERACTIVE).await;
+        let (described, _) = answer.map_err(|failure| self.not_wrapped(row, provider.as_ref(), &failure, None))?;
+        if row.strategy == Strategy::AzureExternalKeys {
+            self.state().described.insert(key, (asked_at, described.clone()));
+        }
         Ok(described)
     }
 

@@ -1,5 +1,6 @@
 //! What a change of a vault's key costs, and what earlier copies still expose after it: said before it starts.
 
+use jiff::{SignedDuration, Timestamp};
 use strongroom_keys::Kid;
 
 use crate::{
@@ -11,6 +12,8 @@ use crate::{
     store::Tx,
 };
 
+/// Of plans that are shown side by side, one asks.
+const RECENT: SignedDuration = SignedDuration::from_secs(5);
 /// Half of what Azure grants an RSA-4096 key: 500 in ten seconds for each Key Vault.
 const KEY_OPERATIONS_A_SECOND: u64 = 25;
 /// Data keys that a server takes to another generation in a second, at best.
@@ -103,6 +106,12 @@ impl App {
     pub(super) async fn key_of(&self, caller: &Caller, vault: VaultId) -> Result<(Policy, ProviderRow)> {
         let found = self.keyring.wraps_to(vault).await?;
         if found.0.workspace == caller.workspace { Ok(found) } else { Err(Error::NotFound("vault")) }
+    }
+
+    /// How old an answer of Key Vault may be: a plan may do with a recent one, a start may not.
+    pub(super) fn asked_after(&self, dry_run: bool) -> Timestamp {
+        let now = self.clock.now();
+        if dry_run { now - RECENT } else { now }
     }
 
     /// What it would take, with `behind` the vault keys that a rewrap concerns.

@@ -1,6 +1,7 @@
 //! Vaults: containers of items, each with a key of its own that a KEK wraps. Making one, choosing the default,
 //! looking at their health.
 
+mod census;
 mod change;
 mod check;
 mod create;
@@ -14,6 +15,7 @@ use jiff::Timestamp;
 use strongroom_envelope::InstanceKeys;
 use strongroom_keys::Code;
 
+pub use self::census::{Census, GenerationUse, KeyVersionUse};
 pub use self::change::KeyChange;
 pub use self::check::{Accepted, Checks, broken};
 pub use self::create::{AzureRequest, KeyRequest, NewVault, REQUIRED_BITS, VaultRequest, expiry, insert};

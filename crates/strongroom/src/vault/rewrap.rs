@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
 use super::{KeyChange, Strategy, change::behind};
 use crate::{
@@ -25,6 +25,17 @@ impl App {
     /// new wraps; no job is started where nothing is behind.
     pub async fn rewrap(&self, caller: &Caller, vault: VaultId, dry_run: bool) -> Result<KeyChange> {
         self.authorize_here(caller, Action::ManageVaults).await?;
+        self.rewrap_asked(caller, vault, dry_run, self.asked_after(dry_run)).await
+    }
+
+    /// With an answer of Key Vault that is no older than `since`.
+    async fn rewrap_asked(
+        &self,
+        caller: &Caller,
+        vault: VaultId,
+        dry_run: bool,
+        since: Timestamp,
+    ) -> Result<KeyChange> {
         if !dry_run {
             self.require_fresh(caller)?;
         }
@@ -36,7 +47,7 @@ impl App {
                 "Rotate its vault key, or re-encrypt it.",
             ));
         }
-        let newest = self.keyring.newest(&target, self.clock.now()).await?.kid;
+        let newest = self.keyring.newest(&target, since).await?;
         let provider = target.id;
         let behind = self.store.read(move |tx| behind(tx, vault, provider, &newest)).await?.len() as u64;
         let mut change = self.key_change(JobKind::Rewrap, &target, behind).await?;
@@ -64,9 +75,11 @@ impl App {
                 )
             })
             .await?;
+        // Vaults under the same key share one answer.
+        let since = self.asked_after(dry_run);
         let mut changes = Vec::with_capacity(vaults.len());
         for vault in vaults {
-            changes.push((vault, self.rewrap(caller, vault, dry_run).await));
+            changes.push((vault, self.rewrap_asked(caller, vault, dry_run, since).await));
         }
         Ok(changes)
     }
@@ -75,7 +88,7 @@ impl App {
     pub(crate) async fn rewrap_step(&self, claim: &Claim) -> Result<Step> {
         let vault = claim.job.vault;
         let (_, target) = self.keyring.wraps_to(vault).await?;
-        let newest = self.keyring.newest(&target, claim.job.created_at).await?.kid;
+        let newest = self.keyring.newest(&target, claim.job.created_at).await?;
         let provider = target.id;
         let behind = self.store.read(move |tx| behind(tx, vault, provider, &newest)).await?;
         let Some(generation) = behind.first() else { return Ok(Step::Finished) };

@@ -42,7 +42,7 @@ impl App {
         }
         let (policy, provider) = self.key_of(caller, vault).await?;
         require_enabled(&policy)?;
-        self.keyring.newest(&provider, self.clock.now()).await?;
+        self.keyring.newest(&provider, self.asked_after(dry_run)).await?;
         let mut change = self.key_change(kind, &provider, 0).await?;
         if dry_run {
             return Ok(change);

@@ -36,7 +36,7 @@ pub struct AzureWorld {
     pub kid: String,
     /// Where the server looks for the token of its workload identity. Not there until a test writes it.
     pub token_file: PathBuf,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 impl AzureWorld {
@@ -73,7 +73,20 @@ impl AzureWorld {
         let app = open_with(&dir, url, &standin, &clock, vaults).await;
         let owner = make_owner(&app).await;
         let (vault, kid, token_file) = (VaultId(Uuid::nil()), String::new(), dir.path().join("token"));
-        Self { app, owner, clock, standin, values, administrator, vault, kid, token_file, _dir: dir }
+        Self { app, owner, clock, standin, values, administrator, vault, kid, token_file, dir }
+    }
+
+    /// Another node on the database that `url` names: with a machine's identity and memory of its own.
+    pub async fn another_node(&self, url: &str) -> Arc<App> {
+        let dir = tempfile::tempdir().expect("a temp folder");
+        std::fs::copy(self.dir.path().join("instance.key"), dir.path().join("instance.key")).expect("copied");
+        open(&dir, Some(url), &self.standin, &self.clock).await
+    }
+
+    /// How many events of `action` the audit log has.
+    pub async fn events(&self, action: &'static str) -> u64 {
+        let sql = "SELECT COUNT(*) FROM audit_events WHERE action = $1";
+        self.app.store.read(move |tx| tx.count(sql, &[action.into()])).await.expect("counted")
     }
 
     /// Switches the key on or off, as the customer would.

@@ -1,18 +1,30 @@
 //! Rewrap, rotation and re-encryption of a vault's key, as jobs, on days that go well and on others.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use azure_standin::{Effect, Fault, Match};
 use base64::Engine as _;
 use strongroom::{
+    access::Role,
     audit,
     azure_setup::{Target, rotate, set_enabled},
+    error::Error,
     id::JobId,
+    item::Patch,
     job::{Job, JobState},
     vault::KeyChange,
 };
 
-use crate::azure::AzureWorld;
+use crate::{
+    azure::{AzureWorld, account},
+    world::{on_each_database, on_postgres, runtime},
+};
 
 /// No wait in these tests is longer.
 const BOUND: Duration = Duration::from_secs(20);
@@ -142,6 +154,245 @@ async fn of_two_rewraps_at_once_one_wins_and_the_other_does_no_harm() {
     verified(&world).await;
 }
 
+#[test]
+fn a_rotation_takes_the_data_keys_along_and_leaves_bodies_alone() {
+    on_each_database(|database| {
+        runtime().block_on(async {
+            let world = AzureWorld::start(Some(&database.url())).await;
+            let items = [world.account("Mail", "tide-and-lamp").await, world.account("Bank", "gate-and-fern").await];
+            let bodies = bodies(&world).await;
+            let (wraps, unwraps) = operations(&world);
+            let planned = world.app.rotate(&world.owner, world.vault, true).await.expect("planned");
+            assert_eq!((planned.vault_keys, planned.key_operations, planned.data_keys, planned.items), (1, 2, 2, 0));
+            let started = world.app.rotate(&world.owner, world.vault, false).await.expect("started");
+            assert_eq!(operations(&world), (wraps + 1, unwraps + 1));
+            let job = done(&world, started).await;
+            assert_eq!((job.total, job.done, job.failed), (2, 2, 0));
+            assert_eq!(self::bodies(&world).await, bodies);
+            let census = world.app.census(&world.owner, world.vault).await.expect("counted");
+            let counts: Vec<_> = census.generations.iter().map(|used| (used.generation, used.data_keys)).collect();
+            assert_eq!(counts, [(2, 2), (1, 0)]);
+            assert!(census.generations[0].current && census.generations[1].retirable, "{census:?}");
+            assert_eq!(world.password(items[0]).await.expect("readable"), "tide-and-lamp");
+            world.account("New", "under-the-new-one").await;
+            verified(&world).await;
+
+            let current = world.app.retire_generation(&world.owner, world.vault, 2).await.expect_err("current");
+            assert_eq!(current.code(), "generation.current");
+            world.app.retire_generation(&world.owner, world.vault, 1).await.expect("nothing is under it");
+            let gone = world.app.retire_generation(&world.owner, world.vault, 1).await.expect_err("gone");
+            assert!(matches!(gone, Error::NotFound("generation")), "{gone}");
+            assert_eq!(world.password(items[1]).await.expect("readable"), "gate-and-fern");
+            verified(&world).await;
+        });
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_generation_with_data_keys_under_it_cannot_be_retired() {
+    let world = AzureWorld::start(None).await;
+    let item = world.account("Mail", "tide-and-lamp").await;
+    // No loop works on the job: the data key stays where it is.
+    world.app.rotate(&world.owner, world.vault, false).await.expect("started");
+    let refused = world.app.retire_generation(&world.owner, world.vault, 1).await.expect_err("in use");
+    assert_eq!(refused.code(), "generation.in_use");
+    world.app.keyring.purge_all();
+    assert_eq!(world.password(item).await.expect("readable under the old one"), "tide-and-lamp");
+}
+
+#[test]
+fn writers_go_on_through_rotations_and_no_data_key_stays_behind() {
+    on_each_database(|database| {
+        runtime().block_on(async {
+            let world = Arc::new(AzureWorld::start(Some(&database.url())).await);
+            let _jobs = working(&world);
+            let stop = Arc::new(AtomicBool::new(false));
+            let writers: Vec<_> = (0..3)
+                .map(|writer| {
+                    let (world, stop) = (Arc::clone(&world), Arc::clone(&stop));
+                    tokio::spawn(async move {
+                        let mut made = 0;
+                        while !stop.load(Ordering::Relaxed) {
+                            let contents = (0..20).map(|n| account(&format!("{writer}-{made}-{n}"), "tide")).collect();
+                            let ids = world.app.create_items(&world.owner, Some(world.vault), contents).await;
+                            made += ids.expect("never refused").len();
+                        }
+                        made
+                    })
+                })
+                .collect();
+            for _ in 0..4 {
+                let change = world.app.rotate(&world.owner, world.vault, false).await.expect("started");
+                until(&world, change.job.expect("a job"), |job| job.state == JobState::Done).await;
+            }
+            stop.store(true, Ordering::Relaxed);
+            let mut made = 0;
+            for writer in writers {
+                made += writer.await.expect("no panic");
+            }
+            assert!(made > 0);
+            let last = world.app.rotate(&world.owner, world.vault, false).await.expect("started");
+            until(&world, last.job.expect("a job"), |job| job.state == JobState::Done).await;
+            let behind = "SELECT COUNT(*) FROM data_keys d JOIN vaults v ON v.id = d.vault_id \
+                          WHERE d.generation <> v.generation";
+            assert_eq!(count(&world, behind).await, 0);
+            assert_eq!(count(&world, "SELECT COUNT(*) FROM data_keys").await, made as u64);
+            verified(&world).await;
+        });
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotation_denied_on_its_way_waits_and_is_done_once_the_key_is_back() {
+    let world = AzureWorld::start(None).await;
+    let item = world.account("Mail", "tide-and-lamp").await;
+    let change = world.app.rotate(&world.owner, world.vault, false).await.expect("started");
+    world.enable_key(false).await;
+    canaries(&world).await;
+    let _jobs = working(&world);
+    let job = until(&world, change.job.expect("a job"), |job| job.waiting.is_some()).await;
+    assert_eq!(job.waiting.expect("it waits").code, "key.disabled");
+    assert!(world.password(item).await.is_err(), "dark for readers too");
+    let again = world.app.rotate(&world.owner, world.vault, false).await.expect_err("not while it is denied");
+    assert_eq!(again.code(), "key.disabled");
+    world.enable_key(true).await;
+    canaries(&world).await;
+    until(&world, change.job.expect("a job"), |job| job.state == JobState::Done).await;
+    assert_eq!(world.password(item).await.expect("back"), "tide-and-lamp");
+    verified(&world).await;
+}
+
+#[test]
+fn a_rewrap_that_is_broken_off_again_and_again_ends_on_another_node() {
+    on_each_database(|database| {
+        runtime().block_on(async {
+            let world = AzureWorld::start(Some(&database.url())).await;
+            let item = world.account("Mail", "tide-and-lamp").await;
+            // Five generations, none of which is taken along: five vault keys to rewrap.
+            for _ in 0..4 {
+                let change = world.app.rotate(&world.owner, world.vault, false).await.expect("started");
+                world.app.cancel_job(&world.owner, change.job.expect("a job")).await.expect("cancelled");
+            }
+            let newest = new_key_version(&world).await;
+            let change = world.app.rewrap(&world.owner, world.vault, false).await.expect("started");
+            assert_eq!((change.vault_keys, change.key_operations), (5, 15));
+            let id = change.job.expect("a job");
+            // Dropped at some point between two awaits, whichever it is; the lease of a dead node has to end.
+            for pause in [0, 3, 9, 15, 21, 30] {
+                let jobs = working(&world);
+                world.clock.advance(Duration::from_secs(20));
+                tokio::time::sleep(Duration::from_millis(pause)).await;
+                drop(jobs);
+            }
+            let _jobs = working(&world);
+            let job = until(&world, id, |job| job.state == JobState::Done).await;
+            assert_eq!((job.done, job.failed), (5, 0));
+            assert_eq!(kid_in_use(&world).await, newest);
+            assert_eq!(wraps_of(&world).await, 10);
+            world.app.keyring.purge_all();
+            assert_eq!(world.password(item).await.expect("readable"), "tide-and-lamp");
+            verified(&world).await;
+        });
+    });
+}
+
+#[test]
+fn two_nodes_rewrap_one_vault_and_each_key_changes_once() {
+    on_postgres(|database| {
+        runtime().block_on(async {
+            let world = AzureWorld::start(Some(&database.url())).await;
+            let other = world.another_node(&database.url()).await;
+            let newest = new_key_version(&world).await;
+            let change = world.app.rewrap(&world.owner, world.vault, false).await.expect("started");
+            let (_here, _there) = (working(&world), Working(tokio::spawn(Arc::clone(&other).run_jobs())));
+            let job = until(&world, change.job.expect("a job"), |job| job.state == JobState::Done).await;
+            assert_eq!((job.done, job.failed), (1, 0));
+            assert_eq!((kid_in_use(&world).await, wraps_of(&world).await), (newest, 2));
+            assert_eq!(world.events("key.rewrap").await, 1);
+            verified(&world).await;
+        });
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_census_tells_what_needs_which_key_version_and_what_is_safe_to_disable() {
+    let world = AzureWorld::start(None).await;
+    let item = world.account("Mail", "tide-and-lamp").await;
+    let newest = new_key_version(&world).await;
+    let census = world.app.census(&world.owner, world.vault).await.expect("counted");
+    let told: Vec<_> = census.versions.iter().map(|used| (used.kid.as_str(), used.vault_keys, used.items)).collect();
+    assert_eq!(told, [(newest.as_str(), 0, 0), (world.kid.as_str(), 1, 1)]);
+    assert!(census.versions.iter().all(|used| !used.safe_to_disable), "{census:?}");
+    assert_eq!(census.versions[1].verdict(), "Needed by 1 vault key, 1 item.");
+    assert_eq!(census.kill_switch(), [switch_off(&world.kid)]);
+
+    done(&world, world.app.rewrap(&world.owner, world.vault, false).await.expect("started")).await;
+    world.clock.advance(Duration::from_secs(60));
+    let census = world.app.census(&world.owner, world.vault).await.expect("counted");
+    let [new, old] = census.versions.as_slice() else { panic!("two key versions: {census:?}") };
+    assert_eq!((new.vault_keys, new.items, new.enabled, new.safe_to_disable), (1, 1, Some(true), false));
+    assert_eq!((old.vault_keys, old.superseded_wraps, old.safe_to_disable), (0, 1, true));
+    assert_eq!(old.verdict(), "Safe to disable: nothing that this instance knows of needs it.");
+    assert_eq!(census.kill_switch(), [switch_off(&newest), switch_off(&world.kid)]);
+
+    enable(&world, &world.kid, false).await;
+    world.app.keyring.purge_all();
+    canaries(&world).await;
+    assert_eq!(world.password(item).await.expect("it was safe"), "tide-and-lamp");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_who_manages_vaults_with_a_fresh_sign_in_changes_a_key() {
+    let world = AzureWorld::start(None).await;
+    let member = world.member("Ugo", Role::User).await;
+    for refused in [
+        world.app.rewrap(&member, world.vault, true).await.map(drop),
+        world.app.rotate(&member, world.vault, true).await.map(drop),
+        world.app.census(&member, world.vault).await.map(drop),
+        world.app.retire_generation(&member, world.vault, 1).await,
+    ] {
+        assert!(matches!(refused, Err(Error::Denied(_))), "{refused:?}");
+    }
+    world.clock.advance(Duration::from_secs(3600));
+    world.app.rotate(&world.owner, world.vault, true).await.expect("a plan needs no fresh sign-in");
+    for refused in [
+        world.app.rewrap(&world.owner, world.vault, false).await.map(drop),
+        world.app.rotate(&world.owner, world.vault, false).await.map(drop),
+        world.app.reencrypt(&world.owner, world.vault, false).await.map(drop),
+        world.app.retire_generation(&world.owner, world.vault, 1).await,
+    ] {
+        assert!(matches!(refused, Err(Error::StaleSignIn)), "{refused:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_compromise_every_body_and_data_key_is_another_history_included() {
+    let world = AzureWorld::start(None).await;
+    let item = world.account("Mail", "tide-and-lamp").await;
+    let patch = Patch { title: Some("Post".into()), ..Patch::default() };
+    world.app.edit_item(&world.owner, item, 1, patch).await.expect("edited");
+    let (bodies, keys) = (bodies(&world).await, item_rows(&world).await);
+    let planned = world.app.reencrypt(&world.owner, world.vault, true).await.expect("planned");
+    assert_eq!((planned.vault_keys, planned.data_keys, planned.items, planned.revisions), (1, 1, 1, 2));
+    let job = done(&world, world.app.reencrypt(&world.owner, world.vault, false).await.expect("started")).await;
+    assert_eq!((job.total, job.done, job.failed), (1, 1, 0));
+    assert!(self::bodies(&world).await.iter().all(|body| !bodies.contains(body)));
+    assert!(item_rows(&world).await.iter().all(|row| !keys.contains(row)));
+    for (revision, password) in [(1, "tide-and-lamp"), (2, "tide-and-lamp")] {
+        let (_, fields) = world.app.reveal_item(&world.owner, item, Some(revision)).await.expect("readable");
+        assert_eq!(fields[0].value.expose(), password);
+    }
+    world.app.retire_generation(&world.owner, world.vault, 1).await.expect("nothing is under it");
+    verified(&world).await;
+}
+
+/// The command that the census gives for a key version.
+fn switch_off(kid: &str) -> String {
+    let (host, rest) = kid.trim_start_matches("https://").split_once("/keys/").expect("a kid");
+    let (vault, (name, key_version)) = (host.split('.').next().expect("a name"), rest.split_once('/').expect("a kid"));
+    format!("az keyvault key set-attributes --vault-name {vault} --name {name} --version {key_version} --enabled false")
+}
+
 /// Another vault's key, 31 bytes, and the right bytes under another key version's name.
 fn wrong_answers(kid: &str) -> [Effect; 3] {
     let answer = |bytes: usize| {
@@ -158,13 +409,15 @@ fn wrong_answers(kid: &str) -> [Effect; 3] {
 /// The customer lets the newest key version end now.
 async fn expire_newest(world: &AzureWorld) {
     let path = format!("/keys/{}?api-version=7.4", world.values.vault_key_name);
-    let body = serde_json::json!({"attributes": {"exp": jiff::Timestamp::now().as_second() - 1}});
+    let body = serde_json::json!({"attributes": {"exp": world.app.clock.now().as_second() - 1}});
     let target = Target::KeyVault(&world.values.vault_url);
     world.administrator.send(target, "PATCH", &path, Some(body)).await.expect("the administrator may");
 }
 
 /// Makes a new version of the key in Azure; returns its kid.
 async fn new_key_version(world: &AzureWorld) -> String {
+    // What Key Vault said at this very moment would still count as recent.
+    world.clock.advance(Duration::from_secs(1));
     rotate(&world.administrator, &world.values.vault_url, &world.values.vault_key_name).await.expect("rotated")
 }
 
@@ -247,6 +500,13 @@ async fn item_rows(world: &AzureWorld) -> Vec<Vec<u8>> {
         }
         Ok(rows)
     };
+    world.app.store.read(read).await.expect("read")
+}
+
+/// Every sealed body.
+async fn bodies(world: &AzureWorld) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let sql = "SELECT sealed_overview, sealed_details FROM items ORDER BY id";
+    let read = move |tx: &mut strongroom::store::Tx<'_>| tx.all(sql, &[], |row| Ok((row.get(0)?, row.get(1)?)));
     world.app.store.read(read).await.expect("read")
 }
 

@@ -443,6 +443,45 @@ async fn a_generation_rolled_back_is_named() {
 }
 
 #[tokio::test]
+async fn a_dropped_wrap_or_retired_generation_that_comes_back_is_named() {
+    let rows = Rows::new().await;
+    let (vault, target) = (rows.vault, Target::Vault(VaultId(rows.vault)));
+    let facts = |generation: u64, wrap: &[u8], kid: &str| {
+        vec![
+            ("generation", generation.into()),
+            ("kid", kid.into()),
+            ("wrap_digest", Fact::Bytes(digest(wrap).to_vec())),
+            ("provider", random_id(START).into()),
+        ]
+    };
+    rows.log.tamper(move |tx| insert_wrap(tx, vault, 1, "local:2", b"wrap 2")).await;
+    let rewrap = [facts(1, b"wrap 2", "local:2"), vec![("from", "local:1".into())]].concat();
+    rows.change("UPDATE generations SET kid = 'local:2'", "key.rewrap", target, rewrap).await;
+    assert_eq!(rows.named().await, []);
+    let dropped = vec![("generation", 1u64.into()), ("kid", "local:1".into()), ("in_use", "local:2".into())];
+    rows.change("DELETE FROM wraps WHERE kid = 'local:1'", "key.wrap_dropped", target, dropped).await;
+    assert_eq!(rows.named().await, []);
+    rows.log.tamper(move |tx| insert_wrap(tx, vault, 1, "local:1", b"wrap")).await;
+    assert_eq!(rows.named().await, [("wraps", format!("{vault}/1/local:1"), Wrong::RolledBack)]);
+    rows.sql("DELETE FROM wraps WHERE kid = 'local:1'").await;
+
+    rows.log.tamper(move |tx| insert_wrap(tx, vault, 2, "local:2", b"wrap of 2")).await;
+    rows.sql("INSERT INTO generations (vault_id, generation, kid, created_at) SELECT id, 2, 'local:2', 1 FROM vaults")
+        .await;
+    let policy = vec![("policy_digest", Fact::Bytes(digest(b"policy").to_vec()))];
+    let rotate = [facts(2, b"wrap of 2", "local:2"), policy].concat();
+    rows.change("UPDATE vaults SET generation = 2", "key.rotate", target, rotate).await;
+    assert_eq!(rows.named().await, []);
+    rows.sql("DELETE FROM wraps WHERE generation = 1").await;
+    let retired = vec![("generation", 1u64.into())];
+    rows.change("DELETE FROM generations WHERE generation = 1", "key.retire", target, retired).await;
+    assert_eq!(rows.named().await, []);
+    rows.sql("INSERT INTO generations (vault_id, generation, kid, created_at) SELECT id, 1, 'local:1', 1 FROM vaults")
+        .await;
+    assert_eq!(rows.named().await, [("generations", format!("{vault}/1"), Wrong::Planted)]);
+}
+
+#[tokio::test]
 async fn a_workspace_whose_settings_or_default_vault_changed_is_named() {
     for sql in [
         "UPDATE workspaces SET require_code = 1",

@@ -187,7 +187,11 @@ fn operation(route: &Listed, doc: &Doc, problem: &RefOr<Schema>) -> PathItem {
 fn path_parameters(path: &'static str) -> impl Iterator<Item = Parameter> {
     let names = path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
     names.map(|name| {
-        let schema = ObjectBuilder::new().schema_type(if name == "revision" { Type::Integer } else { Type::String });
+        let schema = ObjectBuilder::new().schema_type(if matches!(name, "revision" | "generation") {
+            Type::Integer
+        } else {
+            Type::String
+        });
         let parameter = ParameterBuilder::new().name(name).parameter_in(ParameterIn::Path).required(Required::True);
         parameter.schema(Some(schema)).build()
     })

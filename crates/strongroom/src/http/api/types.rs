@@ -7,6 +7,7 @@
 mod audit;
 mod connection;
 mod jobs;
+mod keys;
 mod notices;
 
 use jiff::Timestamp;
@@ -18,6 +19,7 @@ pub use self::{
     audit::{AuditEvent, AuditOutcome, AuditPage, AuditQuery, AuditTarget},
     connection::{AcceptWarnings, Credential, NewCredential, OtherVault, ReplacedCredential, VaultName},
     jobs::{ItemKept, Job, JobAccount, JobKind, JobState, JobWaiting, MoveItems, MovePlan},
+    keys::{Census, ChangeKey, GenerationUse, KeyChange, KeyChanges, KeyVersionUse, VaultKeyChange},
     notices::{
         CreateWebhook, Delivery, DeliveryState, NewWebhook, Notice, NoticeKind, NoticeMail, NoticeQuery, ReadNotices,
         SetNoticeMail, Severity, Webhook, WebhookTest,
