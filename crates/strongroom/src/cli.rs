@@ -15,12 +15,14 @@ mod login;
 mod lookup;
 mod mask;
 mod moving;
+mod notices;
 mod read;
 mod reference;
 mod run;
 mod serve;
 mod session;
 mod vault;
+mod webhooks;
 
 use std::process::ExitCode;
 
@@ -73,6 +75,10 @@ enum Command {
     Import(import::Arguments),
     #[command(subcommand)]
     Audit(audit::Arguments),
+    #[command(subcommand)]
+    Notices(notices::Arguments),
+    #[command(subcommand)]
+    Webhooks(webhooks::Arguments),
     Serve(serve::Arguments),
     #[command(subcommand)]
     Azure(azure::Arguments),
@@ -127,6 +133,8 @@ async fn with_server(command: Command, client: &Client, console: &Console, now: 
         Command::Read(arguments) => read::run(arguments, client, console, now).await,
         Command::Import(arguments) => import::run(arguments, client, console).await,
         Command::Audit(arguments) => audit::run(arguments, client, console).await,
+        Command::Notices(arguments) => notices::run(arguments, client, console).await,
+        Command::Webhooks(arguments) => webhooks::run(arguments, client, console).await,
         _ => unreachable!("handled before a server was needed"),
     }
 }

@@ -11,10 +11,11 @@ use url::{Host, Url};
 use uuid::Uuid;
 
 use crate::http::api::types::{
-    AuditEvent, AuditQuery, Census, ChangeKey, Check, CheckNews, CheckVault, Checks, CreateItem, CreateVault, EditItem,
-    Item, ItemPage, ItemQuery, Job, JobKind, KeyChange, KeyChanges, LoginAnswer, LoginRequest, Member, MoveItems,
-    MovePlan, NewCredential, Page, PageQuery, Problem, PurgeItems, PurgedItems, ReplacedCredential, Revealed,
-    SearchItems, Vault, Workspace,
+    AuditEvent, AuditQuery, Census, ChangeKey, Check, CheckNews, CheckVault, Checks, CreateItem, CreateVault,
+    CreateWebhook, Delivery, EditItem, Item, ItemPage, ItemQuery, Job, JobKind, KeyChange, KeyChanges, LoginAnswer,
+    LoginRequest, Member, MoveItems, MovePlan, NewCredential, NewWebhook, Notice, NoticeQuery, Page, PageQuery,
+    Problem, PurgeItems, PurgedItems, ReadNotices, ReplacedCredential, Revealed, SearchItems, Vault, Webhook,
+    WebhookTest, Workspace,
 };
 use crate::secret_text::SecretText;
 
@@ -271,6 +272,35 @@ impl Client {
 
     pub async fn audit(&self, query: &AuditQuery) -> Result<Page<AuditEvent>, ClientError> {
         self.send(self.query(&["audit"], query)).await
+    }
+
+    /// One page of notices, newest first.
+    pub async fn notices(&self, query: &NoticeQuery) -> Result<Page<Notice>, ClientError> {
+        self.send(self.query(&["notices"], query)).await
+    }
+
+    pub async fn read_notices(&self, request: &ReadNotices) -> Result<(), ClientError> {
+        self.send(self.request(Method::POST, &["notices", "read"]).json(request)).await
+    }
+
+    pub async fn webhooks(&self) -> Result<Vec<Webhook>, ClientError> {
+        self.all(&["webhooks"]).await
+    }
+
+    pub async fn create_webhook(&self, request: &CreateWebhook) -> Result<NewWebhook, ClientError> {
+        self.send(self.request(Method::POST, &["webhooks"]).json(request)).await
+    }
+
+    pub async fn remove_webhook(&self, id: Uuid) -> Result<(), ClientError> {
+        self.send(self.request(Method::DELETE, &["webhooks", &id.to_string()])).await
+    }
+
+    pub async fn test_webhook(&self, id: Uuid) -> Result<WebhookTest, ClientError> {
+        self.send(self.request(Method::POST, &["webhooks", &id.to_string(), "test"])).await
+    }
+
+    pub async fn deliveries(&self, id: Uuid) -> Result<Vec<Delivery>, ClientError> {
+        self.all(&["webhooks", &id.to_string(), "deliveries"]).await
     }
 
     /// All pages of a list.

@@ -129,16 +129,16 @@ fn config(dir: &Path, port: u16, standin: &Standin) -> Result<Config> {
     let quoted = |text: String| toml_string(&text);
     let text = format!(
         "[server]\nlisten = \"127.0.0.1:{port}\"\n\n[database]\nurl = {}\n\n[instance]\nkey_file = {}\n\n\
-         [azure]\nproxy = \"{}\"\nca_file = {}\n",
+         [azure]\nproxy = \"{}\"\nca_file = {}\n\n[notices]\nallow_loopback = true\n",
         quoted(format!("sqlite:{}", path("strongroom.db"))),
         quoted(path("instance.key")),
         standin.proxy_url(),
         quoted(ca),
     );
     fs::write(dir.join("strongroom.toml"), &text).map_err(|error| unusable(dir, &error))?;
-    // The limits of vaults and a workload identity may be tried out; everything else of the environment belongs to
+    // The limits of vaults, a workload identity and e-mail may be tried out; everything else of the environment belongs to
     // another server.
-    let tried = ["STRONGROOM_VAULTS__", "STRONGROOM_AZURE__FEDERATED_TOKEN_FILE"];
+    let tried = ["STRONGROOM_VAULTS__", "STRONGROOM_AZURE__FEDERATED_TOKEN_FILE", "STRONGROOM_SMTP__"];
     let environment = std::env::vars().filter(|(name, _)| tried.iter().any(|start| name.starts_with(start)));
     Config::parse(&text, "the demo's configuration", environment).map_err(|error| Error::Setup {
         what: error.to_string().into(),

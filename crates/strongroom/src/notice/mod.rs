@@ -275,6 +275,12 @@ impl NewNotice {
     }
 }
 
+/// By kind: how many notices there are, and how many of them are not over; for the metrics.
+pub fn counts(tx: &mut Tx<'_>) -> Result<Vec<(String, u64, u64)>> {
+    let sql = "SELECT kind, COUNT(*), COUNT(*) - COUNT(over_at) FROM notices GROUP BY kind ORDER BY kind";
+    tx.all(sql, &[], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+}
+
 /// The columns that [`read`] takes, and where they are from.
 const NOTICE_COLUMNS: &str = "n.id, n.workspace_id, n.kind, n.severity, n.code, n.vault_id, v.name, n.job_id, n.until, \
                               n.created_at, n.over_at";

@@ -42,7 +42,7 @@ pub fn words(notice: &Notice, now: Timestamp) -> Words {
             "After that nobody can read this vault's items. Make a new one in Microsoft Entra ID and replace it on the vault's page.".to_owned(),
         ),
         Kind::KeyExpiring => (
-            format!("the key version in use {}", ends(notice.until, now)),
+            format!("the newest key version {}", ends(notice.until, now)),
             "Items can still be read and written after that, but no new vault key can be wrapped: rotation and rewrap stop. Make a new key version in Key Vault, then rewrap.".to_owned(),
         ),
         Kind::KeyNewVersion => (

@@ -14,6 +14,10 @@ const PAGES = {
   settings: "/settings",
   "privacy-and-security": "/settings/privacy-and-security",
   "new-vault": "/settings/vaults/new",
+  health: "/health",
+  notices: "/notices",
+  "notice-settings": "/settings/notices",
+  "new-webhook": "/settings/webhooks/new",
   members: "/members",
   invite: "/members/invite",
   transfer: "/members/transfer",
@@ -73,6 +77,8 @@ for (const colorScheme of ["light", "dark"]) {
       await page.getByRole("button", { name: "Check now" }).click();
       await page.locator("#checks-told").waitFor();
       await look(page, `${colorScheme}-${kind}-vault`, refused);
+      await page.goto(`${demo.info.url}/settings/vaults/${demo.info.vaults[0].id}/health`);
+      await look(page, `${colorScheme}-${kind}-vault-health`, refused);
       await page.context().close();
     });
   }

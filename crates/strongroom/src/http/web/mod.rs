@@ -10,6 +10,7 @@ mod checks;
 pub mod cookies;
 mod form;
 pub mod frame;
+mod health;
 mod home;
 mod item_form;
 mod items;
@@ -121,6 +122,8 @@ fn workspace(routes: Routes) -> Routes {
 
 fn notices(routes: Routes) -> Routes {
     routes
+        .at(GET, "/health", Session(A::ManageVaults), health::list)
+        .at(GET, "/settings/vaults/{vault}/health", Session(A::ManageVaults), health::show)
         .at(GET, "/notices", Session(A::ManageVaults), notices::list)
         .at(POST, "/notices/read", Session(A::ManageVaults), notices::read)
         .at(GET, "/settings/notices", Session(A::ManageSettings), notices::settings)

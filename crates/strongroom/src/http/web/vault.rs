@@ -65,7 +65,7 @@ async fn key_page(visit: &Visit, id: VaultId, ran: Option<Ran>) -> Result<Respon
 }
 
 /// What every tab starts from; `path` is the tab's own.
-async fn head(visit: &Visit, vault: &Vault, path: String) -> Result<(Shell, VaultHead)> {
+pub(super) async fn head(visit: &Visit, vault: &Vault, path: String) -> Result<(Shell, VaultHead)> {
     let mut shell = visit.shell(&vault.name, Section::Settings).await?;
     shell.path = path;
     let dark = match &vault.health {
@@ -117,7 +117,7 @@ pub fn expiry_soon(vault: &Vault, now: Timestamp) -> Option<Expiry> {
     Some(expiry_of(now, at)).filter(|expiry| expiry.tone != Tone::Plain)
 }
 
-fn expiry_of(now: Timestamp, at: Timestamp) -> Expiry {
+pub(super) fn expiry_of(now: Timestamp, at: Timestamp) -> Expiry {
     let days = at.duration_since(now).as_hours().div_euclid(24);
     let (tone, text) = match days {
         ..0 => (Tone::Bad, "Expired".to_owned()),

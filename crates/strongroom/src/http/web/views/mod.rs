@@ -4,10 +4,12 @@
 //! nothing but looks. Words about keys that do not answer live in `dark`, and only there.
 
 pub mod activity;
+pub mod chart;
 pub mod checks;
 pub mod dark;
 pub mod error;
 mod filters;
+pub mod health;
 pub mod home;
 mod icons;
 pub mod items;
@@ -84,6 +86,7 @@ pub enum Section {
     Jobs,
     Members,
     Activity,
+    Health,
     Notices,
     Settings,
     Profile,

@@ -22,6 +22,7 @@ pub struct VaultHead {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum VaultTab {
     Key,
+    Health,
     Settings,
 }
 
