@@ -11,9 +11,10 @@ use crate::{
     app::{App, Caller},
     audit::Target,
     error::{Error, Result},
-    id::{ItemId, JobId, VaultId},
+    id::{ItemId, JobId, NoticeId, VaultId},
     job::{JobKind, NewJob},
     keyring::{Policy, Strategy, VaultState},
+    notice::{self, Kind, NewNotice, Severity},
     store::Tx,
 };
 
@@ -78,16 +79,16 @@ impl App {
         if sources.contains(&request.to) {
             return Err(Error::field("to", "The items are in this vault already; choose another."));
         }
-        let weakens = self.may_move(caller, &sources, request.to).await?;
+        let leaving = self.may_move(caller, &sources, request.to).await?;
         let (items, revisions, bytes) = self.measure(&request.what, chosen.as_deref()).await?;
-        let plan = MovePlan { items, revisions, bytes, weakens, refused, job: None };
+        let plan = MovePlan { items, revisions, bytes, weakens: !leaving.is_empty(), refused, job: None };
         if request.dry_run {
             return Ok(plan);
         }
         if sources.is_empty() {
             return Err(nothing_to_move(&plan));
         }
-        self.start_move(caller, &request, sources, chosen.unwrap_or_default(), plan).await
+        self.start_move(caller, &request, (sources, leaving), chosen.unwrap_or_default(), plan).await
     }
 
     /// The chosen items that the caller may move, and why the others stay.
@@ -118,8 +119,9 @@ impl App {
         Ok((rows, refused))
     }
 
-    /// Refuses a move whose vaults do not allow it now; true when it weakens the promise that the items live under.
-    async fn may_move(&self, caller: &Caller, sources: &BTreeSet<VaultId>, to: VaultId) -> Result<bool> {
+    /// Refuses a move whose vaults do not allow it now; returns those vaults whose items live under a weaker promise
+    /// after it.
+    async fn may_move(&self, caller: &Caller, sources: &BTreeSet<VaultId>, to: VaultId) -> Result<Vec<VaultId>> {
         let (vaults, keys) = (sources.clone(), self.keys.clone());
         let workspace = caller.workspace;
         let (from, to) = self
@@ -140,12 +142,12 @@ impl App {
             self.require_fresh(caller)?;
             leaving.iter().try_for_each(|from| require_leave(from))?;
         }
-        let weakens = !leaving.is_empty();
+        let leaving = leaving.into_iter().map(|from| from.vault).collect();
         // While a vault is dark, nothing of it moves.
         for policy in from.iter().chain([&to]) {
             self.keyring.lease(policy.vault, policy.generation).await?;
         }
-        Ok(weakens)
+        Ok(leaving)
     }
 
     /// Items, revisions and sealed bytes.
@@ -177,12 +179,13 @@ impl App {
             .await
     }
 
-    /// Writes the job, if everything that allowed it still does.
+    /// Writes the job, and a notice to all who manage vaults where items leave Azure, if everything that allowed it
+    /// still does.
     async fn start_move(
         &self,
         caller: &Caller,
         request: &MoveRequest,
-        sources: BTreeSet<VaultId>,
+        (sources, leaving): (BTreeSet<VaultId>, Vec<VaultId>),
         chosen: Vec<ItemRow>,
         plan: MovePlan,
     ) -> Result<MovePlan> {
@@ -191,8 +194,8 @@ impl App {
         let items: Vec<ItemId> = chosen.iter().map(|row| row.id).collect();
         let new = NewJob { kind: JobKind::Move, vault, target: Some(request.to), total: 0, items: items.clone() };
         let starting = self.new_job(caller, new)?;
+        let notices = self.leaving_notices(caller, starting.id(), &leaving)?;
         let (caller, keys, to) = (caller.clone(), self.keys.clone(), request.to);
-        let allowed = plan.weakens;
         let job = self
             .store
             .write(move |tx| {
@@ -201,11 +204,33 @@ impl App {
                 for item in &items {
                     rows::still_allowed(tx, &caller, Some(*item), Action::ManageItem)?;
                 }
-                require_policies(tx, &keys, &sources, to, allowed)?;
+                require_policies(tx, &keys, &sources, to, !leaving.is_empty())?;
+                for notice in &notices {
+                    notice::raise(tx, notice)?;
+                }
                 starting.start(tx)
             })
             .await?;
         Ok(MovePlan { job: Some(job), ..plan })
+    }
+
+    fn leaving_notices(&self, caller: &Caller, job: JobId, leaving: &[VaultId]) -> Result<Vec<NewNotice>> {
+        let at = self.clock.now();
+        let notice = |vault: &VaultId| {
+            Ok(NewNotice {
+                id: NoticeId::generate(at, self.random.as_ref())?,
+                at,
+                workspace: caller.workspace,
+                vault: Some(*vault),
+                job: Some(job),
+                kind: Kind::VaultLeft,
+                severity: Severity::Warning,
+                code: String::new(),
+                until: None,
+                once: format!("{}/{vault}/{job}", Kind::VaultLeft.word()),
+            })
+        };
+        leaving.iter().map(notice).collect()
     }
 }
 

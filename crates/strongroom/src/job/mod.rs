@@ -196,6 +196,10 @@ impl App {
 }
 
 impl Starting {
+    pub(crate) fn id(&self) -> JobId {
+        self.id
+    }
+
     /// Writes the job and its event. A kind that works on items lists them now: those chosen, or all of the vault.
     /// Refused while another of this kind works on the whole vault, unless this one is for chosen items only.
     pub(crate) fn start(&self, tx: &mut Tx<'_>) -> Result<JobId> {

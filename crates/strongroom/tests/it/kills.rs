@@ -1,12 +1,13 @@
 //! Kills: several writers work through the REST API, the server gets a SIGKILL in the middle, is started again, and has
 //! to have everything that it had acknowledged. Round after round on one database, SQLite and PostgreSQL.
 //!
-//! `STRONGROOM_KILLS` sets how many kills there are in all (20 otherwise), `STRONGROOM_KILLS_SEED` the seed, which
+//! `STRONGROOM_KILLS` sets how many kills there are in all (16 otherwise), `STRONGROOM_KILLS_SEED` the seed, which
 //! decides what is written and when the kill comes; what the system's scheduler does in between is its own affair.
 //! `cargo xtask chaos` runs this with more, and reads the tally from the file in `STRONGROOM_KILLS_TALLY`.
 
 mod evidence;
 mod model;
+mod moving;
 mod writers;
 
 use std::{
@@ -32,7 +33,7 @@ use crate::{
 };
 
 /// Kills of an ordinary test run, both engines together.
-const KILLS: u64 = 20;
+const KILLS: u64 = 16;
 /// Requests that check at the same time.
 const CHECKERS: usize = 8;
 
