@@ -1,7 +1,8 @@
-//! `cargo xtask chaos`: the kills of the test run, many more of them, on both database engines.
+//! `cargo xtask chaos`: the kills of the test run, many more of them, on both database engines: of writers, and of a
+//! whole vault that moves.
 //!
-//! The rounds themselves are `crates/strongroom/tests/it/kills.rs`; this sets how many there are, gives them a
-//! PostgreSQL, and adds up what they tell.
+//! The rounds themselves are `crates/strongroom/tests/it/kills.rs` and `kills/moving.rs`; this sets how many there are,
+//! gives them a PostgreSQL, and adds up what they tell.
 
 use std::fs;
 use std::process::ExitCode;
@@ -11,7 +12,8 @@ use crate::postgres::{self, Postgres};
 use crate::process::{self, Interrupt};
 use crate::{Result, Workspace, install};
 
-const TEST: &str = "kills::a_killed_server_keeps_everything_that_it_acknowledged";
+const WRITES: &str = "kills::a_killed_server_keeps_everything_that_it_acknowledged";
+const MOVES: &str = "kills::moving::a_killed_server_finishes_its_move_and_the_account_adds_up";
 
 /// A run ends after this, whatever it has done by then; building comes on top.
 const BOUND: Duration = Duration::from_secs(15 * 60);
@@ -20,7 +22,24 @@ const FULL_BOUND: Duration = Duration::from_secs(60 * 60);
 const FOR_THE_END: Duration = Duration::from_secs(90);
 
 #[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Options {
+    #[command(subcommand)]
+    what: Option<What>,
+    #[command(flatten)]
+    writes: Writes,
+}
+
+#[derive(clap::Subcommand)]
+enum What {
+    /// Writers that create, edit, trash and reveal; what is run without a name
+    Writes(Writes),
+    /// A whole vault that moves to another
+    Move(Moves),
+}
+
+#[derive(clap::Args)]
+struct Writes {
     /// How often the server is killed, both engines together
     #[arg(long, default_value_t = 200)]
     kills: u64,
@@ -32,50 +51,86 @@ pub struct Options {
     full: bool,
 }
 
+#[derive(clap::Args)]
+struct Moves {
+    /// How many items move, on each engine
+    #[arg(long, default_value_t = 50_000)]
+    items: u64,
+    /// How often the server is killed meanwhile, on each engine
+    #[arg(long, default_value_t = 20)]
+    kills: u64,
+    /// When the kills come; a failed run prints the seed that it had
+    #[arg(long)]
+    seed: Option<u64>,
+}
+
 pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
-    let interrupt = Interrupt::listen()?;
-    let mut build = workspace.cargo();
-    build.args(["test", "--package", "strongroom", "--test", "it", "--locked", "--no-run"]);
-    if !process::run(&mut build, &interrupt)?.success() {
-        return Ok(ExitCode::FAILURE);
+    match &options.what {
+        None => writes(workspace, &options.writes),
+        Some(What::Writes(options)) => writes(workspace, options),
+        Some(What::Move(options)) => moves(workspace, options),
     }
-    let started = Instant::now();
+}
+
+fn writes(workspace: &Workspace, options: &Writes) -> Result<ExitCode> {
     let (kills, bound) = if options.full { (2000, FULL_BOUND) } else { (options.kills, BOUND) };
-    let postgres = start_postgres(workspace)?;
-    let folder = tempfile::tempdir()?;
-    let tally_file = folder.path().join("tally");
-    let mut test = workspace.cargo();
-    test.args([
-        "test",
-        "--quiet",
-        "--package",
-        "strongroom",
-        "--test",
-        "it",
-        "--locked",
-        "--",
-        "--nocapture",
-        "--exact",
-    ])
-    .arg(TEST)
-    .env("STRONGROOM_KILLS", kills.to_string())
-    .env("STRONGROOM_KILLS_SECONDS", (bound - FOR_THE_END).as_secs().to_string())
-    .env("STRONGROOM_KILLS_TALLY", &tally_file);
-    if let Some(seed) = options.seed {
-        test.env("STRONGROOM_KILLS_SEED", seed.to_string());
-    }
-    if let Some(server) = &postgres {
-        test.env("STRONGROOM_TEST_POSTGRES", server.url());
-    }
-    let status = process::run(&mut test, &interrupt)?;
-    let tally = Tally::parse(&fs::read_to_string(&tally_file).unwrap_or_default());
-    println!("{:.0} s", started.elapsed().as_secs_f64());
+    let settings = [
+        ("STRONGROOM_KILLS", Some(kills)),
+        ("STRONGROOM_KILLS_SECONDS", Some((bound - FOR_THE_END).as_secs())),
+        ("STRONGROOM_KILLS_SEED", options.seed),
+    ];
+    let Some(ran) = run_test(workspace, WRITES, &settings)? else { return Ok(ExitCode::FAILURE) };
+    let tally = Tally::parse(&ran.told);
     if tally.kills < kills {
         println!("ended before all {kills} kills");
     }
     println!("{tally}");
-    let good = status.success() && tally.lost == 0 && tally.kills > 0;
+    let good = ran.passed && tally.lost == 0 && tally.kills > 0;
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn moves(workspace: &Workspace, options: &Moves) -> Result<ExitCode> {
+    let settings = [
+        ("STRONGROOM_MOVE_ITEMS", Some(options.items)),
+        ("STRONGROOM_MOVE_KILLS", Some(options.kills)),
+        ("STRONGROOM_KILLS_SEED", options.seed),
+    ];
+    let Some(ran) = run_test(workspace, MOVES, &settings)? else { return Ok(ExitCode::FAILURE) };
+    // A line of each engine: items, kills, and what was lost, doubled, closed or not accounted for.
+    print!("{}", ran.told);
+    let good = ran.passed && !ran.told.is_empty();
+    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+struct Ran {
+    passed: bool,
+    /// What the test wrote into its tally.
+    told: String,
+}
+
+/// Builds and runs one test with these in its environment; None where it does not build.
+fn run_test(workspace: &Workspace, name: &str, settings: &[(&str, Option<u64>)]) -> Result<Option<Ran>> {
+    let interrupt = Interrupt::listen()?;
+    let mut build = workspace.cargo();
+    build.args(["test", "--package", "strongroom", "--test", "it", "--locked", "--no-run"]);
+    if !process::run(&mut build, &interrupt)?.success() {
+        return Ok(None);
+    }
+    let started = Instant::now();
+    let postgres = start_postgres(workspace)?;
+    let folder = tempfile::tempdir()?;
+    let tally_file = folder.path().join("tally");
+    let mut test = workspace.cargo();
+    test.args(["test", "--quiet", "--package", "strongroom", "--test", "it", "--locked", "--"])
+        .args(["--nocapture", "--exact", name])
+        .env("STRONGROOM_KILLS_TALLY", &tally_file)
+        .envs(settings.iter().filter_map(|(name, value)| Some((name, (*value)?.to_string()))));
+    if let Some(server) = &postgres {
+        test.env("STRONGROOM_TEST_POSTGRES", server.url());
+    }
+    let passed = process::run(&mut test, &interrupt)?.success();
+    println!("{:.0} s", started.elapsed().as_secs_f64());
+    Ok(Some(Ran { passed, told: fs::read_to_string(&tally_file).unwrap_or_default() }))
 }
 
 fn start_postgres(workspace: &Workspace) -> Result<Option<Postgres>> {

@@ -152,6 +152,39 @@ impl Rows {
         self.log.store.write(write).await.expect("written");
     }
 
+    /// Both revisions under a fresh data key, as a re-encryption writes them.
+    async fn reseal(&self) {
+        let (key, item, vault) = (random_id(START), self.item, self.vault);
+        let sealed: Vec<_> = [1, 2].into_iter().map(|revision| (revision, self.blobs(revision))).collect();
+        let events: Vec<_> = (sealed.iter())
+            .map(|(revision, (overview, details))| {
+                let facts = vec![
+                    ("vault", vault.into()),
+                    ("revision", (*revision).into()),
+                    ("data_key", key.into()),
+                    ("overview", Fact::Bytes(commitment(overview).expect("a blob").0.to_vec())),
+                    ("details", Fact::Bytes(commitment(details).expect("a blob").0.to_vec())),
+                    ("job", random_id(START).into()),
+                ];
+                self.log.event("item.reencrypt", Target::Item(ItemId(item)), facts)
+            })
+            .collect();
+        let write = move |tx: &mut Tx<'_>| {
+            insert_data_key(tx, key, item, vault)?;
+            for (revision, (overview, details)) in &sealed {
+                let blobs = [Param::Id(item), Param::Id(key), Param::Bytes(overview), Param::Bytes(details)];
+                let (table, id) = if *revision == 2 { ("items", "id") } else { ("item_revisions", "item_id") };
+                let sql = format!(
+                    "UPDATE {table} SET data_key_id = $2, sealed_overview = $3, sealed_details = $4 WHERE {id} = $1"
+                );
+                tx.execute(&sql, &blobs)?;
+            }
+            tx.execute("DELETE FROM data_keys WHERE id <> $1", &[key.into()])?;
+            events.iter().try_for_each(|event| tx.record(event))
+        };
+        self.log.store.write(write).await.expect("written");
+    }
+
     fn blobs(&self, revision: u64) -> (Vec<u8>, Vec<u8>) {
         let random = SystemRandom::new();
         let key = DataKey::generate(&random).expect("the system gives randomness");
@@ -232,11 +265,15 @@ fn insert_item(tx: &mut Tx<'_>, ids: [Uuid; 5], overview: &[u8], details: &[u8])
          VALUES ($1, $2, $3, 1, $4, $5, $6, $7, 1, $7, 1)",
         &[item, workspace, vault, key, overview.into(), details.into(), owner],
     )?;
+    insert_data_key(tx, ids[3], ids[0], ids[2])?;
+    insert_role(tx, ids[0], ids[4], "owner", ids[4])
+}
+
+fn insert_data_key(tx: &mut Tx<'_>, key: Uuid, item: Uuid, vault: Uuid) -> Result<u64> {
     tx.execute(
         "INSERT INTO data_keys (id, item_id, vault_id, generation, wrapped, created_at) VALUES ($1, $2, $3, 1, $4, 1)",
-        &[key, item, vault, overview.into()],
-    )?;
-    insert_role(tx, ids[0], ids[4], "owner", ids[4])
+        &[key.into(), item.into(), vault.into(), Param::Bytes(b"wrapped")],
+    )
 }
 
 fn insert_role(tx: &mut Tx<'_>, item: Uuid, member: Uuid, role: &str, by: Uuid) -> Result<u64> {
@@ -479,6 +516,32 @@ async fn a_dropped_wrap_or_retired_generation_that_comes_back_is_named() {
     rows.sql("INSERT INTO generations (vault_id, generation, kid, created_at) SELECT id, 1, 'local:1', 1 FROM vaults")
         .await;
     assert_eq!(rows.named().await, [("generations", format!("{vault}/1"), Wrong::Planted)]);
+}
+
+#[tokio::test]
+async fn an_item_sealed_anew_is_followed_and_one_put_back_to_before_that_is_named() {
+    let rows = Rows::new().await;
+    let (item, vault, key) = (rows.item, rows.vault, rows.data_key);
+    let read = |tx: &mut Tx<'_>| {
+        let sql = "SELECT sealed_overview, sealed_details FROM items";
+        tx.first(sql, &[], |row| Ok((row.get::<Vec<u8>>(0)?, row.get::<Vec<u8>>(1)?)))
+    };
+    let (overview, details) = rows.log.store.read(read).await.expect("read").expect("a row");
+    rows.reseal().await;
+    assert_eq!(rows.named().await, []);
+    rows.log.tamper(move |tx| insert_data_key(tx, key, item, vault)).await;
+    assert_eq!(rows.named().await, [("data_keys", key.to_string(), Wrong::RolledBack)]);
+    rows.log
+        .tamper(move |tx| {
+            tx.execute(
+                "UPDATE items SET data_key_id = $1, sealed_overview = $2, sealed_details = $3",
+                &[key.into(), (&overview).into(), (&details).into()],
+            )
+        })
+        .await;
+    let named = rows.named().await;
+    assert_eq!(named[0], ("items", item.to_string(), Wrong::RolledBack));
+    assert_eq!(named[1], ("data_keys", key.to_string(), Wrong::RolledBack));
 }
 
 #[tokio::test]
