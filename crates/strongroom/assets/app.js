@@ -188,12 +188,14 @@ async function openDialog(url, dialog = modal()) {
 /** The server ends before that; this is for a connection that hangs. */
 const CHECK_LIMIT_MS = 15_000;
 let checking;
+/** The panel beside a form: a dialog's own, although the page below has one too. */
+const checksOf = (part) => $("#checks", part.closest("dialog.modal") || $("#main"));
 
 async function check(form, submitter) {
   checking?.abort();
   const stop = (checking = new AbortController());
   const limit = AbortSignal.timeout(CHECK_LIMIT_MS);
-  const board = checkBoard($("#checks"), form);
+  const board = checkBoard(checksOf(form), form);
   submitter.setAttribute("aria-busy", "true");
   try {
     const answer = await fetch(submitter.getAttribute("formaction") || form.getAttribute("action"), {
@@ -291,9 +293,8 @@ function checkBoard(panel, form) {
 
 const partOf = (panel, name) => $(`template[data-${name}]`, panel).content.cloneNode(true);
 
-/** *Create vault*: the server checks once more and answers with a page. */
-function creating(panel) {
-  const told = "Checking once more, then creating the vault…";
+/** *Create vault* and its like: the server checks once more and answers with a page. */
+function checkingAgain(panel, told) {
   $("#checks-head", panel).replaceWith(partOf(panel, "running"));
   $(".running strong", panel).textContent = told;
   $("progress", panel).removeAttribute("value");
@@ -490,7 +491,7 @@ function veil(row) {
 
 document.addEventListener("submit", async (event) => {
   const form = event.target, dialog = form.closest("dialog.modal");
-  if (event.submitter?.matches("[data-check]") && $("#checks")) { event.preventDefault(); return check(form, event.submitter); }
+  if (event.submitter?.matches("[data-check]") && checksOf(form)) { event.preventDefault(); return check(form, event.submitter); }
   checking?.abort();
   leaving = true;
   if (form.matches("[data-dialog]")) {
@@ -502,7 +503,7 @@ document.addEventListener("submit", async (event) => {
   if (dialog && form.method === "post") {
     event.preventDefault();
     event.submitter?.setAttribute("aria-busy", "true");
-    if ($("#checks", form)) creating($("#checks", form));
+    if ($("#checks", form)) checkingAgain($("#checks", form), form.dataset.doing);
     const url = event.submitter?.getAttribute("formaction") || form.getAttribute("action");
     showBox(dialog, await page(url, { method: "POST", body: formBody(form, event.submitter) }));
   }
@@ -516,7 +517,7 @@ document.addEventListener("change", (event) => {
 
 document.addEventListener("input", (event) => {
   if (event.target.matches("[data-search]")) searchSoon(event.target.form);
-  if (event.target.matches(".asked *") && $("ol.checks li")) outdate($("#checks"));
+  if (event.target.matches(".asked *") && $("ol.checks li", checksOf(event.target))) outdate(checksOf(event.target));
   const guarded = event.target.closest("[data-guard]");
   if (guarded) guarded.dataset.dirty = "yes";
 });

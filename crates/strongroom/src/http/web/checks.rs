@@ -19,7 +19,7 @@ use crate::{
     error::{Error, Result},
     http::progress::{self, Told},
     id::VaultId,
-    vault::{AzureRequest, CredentialKind},
+    vault::{AzureRequest, CredentialKind, CredentialText, NewCredential},
 };
 
 /// What is to be checked.
@@ -27,6 +27,8 @@ pub enum Subject {
     /// The values of the wizard.
     Values(AzureRequest),
     Vault(VaultId),
+    /// Another credential for a vault.
+    Credential(VaultId, NewCredential),
 }
 
 impl Subject {
@@ -34,14 +36,16 @@ impl Subject {
         match self {
             Self::Values(_) => Place::Wizard,
             Self::Vault(_) => Place::Vault,
+            Self::Credential(..) => Place::Change,
         }
     }
 
-    /// The kind of credential among the fields; none on the page of a vault.
+    /// The kind of credential among the fields, where there are fields for one.
     fn fields(&self) -> Option<CredentialKind> {
         match self {
             Self::Values(request) => Some(request.credential.kind()),
             Self::Vault(_) => None,
+            Self::Credential(_, new) => new.credential.as_ref().map(CredentialText::kind),
         }
     }
 
@@ -49,6 +53,7 @@ impl Subject {
         match self {
             Self::Values(request) => visit.app.check_azure(&visit.caller, &request.input(), tell).await,
             Self::Vault(id) => visit.app.check_vault(&visit.caller, *id, tell).await,
+            Self::Credential(id, new) => visit.app.check_credential(&visit.caller, *id, new, tell).await,
         }
     }
 }

@@ -18,6 +18,7 @@ use crate::{
     id::ItemId,
     item::{Content, Field, FieldKind, ItemType, Patch},
     secret_text::SecretText,
+    vault::VaultState,
 };
 
 const PASSWORD: &str = "Password";
@@ -279,7 +280,8 @@ async fn page(
     } else if !visit.path.starts_with("/items/new") {
         shell.path = "/items/new".into();
     }
-    let vaults = visit.app.vaults(&visit.caller).await?.into_iter().map(|vault| {
+    let open = visit.app.vaults(&visit.caller).await?.into_iter().filter(|vault| vault.state == VaultState::Active);
+    let vaults = open.map(|vault| {
         let id = vault.id.to_string();
         let chosen = if typed.vault.is_empty() { vault.is_default } else { id == typed.vault };
         Choice::new(id, format!("{} ({})", vault.name, vault.strategy.title()), chosen)

@@ -203,6 +203,7 @@ pub fn row(item: Item, now: Timestamp, shell: &Shell) -> ItemRow {
         vault,
         role: item.role,
         updated: words::moment(now, item.updated_at),
+        pick: false,
     }
 }
 
@@ -210,13 +211,19 @@ fn items_page(visit: &Visit, shell: Shell, found: Found, filter: ItemFilter, tot
     let now = visit.app.clock.now();
     ItemsPage {
         dark: visit.panels(&found.dark, &shell),
-        rows: found.items.into_iter().map(|item| row(item, now, &shell)).collect(),
+        rows: found.items.into_iter().map(|item| pickable(visit, item, now, &shell)).collect(),
         filter,
         pager: Pager::default(),
         found: total,
         damaged: found.damaged.len(),
         shell,
     }
+}
+
+/// A line that can be ticked by whoever may move its item.
+fn pickable(visit: &Visit, item: Item, now: Timestamp, shell: &Shell) -> ItemRow {
+    let pick = visit.caller.may(Action::ManageItem, Aim::Item(Some(item.role)));
+    ItemRow { pick, ..row(item, now, shell) }
 }
 
 async fn choices(visit: &Visit) -> Result<ItemFilter> {

@@ -142,9 +142,12 @@ async fn account_view(visit: &Visit, kind: JobKind, account: Account) -> Result<
 /// A reason's code in words; one that this build does not know stays a code.
 pub fn why_kept(code: &str) -> String {
     match code {
-        "denied" => "Whoever started it does not own this item.".to_owned(),
-        "not_found" => "It is gone, or is not shared with whoever started it.".to_owned(),
-        "item.damaged" => "Its stored bytes do not open; audit verify --state says more.".to_owned(),
+        "denied" => "Only an owner of the item may move it.".to_owned(),
+        "not_found" => "It is gone, or not shared with whoever moves it.".to_owned(),
+        "item.there" => "It is in this vault already.".to_owned(),
+        "item.not_opened" => "Its stored bytes do not open; `audit verify --state` on the server says more.".to_owned(),
+        "vault.may_not_leave" => "Its vault lets no item leave the key in Azure.".to_owned(),
+        "vault.closed" => "The vault that it was to go to takes no new items any more.".to_owned(),
         code => code.to_owned(),
     }
 }

@@ -17,6 +17,7 @@ mod items;
 mod jobs;
 mod live;
 mod members;
+mod moves;
 mod notices;
 mod profile;
 mod settings;
@@ -77,6 +78,9 @@ fn items(routes: Routes) -> Routes {
         .at(GET, "/trash", Session(A::ListItems), trash::list)
         .at(GET, "/trash/purge", Session(A::ManageItem), trash::ask_all)
         .at(POST, "/trash/purge", Session(A::ManageItem), trash::purge)
+        .at(GET, "/items/move", Session(A::ManageItem), moves::back_to_items)
+        .at(POST, "/items/move", Session(A::ManageItem), moves::items)
+        .at(GET, "/items/{item}/move", Session(A::ManageItem), moves::ask_item)
         .at(GET, "/items/new", Session(A::CreateItem), item_form::blank)
         .at(POST, "/items", Session(A::CreateItem), item_form::create)
         .at(GET, "/items/{item}", Session(A::ViewItem), items::show)
@@ -104,11 +108,21 @@ fn workspace(routes: Routes) -> Routes {
         .at(GET, "/settings/privacy-and-security", Session(A::ManageVaults), vaults::table)
         .at(GET, "/settings/vaults/new", Session(A::ManageVaults), vaults::first_dialog)
         .at(POST, "/settings/vaults/new", Session(A::ManageVaults), vaults::next)
+        .at(GET, "/settings/vaults/rewrap", Session(A::ManageVaults), vault::ask_rewrap_all)
+        .at(POST, "/settings/vaults/rewrap", Session(A::ManageVaults), vault::rewrap_all)
         .at(POST, "/settings/vaults/check", Session(A::ManageVaults), vaults::check_values)
         .at(POST, "/settings/vaults", Session(A::ManageVaults), vaults::create)
         .at(GET, "/settings/vaults/{vault}", Session(A::ManageVaults), vault::show)
         .at(POST, "/settings/vaults/{vault}/check", Session(A::ManageVaults), vault::check)
         .at(GET, "/settings/vaults/{vault}/check", Session(A::ManageVaults), vault::back)
+        .at(GET, "/settings/vaults/{vault}/key", Session(A::ManageVaults), vault::ask_key_change)
+        .at(POST, "/settings/vaults/{vault}/key", Session(A::ManageVaults), vault::start_key_change)
+        .at(POST, "/settings/vaults/{vault}/generations/{generation}/retire", Session(A::ManageVaults), vault::retire)
+        .at(GET, "/settings/vaults/{vault}/credential", Session(A::ManageVaults), vault::ask_credential)
+        .at(POST, "/settings/vaults/{vault}/credential", Session(A::ManageVaults), vault::replace_credential)
+        .at(POST, "/settings/vaults/{vault}/credential/check", Session(A::ManageVaults), vault::check_credential)
+        .at(GET, "/settings/vaults/{vault}/move", Session(A::ManageVaults), moves::ask_vault)
+        .at(POST, "/settings/vaults/{vault}/move", Session(A::ManageVaults), moves::vault)
         .at(GET, "/settings/vaults/{vault}/settings", Session(A::ManageVaults), vault::show_settings)
         .at(POST, "/settings/vaults/{vault}/settings", Session(A::ManageVaults), vault::save)
         .at(POST, "/settings/vaults/{vault}/default", Session(A::ManageVaults), vault::make_default)

@@ -1,10 +1,16 @@
 //! The page of one vault: its key and the checks of it; a tab for what may be changed of it.
 
+mod change_key;
+mod credential;
 mod settings;
 
 use axum::{http::HeaderMap, response::Response};
 use jiff::Timestamp;
 
+pub use self::change_key::{
+    ask as ask_key_change, ask_all as ask_rewrap_all, retire, start as start_key_change, start_all as rewrap_all,
+};
+pub use self::credential::{ask as ask_credential, check as check_credential, replace as replace_credential};
 pub use self::settings::{make_default, save, show as show_settings};
 use super::{
     checks::{self, Ran, Subject},
@@ -13,6 +19,7 @@ use super::{
     views::{
         Section, Shell, Tone,
         checks::Place,
+        key::{CensusView, GenerationRow, KeyVersionRow},
         vault::{AzureKey, Expiry, VaultHead, VaultPage, VaultTab},
     },
     visit::{Visit, to},
@@ -22,7 +29,7 @@ use crate::{
     error::Result,
     http::{extract::PathId, progress::wants_lines},
     id::VaultId,
-    vault::{CredentialKind, Health, Vault},
+    vault::{CredentialKind, Health, Vault, VaultState},
 };
 
 pub async fn show(visit: Visit, PathId(id): PathId<VaultId>) -> Result<Response> {
@@ -61,7 +68,40 @@ async fn key_page(visit: &Visit, id: VaultId, ran: Option<Ran>) -> Result<Respon
         answered: answered.map(|at| words::moment(now, at)),
         checks: vault.azure.as_ref().map(|_| checks::panel(Place::Vault, ran.as_ref())),
         azure: azure_key(&vault, now),
+        census: census(visit, &vault).await?,
     })
+}
+
+async fn census(visit: &Visit, vault: &Vault) -> Result<Option<CensusView>> {
+    if vault.kid.is_empty() {
+        return Ok(None);
+    }
+    let census = visit.app.census(&visit.caller, vault.id).await?;
+    let kill_switch = census.kill_switch();
+    let short = |kid: &str| key_version(kid).chars().take(8).collect();
+    let versions = census.versions.iter().filter(|_| vault.azure.is_some()).map(|used| KeyVersionRow {
+        code: key_version(&used.kid).to_owned(),
+        in_use: used.kid == vault.kid,
+        newest: used.newest,
+        enabled: used.enabled,
+        superseded_wraps: used.superseded_wraps,
+        safe_to_disable: used.safe_to_disable,
+        verdict: used.verdict(),
+    });
+    let generations = census.generations.iter().map(|used| GenerationRow {
+        generation: used.generation,
+        current: used.current,
+        key_version: short(&used.kid),
+        data_keys: used.data_keys,
+        items: used.items,
+        retirable: used.retirable,
+    });
+    Ok(Some(CensusView {
+        versions: versions.collect(),
+        generations: generations.collect(),
+        kill_switch,
+        newest_unknown: census.newest_unknown,
+    }))
 }
 
 /// What every tab starts from; `path` is the tab's own.
@@ -86,6 +126,7 @@ pub(super) async fn head(visit: &Visit, vault: &Vault, path: String) -> Result<(
         strategy: vault.strategy.title(),
         state: words::state(&vault.health),
         external: vault.azure.is_some(),
+        closed: vault.state == VaultState::Closed,
         items: vault.items,
         dark,
         jobs,

@@ -5,15 +5,19 @@ use axum::{
     http::{HeaderMap, StatusCode},
     response::Response,
 };
+use jiff::Timestamp;
 use strongroom_keys::check::CheckStatus;
 
 use super::{
     checks::{self, Ran, Subject},
     form::Form,
+    jobs,
     vault::expiry_soon,
     views::{
         Choice, Field, Section,
         checks::Place,
+        credential::CredentialFields,
+        jobs::JobCard,
         said_of,
         settings::{AzureVaultPage, CloudVaultPage, NewVaultPage, PrivacyPage, SettingsTab, VaultRow},
     },
@@ -27,14 +31,24 @@ use crate::{
         progress::wants_lines,
     },
     keyring::Strategy,
-    vault::{Accepted, AzureRequest, CredentialKind, CredentialText, KeyRequest, VaultRequest, expiry},
+    vault::{Accepted, AzureRequest, CredentialKind, CredentialText, KeyRequest, VaultRequest, VaultState, expiry},
 };
 
 const TABLE: &str = "/settings/privacy-and-security";
 
 pub async fn table(visit: Visit) -> Result<Response> {
     let now = visit.app.clock.now();
+    let mut shell = visit.shell("Privacy and Security", Section::Settings).await?;
+    let (names, jobs) = (visit.names().await?, visit.app.jobs(&visit.caller).await?);
+    let jobs_of = |id| {
+        let mut jobs = jobs::of_vault(&jobs, id, &shell, &names, now);
+        jobs.retain(JobCard::is_active);
+        jobs
+    };
     let rows = visit.app.vaults(&visit.caller).await?.into_iter().map(|vault| VaultRow {
+        external: vault.strategy == Strategy::AzureExternalKeys,
+        closed: vault.state == VaultState::Closed,
+        jobs: jobs_of(vault.id),
         id: vault.id.to_string(),
         key: match &vault.azure {
             Some(azure) => format!("{} / {}", key_vault_name(&azure.vault_url), azure.key_name),
@@ -54,9 +68,11 @@ pub async fn table(visit: Visit) -> Result<Response> {
         items: vault.items,
         created: words::moment(now, vault.created_at),
     });
-    let vaults = rows.collect();
+    let vaults: Vec<_> = rows.collect();
+    for vault in &vaults {
+        jobs::refresh_while(&mut shell, &vault.jobs);
+    }
     let external_keys = visit.app.workspace(&visit.caller).await?.external_keys;
-    let shell = visit.shell("Privacy and Security", Section::Settings).await?;
     visit.page(PrivacyPage { shell, tab: SettingsTab::PrivacyAndSecurity, external_keys, vaults })
 }
 
@@ -173,14 +189,22 @@ async fn first_page(
 
 /// What came of the values of the second dialog.
 #[derive(Default)]
-struct Outcome {
-    ran: Option<Ran>,
-    errors: Vec<FieldError>,
-    problem: Option<String>,
+pub struct Outcome {
+    pub ran: Option<Ran>,
+    pub errors: Vec<FieldError>,
+    pub problem: Option<String>,
 }
 
 impl Outcome {
-    fn of(ran: Ran, form: &Form) -> Self {
+    pub fn wrong(error: FieldError) -> Self {
+        Self { errors: vec![error], ..Self::default() }
+    }
+
+    pub fn problem(error: &Error) -> Self {
+        Self { problem: Some(said(error)), ..Self::default() }
+    }
+
+    pub fn of(ran: Ran, form: &Form) -> Self {
         // What is wrong with a value stands beside it too.
         let wrong = ran.lines.iter().filter(|line| line.status == CheckStatus::Fail);
         let errors = wrong.filter_map(|line| {
@@ -219,11 +243,7 @@ async fn second_page(
             default,
             client_id: field("client_id"),
             tenant_id: field("tenant_id"),
-            credential: credential_of(form),
-            offers_workload_identity: visit.app.azure.offers_workload_identity(),
-            client_secret_error: said_of("client_secret", &errors),
-            client_secret_expires: field("client_secret_expires"),
-            client_certificate_error: said_of("client_certificate", &errors),
+            fields: credential_fields(visit, form, &errors),
             vault_url: field("vault_url"),
             key_name: field("vault_key_name"),
             checks: checks::panel(Place::Wizard, ran.as_ref()),
@@ -232,25 +252,25 @@ async fn second_page(
     )
 }
 
-fn credential_of(form: &Form) -> CredentialKind {
+pub fn credential_fields(visit: &Visit, form: &Form, errors: &[FieldError]) -> CredentialFields {
+    CredentialFields {
+        credential: Some(credential_of(form)).filter(|_| form.get("credential") != "keep"),
+        keep: None,
+        offers_workload_identity: visit.app.azure.offers_workload_identity(),
+        client_secret_error: said_of("client_secret", errors),
+        client_secret_expires: Field::checked(form.get("client_secret_expires"), "client_secret_expires", errors),
+        client_certificate_error: said_of("client_certificate", errors),
+    }
+}
+
+pub fn credential_of(form: &Form) -> CredentialKind {
     form.parsed("credential").unwrap_or(CredentialKind::Secret)
 }
 
 /// The values as they were typed. Fields of another kind of credential than the chosen one are left aside.
 fn azure_request(form: &Form) -> std::result::Result<AzureRequest, FieldError> {
-    let credential = match credential_of(form) {
-        CredentialKind::Secret => CredentialText::Secret(form.secret("client_secret")),
-        CredentialKind::Certificate => CredentialText::Certificate(form.secret("client_certificate")),
-        CredentialKind::WorkloadIdentity => CredentialText::WorkloadIdentity,
-    };
-    let typed = form.get("client_secret_expires").trim();
-    let credential_expires = match &credential {
-        CredentialText::Secret(_) if !typed.is_empty() => Some(expiry(typed).ok_or(FieldError {
-            field: "client_secret_expires".into(),
-            message: "Write a date as in 2027-05-01, or leave it empty.".into(),
-        })?),
-        _ => None,
-    };
+    let credential = credential_text(form);
+    let credential_expires = ends(form, "client_secret_expires")?;
     Ok(AzureRequest {
         client_id: form.text("client_id"),
         tenant_id: form.text("tenant_id"),
@@ -259,6 +279,25 @@ fn azure_request(form: &Form) -> std::result::Result<AzureRequest, FieldError> {
         vault_url: form.text("vault_url"),
         vault_key_name: form.text("vault_key_name"),
     })
+}
+
+/// What was typed of the chosen kind.
+pub fn credential_text(form: &Form) -> CredentialText {
+    match credential_of(form) {
+        CredentialKind::Secret => CredentialText::Secret(form.secret("client_secret")),
+        CredentialKind::Certificate => CredentialText::Certificate(form.secret("client_certificate")),
+        CredentialKind::WorkloadIdentity => CredentialText::WorkloadIdentity,
+    }
+}
+
+/// The day that was typed into `field`, if one was: of a client secret alone, since the others know it themselves.
+pub fn ends(form: &Form, field: &'static str) -> std::result::Result<Option<Timestamp>, FieldError> {
+    let typed = form.get(field).trim();
+    if typed.is_empty() || credential_of(form) != CredentialKind::Secret {
+        return Ok(None);
+    }
+    let message = "Write a date as in 2027-05-01, or leave it empty.";
+    expiry(typed).map(Some).ok_or(FieldError { field: field.into(), message: message.into() })
 }
 
 /// Makes what the second dialog asks for, and the vault.

@@ -239,6 +239,18 @@ fn notice(code: &str) -> Option<Notice> {
         "vault-default" => {
             Notice::success("This is the default vault now: new items go here unless another is chosen.")
         }
+        "key-change" => Notice::success("Started. It goes on in the background; the card below shows how far it is."),
+        "credential-replaced" => Notice::success(
+            "The credential was replaced. The one before is held too, until the new one has worked by itself.",
+        ),
+        "credential-end" => Notice::success("Noted when the credential ends."),
+        "credential-here" => Notice::problem(
+            "The credential was replaced here; in another vault the new one does not work.",
+            "Open the pages of the other vaults and replace it there by one that does.",
+        ),
+        "key-newest" => Notice::success("Nothing to do: every vault key is under the newest key version already."),
+        "generation-retired" => Notice::success("The generation was retired: nothing opens with it any more."),
+        "vault-deleted" => Notice::success("The vault was deleted."),
         "vault-saved" => Notice::success("The vault was saved."),
         "settings-saved" => Notice::success("The settings were saved."),
         "item-created" => Notice::success("Created and sealed."),

@@ -23,8 +23,17 @@ pub struct Checks {
 pub enum Place {
     /// Between *Next* and *Create vault*: warnings have to be ticked.
     Wizard,
+    /// Before the credential of a vault, or where its key is, is changed: the same.
+    Change,
     /// On the page of a vault that there is.
     Vault,
+}
+
+impl Place {
+    /// Whether something is entered beside it.
+    fn asks(self) -> bool {
+        self != Self::Vault
+    }
 }
 
 /// What checks are about, in their order.
@@ -133,12 +142,14 @@ impl Checks {
     pub fn verdict(&self) -> String {
         match (self.worst(), self.place) {
             (CheckStatus::Fail, Place::Wizard) => "This key cannot be used yet. Nothing was saved.".to_owned(),
+            (CheckStatus::Fail, Place::Change) => "This does not work yet. Nothing was changed.".to_owned(),
             (CheckStatus::Fail, Place::Vault) => "Something is wrong with this key.".to_owned(),
             (CheckStatus::Warn, _) => match self.count(CheckStatus::Warn) {
                 1 => "It works, with one warning.".to_owned(),
                 count => format!("It works, with {count} warnings."),
             },
             (_, Place::Wizard) => "Everything works. The vault can be created.".to_owned(),
+            (_, Place::Change) => "Everything works. It can be changed.".to_owned(),
             (_, Place::Vault) => "Everything works.".to_owned(),
         }
     }
@@ -167,7 +178,7 @@ impl Checks {
     }
 
     fn needs_tick(&self) -> bool {
-        self.place == Place::Wizard && self.worst() == CheckStatus::Warn
+        self.place.asks() && self.worst() == CheckStatus::Warn
     }
 }
 

@@ -186,6 +186,8 @@ pub struct ItemRow {
     pub vault: VaultRef,
     pub role: ItemRole,
     pub updated: Moment,
+    /// Whether it can be ticked in a list, to be moved.
+    pub pick: bool,
 }
 
 #[derive(Clone)]
@@ -211,6 +213,11 @@ pub struct ItemsPage {
 }
 
 impl ItemsPage {
+    /// Whether any row can be ticked.
+    fn can_pick(&self) -> bool {
+        self.rows.iter().any(|row| row.pick)
+    }
+
     fn nothing_there(&self) -> bool {
         self.rows.is_empty() && self.dark.is_empty()
     }

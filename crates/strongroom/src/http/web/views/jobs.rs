@@ -63,7 +63,7 @@ pub enum Stage {
 }
 
 impl Stage {
-    fn word(self) -> &'static str {
+    pub fn word(self) -> &'static str {
         match self {
             Self::Running => "Running",
             Self::Waiting => "Waiting",
@@ -73,7 +73,7 @@ impl Stage {
         }
     }
 
-    fn tone(self) -> Tone {
+    pub fn tone(self) -> Tone {
         match self {
             Self::Running => Tone::Accent,
             Self::Waiting => Tone::Warn,

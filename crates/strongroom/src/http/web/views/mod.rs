@@ -6,6 +6,7 @@
 pub mod activity;
 pub mod chart;
 pub mod checks;
+pub mod credential;
 pub mod dark;
 pub mod error;
 mod filters;
@@ -14,7 +15,9 @@ pub mod home;
 mod icons;
 pub mod items;
 pub mod jobs;
+pub mod key;
 pub mod members;
+pub mod moves;
 pub mod notices;
 pub mod profile;
 pub mod settings;

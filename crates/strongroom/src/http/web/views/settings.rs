@@ -2,8 +2,10 @@
 
 use askama::Template;
 
-use super::{Choice, Field, Moment, Shell, VaultState, checks::Checks, filters, vault::Expiry};
-use crate::vault::CredentialKind;
+use super::{
+    Choice, Field, Moment, Shell, VaultState, checks::Checks, credential::CredentialFields, filters, jobs::JobCard,
+    vault::Expiry,
+};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum SettingsTab {
@@ -41,6 +43,12 @@ pub struct PrivacyPage {
     pub vaults: Vec<VaultRow>,
 }
 
+impl PrivacyPage {
+    fn has_external(&self) -> bool {
+        self.vaults.iter().any(|vault| vault.external)
+    }
+}
+
 pub struct VaultRow {
     pub id: String,
     pub name: String,
@@ -51,6 +59,12 @@ pub struct VaultRow {
     pub key: String,
     /// First eight digits of the key version; empty for a Cloud vault.
     pub key_version: String,
+    /// Whether its key is in Azure.
+    pub external: bool,
+    /// To new items.
+    pub closed: bool,
+    /// What goes on with it.
+    pub jobs: Vec<JobCard>,
     pub state: VaultState,
     /// Of a credential that has ended, or ends soon.
     pub expiry: Option<Expiry>,
@@ -84,24 +98,12 @@ pub struct AzureVaultPage {
     pub setup_command: String,
     pub client_id: Field,
     pub tenant_id: Field,
-    pub credential: CredentialKind,
-    /// Whether this server has a token to sign in with.
-    pub offers_workload_identity: bool,
-    /// Its value is never sent back.
-    pub client_secret_error: Option<String>,
-    pub client_secret_expires: Field,
-    /// Its value is never sent back.
-    pub client_certificate_error: Option<String>,
+    pub fields: CredentialFields,
     pub vault_url: Field,
     pub key_name: Field,
     pub checks: Checks,
     pub problem: Option<String>,
 }
-
-const MAKE_CERTIFICATE: &str = "\
-openssl req -x509 -newkey rsa:3072 -nodes -days 365 -subj /CN=strongroom -keyout strongroom.pem -out strongroom.crt
-az ad app credential reset --id CLIENT-ID --cert @strongroom.crt --append
-cat strongroom.crt >> strongroom.pem";
 
 /// The dialog for a Cloud vault: nothing to configure, a last look before *Create vault*.
 #[derive(Template)]

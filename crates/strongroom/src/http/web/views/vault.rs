@@ -2,7 +2,9 @@
 
 use askama::Template;
 
-use super::{DarkPanel, Field, Moment, Shell, Tone, VaultState, checks::Checks, filters, jobs::JobCard};
+use super::{
+    DarkPanel, Field, Moment, Shell, Tone, VaultState, checks::Checks, filters, jobs::JobCard, key::CensusView,
+};
 
 /// What every tab of a vault's page has at its head.
 pub struct VaultHead {
@@ -13,6 +15,8 @@ pub struct VaultHead {
     pub state: VaultState,
     /// Whether its key is in Azure.
     pub external: bool,
+    /// To new items.
+    pub closed: bool,
     pub items: u64,
     pub dark: Option<DarkPanel>,
     /// What goes on with its key or its items, and what ended last.
@@ -40,6 +44,8 @@ pub struct VaultPage {
     pub answered: Option<Moment>,
     /// None for a Cloud vault.
     pub azure: Option<AzureKey>,
+    /// None where the vault’s rows fail their proof.
+    pub census: Option<CensusView>,
     /// None for a Cloud vault.
     pub checks: Option<Checks>,
 }
