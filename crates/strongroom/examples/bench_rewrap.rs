@@ -27,7 +27,7 @@ use strongroom::{
     member::{Origin, Setup},
     server,
     store::Tx,
-    vault::{AzureRequest, CredentialText, KeyRequest, VaultRequest},
+    vault::{Accepted, AzureRequest, CredentialText, KeyRequest, VaultRequest},
 };
 use strongroom_envelope::{SystemRandom, VaultKey, VaultKeyPlace, seal, wrap_record};
 use strongroom_keys::{INTERACTIVE, azure::Cloud};
@@ -191,7 +191,7 @@ async fn fill(app: &Arc<App>, owner: &Caller, values: &Values, vaults: usize, it
         vault_url: values.vault_url.clone(),
         vault_key_name: values.vault_key_name.clone(),
     });
-    let request = VaultRequest { name: "Azure 1".into(), make_default: true, accept_warnings: true, key };
+    let request = VaultRequest { name: "Azure 1".into(), make_default: true, accept_warnings: Accepted::All, key };
     let first = app.create_vault(owner, request).await?.id;
     let (row, _) = app.keyring.provider_row(first, 1).await?;
     let mut all = vec![first];
