@@ -87,7 +87,7 @@ pub async fn run(arguments: Arguments, client: &Client, console: &Console, now: 
         }
     };
     if outcome.is_err() {
-        hand.undo(vault, console).await;
+        hand.undo(vault, &probes, console).await;
     }
     let mut made = probes.record.made();
     made.push(item);
@@ -154,7 +154,7 @@ impl Hand {
     }
 
     /// What can be done for somebody whose drill broke off: the demo's key comes back, a customer is told.
-    async fn undo(&self, vault: &Vault, console: &Console) {
+    async fn undo(&self, vault: &Vault, probes: &Probes, console: &Console) {
         match self {
             Self::Customer => {
                 console.note("If the key is disabled now, enable it again:");
@@ -167,6 +167,8 @@ impl Hand {
                 if let Err(error) = crate::demo::key(dir, crate::demo::KeyCommand::Enable).await {
                     console.note(&format!("The demo's key could not be enabled again: {error}"));
                 }
+                // Items of a dark vault cannot be deleted.
+                probes.all_serve(Instant::now(), READY).await;
             }
         }
     }
