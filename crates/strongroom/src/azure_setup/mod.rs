@@ -24,7 +24,7 @@ mod way;
 pub use self::{
     certificate::Certificate,
     client::{Admin, Client, Identity, Subscription, Target},
-    key::{rotate, set_enabled, status},
+    key::{rotate, set_all_enabled, set_enabled, status},
     plan::{CredentialPlan, Plan, PublicCertificate},
     proof::prove,
     run::{Event, Line, Listen, Mode, NewSecret, Outcome, State, Stopped, run},

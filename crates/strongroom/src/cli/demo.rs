@@ -54,10 +54,10 @@ enum Action {
 
 #[derive(Subcommand)]
 enum KeyAction {
-    /// Switch the key off: the vault goes dark
+    /// Switch every version of the key off: the vault goes dark
     #[command(after_help = "Example:\n  strongroom demo key disable")]
     Disable(Place),
-    /// Switch it on again
+    /// Switch all of them on again
     #[command(after_help = "Example:\n  strongroom demo key enable")]
     Enable(Place),
     /// Make a new key version

@@ -25,13 +25,13 @@ pub(super) async fn run(dir: &Path, file: &DemoFile, command: KeyCommand) -> Res
     let (url, key) = (file.azure.vault_url.as_str(), file.azure.vault_key_name.as_str());
     let said = match command {
         KeyCommand::Disable => {
-            let kid = azure_setup::set_enabled(&client, url, key, false).await.map_err(failed)?;
+            let kids = azure_setup::set_all_enabled(&client, url, key, false).await.map_err(failed)?.join("\n  ");
             let back = key_command(dir, "enable");
-            format!("Disabled {kid}\nWithin 15 s nothing of the vault can be read. Bring it back:\n  {back}")
+            format!("Disabled {kids}\nWithin 15 s nothing of the vault can be read. Bring it back:\n  {back}")
         }
         KeyCommand::Enable => {
-            let kid = azure_setup::set_enabled(&client, url, key, true).await.map_err(failed)?;
-            format!("Enabled {kid}\nWithin 15 s everything is back.")
+            let kids = azure_setup::set_all_enabled(&client, url, key, true).await.map_err(failed)?.join("\n  ");
+            format!("Enabled {kids}\nWithin 15 s everything is back.")
         }
         KeyCommand::Rotate => {
             let kid = azure_setup::rotate(&client, url, key).await.map_err(failed)?;

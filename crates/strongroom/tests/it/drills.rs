@@ -6,7 +6,7 @@
 //! the file in `STRONGROOM_DRILL_TALLY`.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     env, fs,
     path::PathBuf,
     sync::{
@@ -20,7 +20,7 @@ use strongroom::{
     azure_setup::{self, Plan},
     client::{Client, Server as Address},
     drill::{Measured, PROMISE, Pace, Probes, TITLE, Target, Way},
-    http::api::types::{CreateItem, Field, FieldKind, ItemType},
+    http::api::types::{CreateItem, Field, FieldKind, ItemType, SearchItems},
     secret_text::SecretText,
     vault::{Accepted, AzureRequest, CredentialText, KeyRequest, VaultRequest},
 };
@@ -29,11 +29,12 @@ use uuid::Uuid;
 
 use crate::{
     child::Server,
-    site::{SLUG, Site, Wishes, close},
+    site::{AZURE_VAULT, OWNER, SLUG, Site, Wishes, close},
 };
 
 /// Longest that a way may take before the round is given up; what took longer than the promise has failed anyway.
 const PATIENCE: Duration = Duration::from_secs(40);
+const PASSWORD: &str = "correct horse battery";
 /// Readers that do nothing but reveal, all the time.
 const READERS: usize = 4;
 
@@ -49,6 +50,37 @@ fn every_way_is_refused_and_back_within_the_promise_under_load() {
     for (way, times) in &tally.ways {
         assert!(times.denied <= PROMISE && times.recovered <= PROMISE, "{way:?}: {times:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_holds_a_drill_by_itself_and_writes_its_report() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let site = Site::build(wishes(&folder)).await;
+    fs::write(folder.path().join("demo.json"), demo_file(&site)).expect("the folder is ours");
+    let server = Server::start(&site, "warn").await;
+    let drill = |vault: &'static str| {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_strongroom"));
+        command.args(["vault", "drill", vault, "--format", "json", "--demo"]).arg(folder.path());
+        command.arg("--report").arg(folder.path().join("report"));
+        command.env("STRONGROOM_URL", &site.url).env("STRONGROOM_TOKEN", site.token.expose());
+        command.env("STRONGROOM_WORKSPACE", SLUG).current_dir(folder.path()).kill_on_drop(true).output()
+    };
+    let held = tokio::time::timeout(PATIENCE * 2, drill(AZURE_VAULT)).await.expect("it ends").expect("it runs");
+    let told: serde_json::Value = serde_json::from_slice(&held.stdout)
+        .unwrap_or_else(|_| panic!("no report: {}", String::from_utf8_lossy(&held.stderr)));
+    assert_eq!((held.status.code(), &told["passed"], &told["state"]), (Some(0), &true.into(), &"key_disabled".into()));
+    let ways: BTreeSet<_> =
+        told["paths"].as_array().into_iter().flatten().map(|path| path["path"].to_string()).collect();
+    assert_eq!(ways.len(), 7, "{ways:?}");
+    let written = fs::read_to_string(folder.path().join("report/report.json")).expect("report.json");
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&written).expect("JSON"), told);
+    let left = client(&site).search(&drill_items()).await.expect("a search");
+    assert!(left.items.is_empty(), "the drill deletes what it made");
+
+    let refused = drill("Cloud vault").await.expect("it runs");
+    let words = String::from_utf8_lossy(&refused.stderr);
+    assert!(refused.status.code() == Some(1) && words.contains("drill.cloud_vault"), "{words}");
+    server.kill();
 }
 
 /// One vault of the drill, and where its key is.
@@ -117,12 +149,7 @@ impl Tally {
 
 async fn hold(rounds: u64, keys: u64, until: Instant) -> Tally {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let wishes = Wishes {
-        folder: folder.path(),
-        database: format!("sqlite:{}", folder.path().join("strongroom.db").display()),
-        owner_password: "correct horse battery",
-    };
-    let site = Arc::new(Site::build(wishes).await);
+    let site = Arc::new(Site::build(wishes(&folder)).await);
     let mut vaults = further_vaults(&site, keys).await;
     vaults.insert(0, (site.azure_vault, site.azure.vault_url.clone(), site.azure.vault_key_name.clone()));
     let server = Server::start(&site, "warn").await;
@@ -256,6 +283,31 @@ async fn further_vaults(site: &Site, keys: u64) -> Vec<(Uuid, String, String)> {
     }
     close(app).await;
     vaults
+}
+
+fn wishes(folder: &tempfile::TempDir) -> Wishes<'_> {
+    let database = format!("sqlite:{}", folder.path().join("strongroom.db").display());
+    Wishes { folder: folder.path(), database, owner_password: PASSWORD }
+}
+
+/// What the demo would have written of this site.
+fn demo_file(site: &Site) -> String {
+    let admin = site.standin.admin();
+    let file = serde_json::json!({
+        "url": site.url, "workspace": SLUG, "vaults": [],
+        "members": [{"role": "owner", "email": OWNER, "password": PASSWORD, "token": site.token.expose()}],
+        "azure": {"client_id": site.azure.client_id, "tenant_id": site.azure.tenant_id, "client_secret": "",
+            "vault_url": site.azure.vault_url, "vault_key_name": site.azure.vault_key_name},
+        "standin": {"proxy": site.standin.proxy_url(), "control": site.standin.control_url(),
+            "ca": site.folder.join("azure-ca.pem"), "admin": {"tenant_id": admin.tenant_id,
+            "client_id": admin.client_id, "client_secret": admin.client_secret,
+            "subscription_id": admin.subscription_id}},
+    });
+    file.to_string()
+}
+
+fn drill_items() -> SearchItems {
+    SearchItems { query: TITLE.into(), item_type: None, vault_id: None, cursor: None, limit: None }
 }
 
 fn client(site: &Site) -> Client {

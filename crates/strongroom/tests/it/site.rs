@@ -31,7 +31,7 @@ pub const AZURE_VAULT: &str = "Azure vault";
 
 /// Ends, and takes its files with it, when dropped.
 pub struct Site {
-    _standin: Standin,
+    pub standin: Standin,
     pub folder: PathBuf,
     /// Where the server will listen.
     pub url: String,
@@ -71,7 +71,7 @@ impl Site {
         let toml = configuration(&folder, port, &wishes.database, &standin);
         std::fs::write(folder.join("strongroom.toml"), toml).expect("the folder is ours");
         let mut site = Site {
-            _standin: standin,
+            standin,
             url: format!("http://127.0.0.1:{port}"),
             folder,
             token: SecretText::from(""),

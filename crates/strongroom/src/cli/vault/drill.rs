@@ -14,7 +14,7 @@ use super::super::failure::{Exit, Failure};
 use super::super::{lookup, serve};
 use crate::client::Client;
 use crate::drill::{About, Pace, Probes, Report, TITLE, Target};
-use crate::http::api::types::{CreateItem, Field, FieldKind, ItemType, Strategy, Vault};
+use crate::http::api::types::{Census, CreateItem, Field, FieldKind, ItemType, KeyVersionUse, Strategy, Vault};
 use crate::secret_text::SecretText;
 
 /// Until every way serves, before anything is withdrawn.
@@ -60,6 +60,7 @@ pub async fn run(arguments: Arguments, client: &Client, console: &Console, now: 
             .fix("hold the drill in a vault of the strategy Azure External Keys"));
     }
     let hand = Hand::of(&arguments);
+    let census = client.census(vault.id).await?;
     if matches!(hand, Hand::Customer) && !console.interactive() {
         return Err(Failure::usage("a drill asks somebody to withdraw the key, and there is no terminal to ask on")
             .fix("run it on a terminal; against the demo say --demo DIR"));
@@ -80,14 +81,14 @@ pub async fn run(arguments: Arguments, client: &Client, console: &Console, now: 
     };
     let probes = Probes::start(target)?;
     let outcome = {
-        let mut work = pin!(withdraw_and_restore(&hand, vault, &probes, console));
+        let mut work = pin!(withdraw_and_restore(&hand, &census, &probes, console));
         tokio::select! {
             outcome = &mut work => outcome,
             () = serve::stopped() => Err(Failure::new(Exit::Other, "drill.stopped", "the drill was stopped")),
         }
     };
     if outcome.is_err() {
-        hand.undo(vault, &probes, console).await;
+        hand.undo(&census, &probes, console).await;
     }
     let mut made = probes.record.made();
     made.push(item);
@@ -100,7 +101,7 @@ pub async fn run(arguments: Arguments, client: &Client, console: &Console, now: 
     let about = About {
         vault: vault.name.clone(),
         server: url.to_string(),
-        kids: vault.key.iter().map(|key| key.kid.clone()).collect(),
+        kids: listed(&census),
         started_at: now,
         finished_at: now + elapsed,
         withdrawn_by: hand.word(),
@@ -154,11 +155,11 @@ impl Hand {
     }
 
     /// What can be done for somebody whose drill broke off: the demo's key comes back, a customer is told.
-    async fn undo(&self, vault: &Vault, probes: &Probes, console: &Console) {
+    async fn undo(&self, census: &Census, probes: &Probes, console: &Console) {
         match self {
             Self::Customer => {
-                console.note("If the key is disabled now, enable it again:");
-                for command in commands(vault, true) {
+                console.note("If you have disabled key versions, enable them again:");
+                for command in way_back(census) {
                     console.note(&format!("  {command}"));
                 }
             }
@@ -177,7 +178,7 @@ impl Hand {
 /// Returns when the key was withdrawn, and when it was given back.
 async fn withdraw_and_restore(
     hand: &Hand,
-    vault: &Vault,
+    census: &Census,
     probes: &Probes,
     console: &Console,
 ) -> Result<(Instant, Instant), Failure> {
@@ -187,12 +188,12 @@ async fn withdraw_and_restore(
             .fix("see `strongroom vault check` and whether this token may read and create items there"));
     }
     let begun = Instant::now();
-    let withdrawn = withdraw(hand, vault, probes, console, begun).await?;
+    let withdrawn = withdraw(hand, census, probes, console, begun).await?;
     if !probes.all_refuse(withdrawn, FOLLOW).await {
         return Err(stuck(probes, "a minute after the first refusal some way still served the vault's items"));
     }
     console.note("Every way is refused.");
-    let restored = restore(hand, vault, probes, console).await?;
+    let restored = restore(hand, census, probes, console).await?;
     if !probes.all_serve(restored, if matches!(hand, Hand::Customer) { CUSTOMER } else { FOLLOW }).await {
         return Err(stuck(probes, "the key was given back, and not every way serves the vault's items again"));
     }
@@ -202,15 +203,16 @@ async fn withdraw_and_restore(
 
 async fn withdraw(
     hand: &Hand,
-    vault: &Vault,
+    census: &Census,
     probes: &Probes,
     console: &Console,
     begun: Instant,
 ) -> Result<Instant, Failure> {
     match hand {
         Hand::Customer => {
-            console.note("Every way serves. Now disable the key in Azure, as who may change it:");
-            for command in commands(vault, false) {
+            console
+                .note("Every way serves. Now disable every key version of the vault in Azure, as who may change it:");
+            for command in census.kill_switch.iter() {
                 console.note(&format!("  {command}"));
             }
             console.note("Waiting until Strongroom is refused. Ctrl-C ends the drill.");
@@ -228,12 +230,12 @@ async fn withdraw(
     }
 }
 
-async fn restore(hand: &Hand, vault: &Vault, probes: &Probes, console: &Console) -> Result<Instant, Failure> {
+async fn restore(hand: &Hand, census: &Census, probes: &Probes, console: &Console) -> Result<Instant, Failure> {
     match hand {
         Hand::Customer => {
             let refused = Instant::now();
-            console.note("Now enable it again:");
-            for command in commands(vault, true) {
+            console.note("Now enable again what you disabled:");
+            for command in way_back(census) {
                 console.note(&format!("  {command}"));
             }
             let asked = Console { format: console.format };
@@ -251,16 +253,15 @@ async fn restore(hand: &Hand, vault: &Vault, probes: &Probes, console: &Console)
     }
 }
 
-/// What switches the vault's key version off or on, as it runs when pasted.
-fn commands(vault: &Vault, enabled: bool) -> Vec<String> {
-    let command = |key: &crate::http::api::types::VaultKey| {
-        let host = key.vault_url.trim_start_matches("https://").split('.').next().unwrap_or_default().to_owned();
-        let (name, version) = (&key.vault_key_name, &key.key_version);
-        format!(
-            "az keyvault key set-attributes --vault-name {host} --name {name} --version {version} --enabled {enabled}"
-        )
-    };
-    vault.key.iter().map(command).collect()
+/// The kill switch, thrown back.
+fn way_back(census: &Census) -> impl Iterator<Item = String> {
+    census.kill_switch.iter().map(|command| command.replace("--enabled false", "--enabled true"))
+}
+
+/// The key versions that the kill switch names.
+fn listed(census: &Census) -> Vec<String> {
+    let wraps = |used: &&KeyVersionUse| used.vault_keys + used.superseded_wraps > 0;
+    census.versions.iter().filter(wraps).map(|used| used.kid.clone()).collect()
 }
 
 fn stuck(probes: &Probes, title: &str) -> Failure {

@@ -76,8 +76,7 @@ impl Cause {
             (Unavailable::Disabled, _) => "Its items can be read again at once.",
             (Unavailable::Fault, _) => "Nothing was overwritten. Keep the request id below and the server’s log.",
             (Unavailable::Dark, Some(C::SecretWrong | C::SecretExpired | C::CertificateExpired)) => {
-                "A vault cannot take a new credential in place yet. Nothing is lost: keep the database as it is until \
-                 an upgrade brings that."
+                "Once the vault has a credential that Microsoft Entra takes, Strongroom opens it by itself, within seconds."
             }
             (Unavailable::Dark, Some(C::AccessRemoved)) => {
                 "Azure may take up to 10 minutes to apply it. Strongroom asks every 5 seconds and opens the vault by itself."
