@@ -70,7 +70,9 @@ pub(super) struct Member {
 pub(super) struct Vault {
     pub(super) workspace: Option<Uuid>,
     pub(super) strategy: String,
-    pub(super) provider: Uuid,
+    /// Where new wraps go.
+    pub(super) provider: Register<Uuid>,
+    pub(super) deleted: bool,
     pub(super) policy: Register<Vec<u8>>,
     /// Generation → the kid of its wrap in use.
     pub(super) generations: BTreeMap<u64, Register<String>>,
@@ -147,9 +149,9 @@ impl<T> Register<T> {
 }
 
 impl Vault {
-    /// The generations that were not retired.
+    /// The generations that were not retired; none of a vault that was deleted.
     pub(super) fn living(&self) -> impl Iterator<Item = (u64, &Register<String>)> {
-        let living = |generation: &u64| !self.retired.contains(generation);
+        let living = |generation: &u64| !self.deleted && !self.retired.contains(generation);
         self.generations
             .iter()
             .map(|(generation, kid)| (*generation, kid))
@@ -192,7 +194,7 @@ impl Replay {
 
     fn vault(&mut self, action: &str, id: Uuid, rank: Rank, event: &Event<String>) {
         match action {
-            "vault.create" | "vault.edit" => {}
+            "vault.create" | "vault.edit" | "vault.key_vault" | "vault.delete" => {}
             "key.create" | "key.rewrap" | "key.rotate" | "key.wrap_dropped" | "key.retire" => {}
             "vault.default" => {
                 if let Some(workspace) = event.workspace {
@@ -206,7 +208,7 @@ impl Replay {
         if action == "vault.create" {
             vault.workspace = event.workspace.map(|id| id.0);
             vault.strategy = text(event, "strategy");
-            vault.provider = id_of(event, "provider");
+            vault.provider.first = Some(id_of(event, "provider"));
         }
         if event.fact("policy_digest").is_some() {
             vault.policy.set(rank, bytes(event, "policy_digest"));
@@ -222,6 +224,8 @@ impl Replay {
             "key.retire" => {
                 vault.retired.insert(generation);
             }
+            "vault.key_vault" => vault.provider.set(rank, id_of(event, "provider")),
+            "vault.delete" => vault.deleted = true,
             _ => {}
         }
     }

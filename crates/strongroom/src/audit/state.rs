@@ -181,6 +181,11 @@ impl Compared<'_, '_> {
                 report.fault("vaults", id, Wrong::Planted, told, NOTHING);
                 return;
             };
+            if log.deleted {
+                let told = format!("a vault of the strategy {strategy}");
+                report.fault("vaults", id, Wrong::RolledBack, told, "it was deleted");
+                return;
+            }
             let newest = log.generations.last_key_value().map_or(0, |(generation, _)| *generation);
             if generation != newest {
                 let wrong = if generation < newest { Wrong::RolledBack } else { Wrong::Altered };
@@ -194,12 +199,13 @@ impl Compared<'_, '_> {
                 let told = log.policy.latest().map_or_else(|| NOTHING.to_owned(), |log| short("policy", log));
                 report.fault("vaults", id, Wrong::RolledBack, short("policy", &policy), told);
             }
-            if provider != Some(log.provider) {
-                let told = named("provider", Some(log.provider));
+            if !log.provider.may(|log| provider == Some(*log)) {
+                let told = named("provider", log.provider.latest().copied());
                 report.fault("providers", id, Wrong::Altered, named("provider", provider), told);
             }
         })?;
-        for (id, log) in expected.iter().filter(|(id, _)| seen.binary_search(id).is_err()) {
+        let gone = |(id, log): &(&Uuid, &Vault)| !log.deleted && seen.binary_search(id).is_err();
+        for (id, log) in expected.iter().filter(gone) {
             self.report.fault("vaults", id, Wrong::Missing, GONE, format!("a vault of the strategy {}", log.strategy));
         }
         Ok(())
@@ -247,7 +253,7 @@ impl Compared<'_, '_> {
             if in_use.get(&(vault, generation)) == Some(&kid) {
                 in_use.remove(&(vault, generation));
             }
-            let log = vaults.get(&vault).filter(|log| !log.retired.contains(&generation));
+            let log = vaults.get(&vault).filter(|log| !log.deleted && !log.retired.contains(&generation));
             let Some(log) = log.and_then(|log| log.wraps.get(&(generation, kid))) else {
                 report.fault("wraps", id, Wrong::Planted, short("wrap", &wrapped), NOTHING);
                 return;

@@ -111,6 +111,12 @@ fn vaults(routes: Routes) -> Routes {
         .doc(Doc::new("One vault").gives::<t::Vault>(200))
         .at(PATCH, here!("/vaults/{vault}"), Token(A::ManageVaults), vaults::edit)
         .doc(Doc::new("Change a vault").if_match().takes::<t::EditVault>().gives::<t::Vault>(200))
+        .at(DELETE, here!("/vaults/{vault}"), Token(A::ManageVaults), vaults::delete)
+        .doc(Doc::new("Delete an empty vault").query::<t::DeleteVault>())
+        .at(PUT, here!("/vaults/{vault}/key-vault"), Token(A::ManageVaults), vaults::change_key_vault)
+        .doc(
+            Doc::new("Take a vault to another key in Azure").takes::<t::NewKeyVault>().gives::<t::ChangedKeyVault>(200),
+        )
         .at(POST, here!("/vaults/{vault}/check"), Token(A::ManageVaults), vaults::check)
         .doc(
             Doc::new("Check a vault's key with the credential it holds").gives::<t::Checks>(200).or_lines::<t::Check>(),

@@ -16,6 +16,7 @@ use strongroom_envelope::{
 };
 
 use self::rows::ItemRow;
+pub(crate) use self::trash::note_pass;
 pub use self::{
     content::{Content, Field, FieldKind, ItemType, MAX_ITEM, Overview, Patch, SecretKind, read_details},
     list::{Dark, Filter, Found},

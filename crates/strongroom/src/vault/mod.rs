@@ -6,6 +6,8 @@ mod change;
 mod check;
 mod create;
 mod credential;
+mod edit;
+mod key_vault;
 mod rewrap;
 mod rotate;
 
@@ -20,16 +22,15 @@ pub use self::change::KeyChange;
 pub use self::check::{Accepted, Checks, broken};
 pub use self::create::{AzureRequest, KeyRequest, NewVault, REQUIRED_BITS, VaultRequest, expiry, insert};
 pub use self::credential::{NewCredential, OtherVault, Replaced, Signer};
+pub use self::edit::VaultEdit;
+pub use self::key_vault::NewKeyVault;
 pub use crate::keyring::{CredentialKind, CredentialText, Strategy, VaultState};
 use crate::{
     access::{Action, Role, Target as Aim},
     app::{App, Caller},
-    audit::Target,
     error::{Error, KeyUnavailable, Result, Unavailable},
     id::{MemberId, VaultId, WorkspaceId},
-    keyring::{
-        POLICY_COLUMNS, Policy, ProviderRow, RECORD_COLUMNS, policy_columns, proven, provider_columns, record_columns,
-    },
+    keyring::{POLICY_COLUMNS, ProviderRow, RECORD_COLUMNS, policy_columns, proven, provider_columns, record_columns},
     store::{Row, Tx},
 };
 
@@ -44,6 +45,8 @@ pub struct Vault {
     pub strategy: Strategy,
     pub is_default: bool,
     pub state: VaultState,
+    /// Whether items may move to a vault that promises less.
+    pub may_leave: bool,
     pub lease_seconds: u32,
     pub generation: u32,
     pub created_at: Timestamp,
@@ -79,14 +82,6 @@ pub enum Health {
     Unavailable(KeyUnavailable),
 }
 
-/// What may be changed of a vault; what is absent stays.
-#[derive(Debug, Clone, Default)]
-pub struct VaultEdit {
-    pub name: Option<String>,
-    pub make_default: bool,
-    pub lease_seconds: Option<u32>,
-}
-
 impl App {
     /// The vaults that the caller may know of, in the order of their names, the default one first: all of the
     /// workspace, and for a Guest those that hold something shared with them.
@@ -112,59 +107,6 @@ impl App {
     /// One of them.
     pub async fn vault(&self, caller: &Caller, id: VaultId) -> Result<Vault> {
         self.vaults(caller).await?.into_iter().find(|vault| vault.id == id).ok_or(Error::NotFound("vault"))
-    }
-
-    /// Renames a vault, makes it the default, changes its lease. `expected` is the revision that was read, if one was.
-    pub async fn edit_vault(
-        &self,
-        caller: &Caller,
-        id: VaultId,
-        expected: Option<u64>,
-        edit: VaultEdit,
-    ) -> Result<Vault> {
-        self.authorize_here(caller, Action::ManageVaults).await?;
-        self.require_fresh(caller)?;
-        let name = edit.name.as_deref().map(create::checked_name).transpose()?;
-        if let Some(seconds) = edit.lease_seconds
-            && !(MIN_LEASE..=self.settings.lease_seconds.max(MIN_LEASE)).contains(&seconds)
-        {
-            let longest = self.settings.lease_seconds.max(MIN_LEASE);
-            return Err(Error::field("lease_seconds", format!("From {MIN_LEASE} to {longest} seconds.")));
-        }
-        let mut facts = vec![("renamed", name.is_some().into())];
-        facts.extend(edit.lease_seconds.map(|seconds| ("lease_seconds", seconds.into())));
-        let changed = self.event(caller, "vault.edit", Target::Vault(id), facts)?;
-        let chosen = self.event(caller, "vault.default", Target::Vault(id), Vec::new())?;
-        let (workspace, member, keys, now) = (caller.workspace, caller.member, self.keys.clone(), self.clock.now());
-        self.store
-            .write(move |tx| {
-                let vault = find(tx, workspace, member, id, &keys, now)?;
-                if expected.is_some_and(|expected| expected != vault.revision) {
-                    return Err(Error::RevisionStale { current: vault.revision });
-                }
-                if name.is_some() || edit.lease_seconds.is_some() {
-                    let mut policy = Policy::held(tx, &keys, id)?;
-                    policy.lease_seconds = edit.lease_seconds.unwrap_or(policy.lease_seconds);
-                    policy.put(tx, &keys)?;
-                    if let Some(name) = &name {
-                        tx.execute(
-                            "UPDATE vaults SET name = $2, name_key = $3 WHERE id = $1",
-                            &[id.0.into(), name.into(), (&create::name_key(name)).into()],
-                        )
-                        .map_err(create::name_taken)?;
-                    }
-                    let mut changed = changed.clone();
-                    changed.detail.push(("policy_digest", policy.digest(&keys)));
-                    tx.record(&changed)?;
-                }
-                if edit.make_default && !vault.is_default {
-                    set_default(tx, workspace, id)?;
-                    tx.record(&chosen)?;
-                }
-                Ok(())
-            })
-            .await?;
-        self.vault(caller, id).await
     }
 
     /// Where a new item goes: the vault that was named, or the default one, with its current generation.
@@ -293,6 +235,7 @@ fn read(row: &Row<'_>, keys: &InstanceKeys, now: Timestamp) -> Result<Vault> {
         strategy: row.parse(2)?,
         is_default: row.get(own(0))?,
         state: row.parse(3)?,
+        may_leave: row.get(7)?,
         lease_seconds: row.get(4)?,
         generation: row.get(5)?,
         created_at: row.get(own(1))?,

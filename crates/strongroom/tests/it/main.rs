@@ -29,5 +29,6 @@ mod start;
 mod store;
 mod tamper;
 mod trash;
+mod vault_life;
 mod vaults;
 mod world;

@@ -17,7 +17,10 @@ use uuid::Uuid;
 
 pub use self::{
     audit::{AuditEvent, AuditOutcome, AuditPage, AuditQuery, AuditTarget},
-    connection::{AcceptWarnings, Credential, NewCredential, OtherVault, ReplacedCredential, VaultName},
+    connection::{
+        AcceptWarnings, ChangedKeyVault, Credential, DeleteVault, NewCredential, NewKeyVault, OtherVault,
+        ReplacedCredential, VaultName,
+    },
     jobs::{ItemKept, Job, JobAccount, JobKind, JobState, JobWaiting, MoveItems, MovePlan},
     keys::{Census, ChangeKey, GenerationUse, KeyChange, KeyChanges, KeyVersionUse, VaultKeyChange},
     notices::{
@@ -294,6 +297,12 @@ pub struct EditVault {
     /// How long an unwrapped vault key may be used, in seconds: 15 up to the server's own limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease_seconds: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(inline)]
+    pub state: Option<VaultState>,
+    /// Whether items may move to a vault that promises less. The Owner's to say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub may_leave: Option<bool>,
 }
 
 #[derive(Serialize, Deserialize, ToSchema)]
@@ -303,6 +312,8 @@ pub struct Vault {
     pub strategy: Strategy,
     pub default: bool,
     pub state: VaultState,
+    /// Whether items may move to a vault that promises less.
+    pub may_leave: bool,
     /// Seconds.
     pub lease_seconds: u32,
     /// Absent for a Cloud vault, and for those who do not manage vaults.

@@ -15,8 +15,8 @@ use strongroom_keys::check::CheckLine;
 use super::{
     paging,
     types::{
-        AzureKey, Check, CheckStatus, CheckVault, Checks, CreateVault, EditVault, HealthStatus, Page, PageQuery,
-        Vault as Shown, VaultHealth, VaultKey,
+        AzureKey, ChangedKeyVault, Check, CheckStatus, CheckVault, Checks, CreateVault, DeleteVault, EditVault,
+        HealthStatus, NewKeyVault as Asked, Page, PageQuery, Vault as Shown, VaultHealth, VaultKey,
     },
 };
 use crate::{
@@ -31,7 +31,7 @@ use crate::{
     id::VaultId,
     keyring::Strategy,
     secret_text::SecretText,
-    vault::{AzureRequest, CredentialText, Health, KeyRequest, Vault, VaultEdit, VaultRequest, expiry},
+    vault::{AzureRequest, CredentialText, Health, KeyRequest, NewKeyVault, Vault, VaultEdit, VaultRequest, expiry},
 };
 
 type Server = State<Arc<App>>;
@@ -84,8 +84,40 @@ pub async fn edit(
     if body.default == Some(false) {
         return Err(Error::field("default", "Make another vault the default one instead."));
     }
-    let edit = VaultEdit { name: body.name, make_default: body.default.is_some(), lease_seconds: body.lease_seconds };
+    let EditVault { name, lease_seconds, state, may_leave, default } = body;
+    let edit = VaultEdit { name, make_default: default.is_some(), lease_seconds, state, may_leave };
     Ok(tagged(app.edit_vault(&caller, id, Some(revision), edit).await?, &caller))
+}
+
+pub async fn delete(
+    State(app): Server,
+    Authenticated(caller): Authenticated,
+    PathId(id): PathId<VaultId>,
+    ListQuery(query): ListQuery<DeleteVault>,
+) -> Result<StatusCode> {
+    app.delete_vault(&caller, id, &query.name).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub async fn change_key_vault(
+    State(app): Server,
+    Authenticated(caller): Authenticated,
+    PathId(id): PathId<VaultId>,
+    Body(body): Body<Asked>,
+) -> Result<Json<ChangedKeyVault>> {
+    let typed = (body.client_secret, body.client_certificate, body.workload_identity);
+    let (credential, expires) = credential("azure", typed, body.client_secret_expires)?;
+    let new = NewKeyVault {
+        tenant_id: body.tenant_id,
+        client_id: body.client_id,
+        credential,
+        expires,
+        vault_url: body.vault_url,
+        vault_key_name: body.vault_key_name,
+        accept_warnings: body.accept_warnings.into(),
+    };
+    let job = app.change_key_vault(&caller, id, new).await?;
+    Ok(Json(ChangedKeyVault { vault: shown(app.vault(&caller, id).await?, &caller), job: job.0 }))
 }
 
 pub async fn check_azure(
@@ -192,6 +224,7 @@ pub(super) fn shown(vault: Vault, caller: &Caller) -> Shown {
         strategy: vault.strategy,
         default: vault.is_default,
         state: vault.state,
+        may_leave: vault.may_leave,
         lease_seconds: vault.lease_seconds,
         key,
         health: health(vault.health),

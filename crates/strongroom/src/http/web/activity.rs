@@ -227,6 +227,8 @@ fn sentence(action: &str) -> (&'static str, &'static str) {
         "token.revoke" => ("terminal", "revoked an API token"),
         "vault.create" => ("vault", "created the vault"),
         "vault.edit" => ("vault", "changed the vault"),
+        "vault.key_vault" => ("key-round", "changed the Key Vault of"),
+        "vault.delete" => ("trash-2", "deleted the vault"),
         "vault.default" => ("star", "made this the default vault:"),
         "vault.check" => ("refresh-cw", "checked the key of"),
         "credential.replace" => ("key-round", "replaced the credential of"),

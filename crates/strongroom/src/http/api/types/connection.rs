@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::{CredentialKind, Problem, Vault};
@@ -93,5 +93,47 @@ pub struct Credential {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct VaultName {
     pub id: Uuid,
+    pub name: String,
+}
+
+/// `PUT …/vaults/{id}/key-vault`: another key for the vault. What is absent stays as it is; without a credential the one
+/// that is held signs in there too.
+#[derive(Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewKeyVault {
+    pub vault_url: String,
+    pub vault_key_name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_secret: Option<SecretText>,
+    /// PEM text: an RSA private key and its certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_certificate: Option<SecretText>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub workload_identity: bool,
+    /// When the client secret ends, to be warned in time: `2027-05-01`, or RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_secret_expires: Option<String>,
+    #[serde(default)]
+    pub accept_warnings: AcceptWarnings,
+}
+
+/// Answer of `PUT …/vaults/{id}/key-vault`.
+#[derive(Serialize, Deserialize, ToSchema)]
+pub struct ChangedKeyVault {
+    pub vault: Vault,
+    /// The rewrap that brings the vault keys over: `GET …/jobs/{job}`. Until it is done, both keys are needed.
+    pub job: Uuid,
+}
+
+/// The query of `DELETE …/vaults/{id}`.
+#[derive(Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct DeleteVault {
+    /// The vault's name, typed again.
     pub name: String,
 }
