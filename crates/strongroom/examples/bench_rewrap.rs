@@ -150,7 +150,7 @@ async fn open(folder: &Path, standin: &Standin, vaults: usize) -> Done<Arc<App>>
         folder.join("strongroom.key"),
         standin.proxy_url(),
         folder.join("ca.pem"),
-        vaults + 1,
+        vaults.min(1000),
     );
     let config = Config::parse(&text, "the bench", Vec::new())?;
     Ok(server::open(&config, Arc::new(SystemClock), Arc::new(SystemRandom::new())).await?.app)
