@@ -11,11 +11,11 @@ use url::{Host, Url};
 use uuid::Uuid;
 
 use crate::http::api::types::{
-    AuditEvent, AuditQuery, Census, ChangeKey, Check, CheckNews, CheckVault, Checks, CreateItem, CreateVault,
-    CreateWebhook, Delivery, EditItem, Item, ItemPage, ItemQuery, Job, JobKind, KeyChange, KeyChanges, LoginAnswer,
-    LoginRequest, Member, MoveItems, MovePlan, NewCredential, NewWebhook, Notice, NoticeQuery, Page, PageQuery,
-    Problem, PurgeItems, PurgedItems, ReadNotices, ReplacedCredential, Revealed, SearchItems, Vault, Webhook,
-    WebhookTest, Workspace,
+    AuditEvent, AuditQuery, Census, ChangeKey, ChangedKeyVault, Check, CheckNews, CheckVault, Checks, CreateItem,
+    CreateVault, CreateWebhook, DeleteVault, Delivery, EditItem, EditVault, Item, ItemPage, ItemQuery, Job, JobKind,
+    KeyChange, KeyChanges, LoginAnswer, LoginRequest, Member, MoveItems, MovePlan, NewCredential, NewKeyVault,
+    NewWebhook, Notice, NoticeQuery, Page, PageQuery, Problem, PurgeItems, PurgedItems, ReadNotices,
+    ReplacedCredential, Revealed, SearchItems, Vault, Webhook, WebhookTest, Workspace,
 };
 use crate::secret_text::SecretText;
 
@@ -211,6 +211,39 @@ impl Client {
         self.send(self.request(Method::DELETE, &path)).await
     }
 
+    /// Fails with `412` if the vault's revision is not `revision` any more.
+    pub async fn edit_vault(&self, id: Uuid, revision: u64, request: &EditVault) -> Result<Vault, ClientError> {
+        let patch = self.request(Method::PATCH, &["vaults", &id.to_string()]);
+        self.send(patch.header(header::IF_MATCH, format!("\"{revision}\"")).json(request)).await
+    }
+
+    /// Deletes an empty vault; `name` is its own, typed again.
+    pub async fn delete_vault(&self, id: Uuid, name: &str) -> Result<(), ClientError> {
+        let query = DeleteVault { name: name.to_owned() };
+        let delete = self.with_query(Method::DELETE, &["vaults", &id.to_string()], &query);
+        let _: serde_json::Value = self.send(delete).await?;
+        Ok(())
+    }
+
+    pub async fn change_key_vault(&self, id: Uuid, request: &NewKeyVault) -> Result<ChangedKeyVault, ClientError> {
+        self.send(self.request(Method::PUT, &["vaults", &id.to_string(), "key-vault"]).json(request)).await
+    }
+
+    pub async fn trash(&self, query: &ItemQuery) -> Result<ItemPage, ClientError> {
+        self.send(self.query(&["trash"], query)).await
+    }
+
+    pub async fn restore_item(&self, id: Uuid) -> Result<(), ClientError> {
+        let _: serde_json::Value =
+            self.send(self.request(Method::POST, &["items", &id.to_string(), "restore"])).await?;
+        Ok(())
+    }
+
+    /// Deletes forever all that the member owns in the trash.
+    pub async fn empty_trash(&self) -> Result<PurgedItems, ClientError> {
+        self.send(self.request(Method::DELETE, &["trash"])).await
+    }
+
     pub async fn members(&self) -> Result<Vec<Member>, ClientError> {
         self.all(&["members"]).await
     }
@@ -328,6 +361,10 @@ impl Client {
     }
 
     fn query(&self, path: &[&str], query: &impl Serialize) -> RequestBuilder {
+        self.with_query(Method::GET, path, query)
+    }
+
+    fn with_query(&self, method: Method, path: &[&str], query: &impl Serialize) -> RequestBuilder {
         let mut url = self.server.url.clone();
         url.path_segments_mut()
             .expect("http: and https: URLs have a path")
@@ -335,7 +372,7 @@ impl Client {
             .extend(["api", "v1", "workspaces", &self.workspace])
             .extend(path);
         url.query_pairs_mut().extend_pairs(pairs(query));
-        self.server.http.get(url).bearer_auth(self.token.expose())
+        self.server.http.request(method, url).bearer_auth(self.token.expose())
     }
 
     async fn send<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, ClientError> {

@@ -1,5 +1,7 @@
 //! `strongroom item`
 
+mod trash;
+
 use std::fs;
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -42,6 +44,17 @@ pub enum Arguments {
     /// Move an item to the trash
     #[command(after_help = "Example:\n  strongroom item rm 'Mail (old)'")]
     Rm(Which),
+    /// List what lies in the trash, and until when
+    #[command(after_help = "Example:\n  strongroom item trash --format json")]
+    Trash,
+    /// Take an item out of the trash
+    #[command(after_help = "Example:\n  strongroom item restore 'Mail (old)'")]
+    Restore(trash::Restore),
+    /// Delete items in the trash forever
+    #[command(after_help = "Examples:
+  strongroom item purge 'Mail (old)'
+  strongroom item purge --all --yes")]
+    Purge(trash::Purge),
     /// Move items to another vault: re-encrypted, with history and shares
     #[command(after_help = "Examples:
   strongroom item move Mail 'Build token' --to Azure --wait
@@ -161,6 +174,9 @@ pub async fn run(arguments: Arguments, client: &Client, console: &Console) -> Re
         Arguments::Edit(edit) => self::edit(edit, client, console).await,
         Arguments::Move(arguments) => moving::items(arguments, client, console).await,
         Arguments::Rm(which) => rm(which, client, console).await,
+        Arguments::Trash => trash::list(client, console).await,
+        Arguments::Restore(arguments) => trash::restore(arguments, client, console).await,
+        Arguments::Purge(arguments) => trash::purge(arguments, client, console).await,
     }
 }
 

@@ -3,6 +3,7 @@
 mod credential;
 mod drill;
 mod keys;
+mod life;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -56,6 +57,21 @@ Instead of a client secret: --client-certificate certificate.pem, or --workload-
   strongroom vault move Team Azure --dry-run
   strongroom vault move Team Azure --wait")]
     Move(moving::VaultMove),
+    /// Rename a vault, make it the default, close, disable or enable it
+    #[command(after_help = "Examples:
+  strongroom vault edit Team --name Crew --default
+  strongroom vault edit Team --state disabled
+  strongroom vault edit Azure --may-leave on")]
+    Edit(life::Edit),
+    /// Take a vault to another key in Azure: another Key Vault, another key, another tenant
+    ///
+    /// The new key is checked first. A job then brings the vault's keys over; until it is done, both are needed.
+    #[command(after_help = "Example:
+  strongroom vault key-vault Azure --vault-url https://fabrikam.vault.azure.net --vault-key-name strongroom")]
+    KeyVault(life::KeyVault),
+    /// Delete an empty vault
+    #[command(after_help = "Example:\n  strongroom vault delete Team --name Team")]
+    Delete(life::Delete),
     /// Replace what a vault signs in with: another client secret, a certificate, a workload identity
     #[command(after_help = credential::EXAMPLES)]
     Credential(credential::Arguments),
@@ -164,6 +180,9 @@ pub async fn run(arguments: Arguments, client: &Client, console: &Console, now: 
         Arguments::Check(CheckArguments { vault: Some(vault), .. }) => check_existing(&vault, client, console).await,
         Arguments::Check(CheckArguments { azure, .. }) => check(azure, client, console).await,
         Arguments::Drill(arguments) => drill::run(arguments, client, console, now).await,
+        Arguments::Edit(arguments) => life::edit(arguments, client, console).await,
+        Arguments::KeyVault(arguments) => life::key_vault(arguments, client, console).await,
+        Arguments::Delete(arguments) => life::delete(arguments, client, console).await,
         Arguments::Credential(arguments) => credential::run(arguments, client, console).await,
     }
 }
@@ -181,13 +200,14 @@ async fn list(client: &Client, console: &Console) -> Result<(), Failure> {
                 if vault.default { "default".to_owned() } else { String::new() },
                 strategy_name(vault.strategy).to_owned(),
                 key_name(vault),
+                credential_word(vault),
                 health_word(&vault.health),
                 vault.item_count.map_or_else(String::new, |count| count.to_string()),
                 vault.id.to_string(),
             ]
         })
         .collect();
-    console.table(&["Name", "", "Strategy", "Key", "Status", "Items", "ID"], rows)?;
+    console.table(&["Name", "", "Strategy", "Key", "Credential", "Status", "Items", "ID"], rows)?;
     for vault in &vaults {
         if let Some(failure) = unavailable(vault) {
             console.note(&format!("\n{}", failure.text().replacen("error", &printable(&vault.name), 1)));
@@ -386,6 +406,13 @@ fn strategy_name(strategy: Strategy) -> &'static str {
 fn key_name(vault: &Vault) -> String {
     let host = |url: &str| url.trim_start_matches("https://").trim_end_matches('/').to_owned();
     vault.key.as_ref().map(|key| format!("{}/{}", host(&key.vault_url), key.vault_key_name)).unwrap_or_default()
+}
+
+/// `secret until 2027-05-01`
+fn credential_word(vault: &Vault) -> String {
+    let Some(key) = &vault.key else { return String::new() };
+    let until = key.credential_expires.map(|end| format!(" until {}", end.strftime("%F"))).unwrap_or_default();
+    format!("{}{until}", key.credential_kind.title().to_lowercase())
 }
 
 fn health_word(health: &VaultHealth) -> String {
