@@ -3,7 +3,10 @@
 //! An item is opened, sealed for its new place, opened again from there to be sure, and swapped in one transaction by a
 //! compare-and-set on its vault, revision and data key. Whoever reads or edits it meanwhile has the one or the other.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 use strongroom_envelope::{DataKey, InstanceKeys, wrap_data_key};
@@ -46,7 +49,7 @@ struct Read {
 enum Verdict {
     /// Swap what was read for these, in the same order, each with its event.
     Swap {
-        before: ItemRow,
+        before: Box<ItemRow>,
         anew: Vec<ItemRow>,
         events: Vec<Event>,
     },
@@ -133,9 +136,8 @@ impl App {
     async fn leases_of(&self, reads: &[Read]) -> Result<Leases> {
         let mut leases = Leases::new();
         for row in reads.iter().flat_map(|read| &read.revisions) {
-            let slot = (row.vault, row.generation);
-            if !leases.contains_key(&slot) {
-                leases.insert(slot, self.keyring.lease(row.vault, row.generation).await?);
+            if let Entry::Vacant(vacant) = leases.entry((row.vault, row.generation)) {
+                vacant.insert(self.keyring.lease(row.vault, row.generation).await?);
             }
         }
         Ok(leases)
@@ -168,7 +170,7 @@ impl App {
             events.push(self.reseal_event(&sealed, claim)?);
             anew.push(sealed);
         }
-        Ok(Verdict::Swap { before, anew, events })
+        Ok(Verdict::Swap { before: Box::new(before), anew, events })
     }
 
     /// One revision in its new place, after proof that it opens there to the same.

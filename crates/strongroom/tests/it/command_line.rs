@@ -216,6 +216,41 @@ async fn a_vault_whose_checks_only_warn_is_made_once_that_is_accepted() {
     assert_eq!(accepted.code, 0, "{}", accepted.err);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vault_is_moved_its_progress_shown_and_its_account_told() {
+    let desk = Desk::open().await;
+    let world = &desk.world;
+    let vaults = world.app.vaults(&world.owner).await.expect("listed");
+    let cloud = vaults.iter().find(|vault| vault.id != world.vault).expect("the built-in vault");
+    let content = crate::azure::account("Mail", "tide-and-lamp");
+    world.app.create_item(&world.owner, Some(cloud.id), content).await.expect("created");
+    let plan = desk.run(&["vault", "move", &cloud.name, "Azure", "--dry-run"]).await;
+    assert_eq!(plan.code, 0, "{}", plan.err);
+    assert!(plan.out.contains("would move 1 item with 1 revision"), "{}", plan.out);
+    // The loop that works on jobs sleeps on this clock.
+    let turning = async {
+        loop {
+            world.clock.advance(Duration::from_secs(1));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let arguments = ["vault", "move", &cloud.name, "Azure", "--wait"];
+    let moved = tokio::select! {
+        moved = desk.run(&arguments) => moved,
+        () = turning => unreachable!("it turns until the other ends"),
+    };
+    assert_eq!(moved.code, 0, "{}", moved.err);
+    let account = "found 1, came meanwhile 0: moved 1, kept 0, gone meanwhile 0, left 0";
+    assert!(moved.out.contains(account) && moved.err.contains("1 of 1"), "{} {}", moved.out, moved.err);
+    let jobs = desk.json(&["jobs", "list"]).await;
+    assert_eq!((&jobs["items"][0]["kind"], &jobs["items"][0]["state"]), (&"move".into(), &"done".into()));
+    let shown = desk.json(&["jobs", "show", jobs["items"][0]["id"].as_str().expect("an id")]).await;
+    assert_eq!(shown["account"]["done"], 1);
+    let back = desk.run(&["item", "move", "Mail", "--to", &cloud.name, "--weaken"]).await;
+    assert_eq!(back.code, 1, "the vault's policy forbids it");
+    assert!(back.err.contains("its policy forbids it"), "{}", back.err);
+}
+
 impl Desk {
     async fn open() -> Self {
         Self::over(AzureWorld::start(None).await).await

@@ -327,6 +327,29 @@ fn the_job_of_a_dead_node_goes_on_when_its_lease_has_ended() {
 }
 
 #[test]
+fn a_re_encryption_puts_every_revision_under_a_fresh_data_key_of_the_new_generation() {
+    on_both_engines(|world| async move {
+        let (app, owner) = (&world.app, &world.owner);
+        let item = world.account("Mail", "one").await;
+        edit(app, owner, item, 1, "two").await.expect("edited");
+        let trashed = world.account("Old", "dust").await;
+        app.trash_item(owner, trashed, None).await.expect("trashed");
+        let before = data_keys(&world).await;
+        let job = app.reencrypt(owner, world.vault, false).await.expect("started").job.expect("a job");
+        let _running = Running::begin(app);
+        let account = ended(&world, job).await.account.expect("an account");
+        assert_eq!((account.found, account.done, account.kept, account.gone, account.left), (2, 2, 0, 0, 0));
+        let after = data_keys(&world).await;
+        assert_eq!(after.len(), 2);
+        assert!(after.iter().all(|(key, generation)| *generation == 2 && before.iter().all(|(old, _)| old != key)));
+        assert_eq!(revealed(app, owner, item, None).await.expect("it opens"), "two");
+        assert_eq!(revealed(app, owner, item, Some(1)).await.expect("its history opens"), "one");
+        assert_eq!(events(&world, "item.reencrypt").await, 3, "one for each revision");
+        assert_sound(&world).await;
+    });
+}
+
+#[test]
 fn an_item_that_does_not_open_is_kept_and_named_and_the_others_move() {
     on_both_engines(|world| async move {
         let cloud = cloud_vault(&world).await;
@@ -404,6 +427,14 @@ async fn rows_of(world: &AzureWorld, vault: VaultId) -> (u64, u64) {
         Ok((items, tx.count("SELECT COUNT(*) FROM data_keys WHERE vault_id = $1", &[vault.0.into()])?))
     };
     world.app.store.read(count).await.expect("the store works")
+}
+
+/// Every data key, with its generation.
+async fn data_keys(world: &AzureWorld) -> Vec<(uuid::Uuid, u32)> {
+    let read = |tx: &mut strongroom::store::Tx<'_>| {
+        tx.all("SELECT id, generation FROM data_keys", &[], |row| Ok((row.get(0)?, row.get(1)?)))
+    };
+    world.app.store.read(read).await.expect("the store works")
 }
 
 async fn may_leave(world: &AzureWorld) {
