@@ -161,10 +161,43 @@ CREATE TABLE key_states (
   code             TEXT NOT NULL,
   detail           TEXT NOT NULL,
   azure_request_id TEXT,
+  -- The key version that it is about.
+  kid              TEXT NOT NULL DEFAULT '',
   node             UUID NOT NULL,
   since            BIGINT NOT NULL,
-  changed_at       BIGINT NOT NULL,
-  last_success_at  BIGINT
+  changed_at       BIGINT NOT NULL
+);
+
+-- What the provider says of the key under which a vault's new wraps go, as it was last asked.
+-- A row may outlive its vault for an hour.
+CREATE TABLE key_watch (
+  vault_id         UUID PRIMARY KEY,
+  newest_kid       TEXT,
+  key_type         TEXT,
+  bits             BIGINT,
+  enabled          BIGINT,
+  expires_at       BIGINT,
+  not_before       BIGINT,
+  recovery_level   TEXT,
+  recoverable_days BIGINT,
+  -- When it was last described, and when that was last tried; `error` is the code of a try that failed.
+  seen_at          BIGINT,
+  asked_at         BIGINT NOT NULL,
+  error            TEXT,
+  -- What the latest check of the vault warned of or failed at: codes of its lines, with spaces between.
+  check_codes      TEXT,
+  checked_at       BIGINT
+);
+
+-- Unwraps of a vault's key that this instance asked for, by the minute; kept for thirty days.
+CREATE TABLE key_samples (
+  vault_id       UUID NOT NULL,
+  minute         BIGINT NOT NULL,
+  ok             BIGINT NOT NULL,
+  failed         BIGINT NOT NULL,
+  latency_ms_sum BIGINT NOT NULL,
+  latency_ms_max BIGINT NOT NULL,
+  PRIMARY KEY (vault_id, minute)
 );
 
 CREATE TABLE items (

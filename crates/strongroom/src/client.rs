@@ -13,8 +13,8 @@ use uuid::Uuid;
 use crate::http::api::types::{
     AuditEvent, AuditQuery, Census, ChangeKey, ChangedKeyVault, Check, CheckNews, CheckVault, Checks, CreateItem,
     CreateVault, CreateWebhook, DeleteVault, Delivery, EditItem, EditVault, Item, ItemPage, ItemQuery, Job, JobKind,
-    KeyChange, KeyChanges, LoginAnswer, LoginRequest, Member, MoveItems, MovePlan, NewCredential, NewKeyVault,
-    NewWebhook, Notice, NoticeQuery, Page, PageQuery, Problem, PurgeItems, PurgedItems, ReadNotices,
+    KeyChange, KeyChanges, KeyHealth, LoginAnswer, LoginRequest, Member, MoveItems, MovePlan, NewCredential,
+    NewKeyVault, NewWebhook, Notice, NoticeQuery, Page, PageQuery, Problem, PurgeItems, PurgedItems, ReadNotices,
     ReplacedCredential, Revealed, SearchItems, Vault, Webhook, WebhookTest, Workspace,
 };
 use crate::secret_text::SecretText;
@@ -242,6 +242,10 @@ impl Client {
     /// Deletes forever all that the member owns in the trash.
     pub async fn empty_trash(&self) -> Result<PurgedItems, ClientError> {
         self.send(self.request(Method::DELETE, &["trash"])).await
+    }
+
+    pub async fn key_health(&self, vault: Uuid) -> Result<KeyHealth, ClientError> {
+        self.send(self.request(Method::GET, &["vaults", &vault.to_string(), "health"])).await
     }
 
     pub async fn members(&self) -> Result<Vec<Member>, ClientError> {

@@ -6,18 +6,20 @@
 
 mod canary;
 mod credential;
+mod governor;
 mod held;
 mod marks;
 mod record;
 mod rewrap;
 mod rotate;
+mod watch;
 
 use std::{
     collections::{HashMap, HashSet},
     panic::AssertUnwindSafe,
     sync::{
         Arc, Mutex, MutexGuard,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -38,9 +40,16 @@ pub(crate) use self::record::{
 pub use self::{
     canary::CANARY_PAUSE,
     credential::{CredentialKind, CredentialText},
+    governor::Quota,
     record::{HeldCredential, KeyRecord, Policy, ProviderRow, Strategy, VaultState, connect, wrap_mac},
+    watch::{KeySample, KeyWatch, UnwrapTotals},
 };
-use self::{marks::Mark, record::load};
+use self::{
+    canary::{Fingerprint, GroupId},
+    governor::{Counted, Governor, Share},
+    marks::Mark,
+    record::load,
+};
 pub(crate) use self::{
     rewrap::{REWRAP_OPERATIONS, Rewrapped},
     rotate::{DataKeyRow, ROTATE_OPERATIONS},
@@ -65,8 +74,19 @@ pub struct Keyring {
     random: Arc<dyn Random>,
     node: NodeId,
     state: Mutex<State>,
+    governor: Arc<Governor>,
     /// Vaults that went dark or came back, for open pages.
     changes: broadcast::Sender<VaultId>,
+}
+
+/// A lease, without the key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LeaseState {
+    pub generation: u32,
+    /// When it ends on the wall clock, should it not be renewed.
+    pub ends_at: Timestamp,
+    /// Whether it was used since it began, so that it will be renewed.
+    pub in_use: bool,
 }
 
 /// One generation of one vault.
@@ -84,8 +104,13 @@ struct State {
     marks: HashMap<VaultId, Mark>,
     /// The rows that last passed their proof.
     proven: HashMap<Slot, Arc<KeyRecord>>,
-    /// When (since boot) Entra first refused a vault's credential; only a fresh sign-in takes it back.
-    refused_since: HashMap<VaultId, Duration>,
+    /// When (since boot) Entra first refused a credential; only a fresh sign-in takes it back.
+    refused_since: HashMap<Fingerprint, Duration>,
+    /// Of the credentials of providers, by id and revision.
+    fingerprints: HashMap<ProviderId, (u64, Fingerprint)>,
+    /// How many canaries each group has had, and how many outages in a row.
+    turns: HashMap<GroupId, usize>,
+    outages: HashMap<GroupId, u32>,
     /// The last time each vault's key answered.
     answered: HashMap<VaultId, Timestamp>,
     providers: HashMap<ProviderId, (u64, Arc<dyn KeyProvider>)>,
@@ -124,14 +149,32 @@ pub struct Lease {
     key: VaultKey,
     ends_wall: Timestamp,
     ends_boot: Duration,
+    length: Duration,
+    /// Whether it is renewed before it ends; a Cloud vault's key is unwrapped anew when it is next needed.
+    renews: bool,
     purged: AtomicBool,
     used: AtomicBool,
+    /// When a renewal was last tried, in milliseconds since boot.
+    tried: AtomicU64,
 }
 
 impl Lease {
     /// The key, for wrapping and unwrapping data keys.
     pub fn vault_key(&self) -> &VaultKey {
         &self.key
+    }
+
+    /// Whether it was used since it began and less than one part of so many is left of it.
+    fn is_due(&self, now: Duration, parts: u32) -> bool {
+        self.renews && self.used.load(Ordering::Relaxed) && now + self.length / parts > self.ends_boot
+    }
+
+    /// True when no renewal was tried within a canary's pause.
+    fn try_renewal(&self, now: Duration) -> bool {
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let (now, pause) = (millis(now), millis(CANARY_PAUSE));
+        let again = |tried: u64| (tried == 0 || tried + pause <= now).then_some(now);
+        self.tried.fetch_update(Ordering::Relaxed, Ordering::Relaxed, again).is_ok()
     }
 
     fn live(&self, clock: &dyn Clock) -> bool {
@@ -149,7 +192,8 @@ impl Keyring {
         node: NodeId,
     ) -> Self {
         let changes = broadcast::Sender::new(64);
-        Self { store, azure, keys, clock, random, node, state: Mutex::default(), changes }
+        let governor = Arc::new(Governor::new(Arc::clone(&clock)));
+        Self { store, azure, keys, clock, random, node, state: Mutex::default(), governor, changes }
     }
 
     /// The vault key of one generation, from memory or by one unwrap, however many ask at once.
@@ -207,10 +251,14 @@ impl Keyring {
         state.drop_leases(vault);
         state.flights.retain(|(flying, _), _| *flying != vault);
         state.failures.retain(|(failed, _), _| *failed != vault);
-        state.refused_since.remove(&vault);
         let gone: Vec<ProviderId> =
             state.proven.values().filter(|record| record.vault == vault).map(|record| record.provider.id).collect();
-        state.providers.retain(|provider, _| !gone.contains(provider));
+        for provider in gone {
+            state.providers.remove(&provider);
+            if let Some((_, credential)) = state.fingerprints.remove(&provider) {
+                state.refused_since.remove(&credential);
+            }
+        }
         state.proven.retain(|(proven, _), _| *proven != vault);
         drop(state);
         self.tell(vault);
@@ -236,6 +284,21 @@ impl Keyring {
     pub async fn provider_row(&self, vault: VaultId, generation: u32) -> Result<(ProviderRow, Kid)> {
         let record = self.record(vault, generation).await?;
         Ok((record.provider.clone(), record.kid.clone()))
+    }
+
+    /// The leases of a vault that run now, by generation.
+    pub fn lease_states(&self, vault: VaultId) -> Vec<LeaseState> {
+        let state = self.state();
+        let of_vault = state.leases.values().filter(|lease| lease.vault == vault && lease.live(self.clock.as_ref()));
+        let mut leases: Vec<_> = of_vault
+            .map(|lease| LeaseState {
+                generation: lease.generation,
+                ends_at: lease.ends_wall,
+                in_use: lease.used.load(Ordering::Relaxed),
+            })
+            .collect();
+        leases.sort_by_key(|lease| lease.generation);
+        leases
     }
 
     /// How many leases run now.
@@ -335,16 +398,26 @@ impl Keyring {
         Ok(record)
     }
 
-    /// The provider that a row describes; kept while its row stays as it is, because it holds a token worth keeping.
+    /// The provider that a row describes; kept while its row stays as it is, because it holds a token worth keeping. What
+    /// it is asked counts, and waits while Azure's limit is used up.
     pub(crate) fn provider(&self, row: &ProviderRow) -> Result<Arc<dyn KeyProvider>> {
-        if let Some((revision, provider)) = self.state().providers.get(&row.id)
-            && *revision == row.revision
-        {
-            return Ok(Arc::clone(provider));
-        }
-        let provider = connect(row, &self.azure, &self.keys, &self.random)?;
-        self.state().providers.insert(row.id, (row.revision, Arc::clone(&provider)));
-        Ok(provider)
+        self.provider_for(row, Share::Others)
+    }
+
+    fn provider_for(&self, row: &ProviderRow, share: Share) -> Result<Arc<dyn KeyProvider>> {
+        let known = self.state().providers.get(&row.id).filter(|(revision, _)| *revision == row.revision).cloned();
+        let provider = match known {
+            Some((_, provider)) => provider,
+            None => {
+                let provider = connect(row, &self.azure, &self.keys, &self.random)?;
+                self.state().providers.insert(row.id, (row.revision, Arc::clone(&provider)));
+                provider
+            }
+        };
+        Ok(match row.strategy {
+            Strategy::Cloud => provider,
+            Strategy::AzureExternalKeys => Arc::new(Counted::new(provider, &self.governor, share, row)),
+        })
     }
 
     fn lease_of(&self, record: &KeyRecord, key: VaultKey, started: (Timestamp, Duration)) -> Result<Lease> {
@@ -356,8 +429,11 @@ impl Keyring {
             key,
             ends_wall: started.0 + length,
             ends_boot: started.1 + length,
+            length,
+            renews: record.provider.strategy == Strategy::AzureExternalKeys,
             purged: AtomicBool::new(false),
             used: AtomicBool::new(true),
+            tried: AtomicU64::new(0),
         })
     }
 
@@ -369,7 +445,7 @@ impl Keyring {
         (started, forgotten): (Duration, u64),
         token: TokenUse,
     ) -> Result<Arc<Lease>> {
-        self.succeeded(record, started, token).await?;
+        self.succeeded(&[record], started, token).await?;
         let mut state = self.state();
         if state.disabled.contains(&record.vault) {
             return Err(self.switched_off(record.vault, &record.vault_name));
@@ -396,9 +472,7 @@ impl Keyring {
         answer: &Unwrapped,
     ) -> Result<()> {
         let slot = (record.vault, record.generation);
-        let half = Duration::from_secs(record.policy.lease_seconds.into()) / 2;
-        let due = |lease: &&Arc<Lease>| lease.used.load(Ordering::Relaxed) && started.1 + half > lease.ends_boot;
-        if self.state().leases.get(&slot).filter(due).is_none() {
+        if !self.state().leases.get(&slot).is_some_and(|lease| lease.is_due(started.1, 2)) {
             return Ok(());
         }
         let lease = self.lease_of(record, key, started)?;
@@ -406,7 +480,8 @@ impl Keyring {
         let event = self.unwrap_event(record, &lease, answer)?;
         self.store.write(move |tx| tx.record(&event)).await?;
         let mut state = self.state();
-        if !state.marks.contains_key(&record.vault) {
+        // A lease that is gone was purged meanwhile, and nothing takes its place.
+        if !state.marks.contains_key(&record.vault) && state.leases.contains_key(&slot) {
             state.leases.insert(slot, Arc::new(lease));
         }
         Ok(())

@@ -261,6 +261,7 @@ pub static VOCABULARY: &[Word] = &[
     to("key.rotate", "vault", Done, ROTATE),
     to("key.data_keys", "vault", Done, &[("generation", Number), ("count", Number)]),
     to("key.retire", "vault", Done, &[("generation", Number)]),
+    to("key.new_version", "vault", Done, &[("kid", Text), ("in_use", Text)]),
     to("key.denied", "vault", Failed, KEY_TROUBLE),
     to("key.outage", "vault", Failed, KEY_TROUBLE),
     to("key.fault", "vault", Failed, KEY_TROUBLE),

@@ -2,6 +2,7 @@
 
 mod credential;
 mod drill;
+mod health;
 mod keys;
 mod life;
 
@@ -48,6 +49,16 @@ Instead of a client secret: --client-certificate certificate.pem, or --workload-
       --tenant-id 66666666-7777-8888-9999-000000000000 \\
       --vault-url https://contoso.vault.azure.net --vault-key-name strongroom")]
     Check(CheckArguments),
+    /// Show how a vault's key is: what Azure says of it, when it last answered and how quickly, its quota
+    ///
+    /// Asks the server what its canaries found; Azure is not asked.
+    #[command(after_help = "Examples:
+  strongroom vault health Azure
+  strongroom vault health Azure --format json | jq .watch.expires")]
+    Health {
+        /// Name or id of the vault
+        vault: String,
+    },
     Drill(drill::Arguments),
     /// Move everything in a vault to another vault: re-encrypted, with history and shares
     ///
@@ -179,6 +190,7 @@ pub async fn run(arguments: Arguments, client: &Client, console: &Console, now: 
         Arguments::Create(create) => self::create(create, client, console).await,
         Arguments::Check(CheckArguments { vault: Some(vault), .. }) => check_existing(&vault, client, console).await,
         Arguments::Check(CheckArguments { azure, .. }) => check(azure, client, console).await,
+        Arguments::Health { vault } => health::run(&vault, client, console).await,
         Arguments::Drill(arguments) => drill::run(arguments, client, console, now).await,
         Arguments::Edit(arguments) => life::edit(arguments, client, console).await,
         Arguments::KeyVault(arguments) => life::key_vault(arguments, client, console).await,

@@ -6,6 +6,7 @@ pub mod document;
 mod health;
 mod items;
 mod jobs;
+mod key_health;
 mod keys;
 mod members;
 mod notices;
@@ -116,6 +117,11 @@ fn vaults(routes: Routes) -> Routes {
         .at(PUT, here!("/vaults/{vault}/key-vault"), Token(A::ManageVaults), vaults::change_key_vault)
         .doc(
             Doc::new("Take a vault to another key in Azure").takes::<t::NewKeyVault>().gives::<t::ChangedKeyVault>(200),
+        )
+        .at(GET, here!("/vaults/{vault}/health"), Token(A::ManageVaults), key_health::get)
+        .doc(
+            Doc::new("How a vault's key is: what Azure says of it, when it answered, its quota")
+                .gives::<t::KeyHealth>(200),
         )
         .at(POST, here!("/vaults/{vault}/check"), Token(A::ManageVaults), vaults::check)
         .doc(

@@ -1,10 +1,14 @@
 //! Denial, outage, fault: what a failed unwrap means for a vault, kept in memory and in the database for other nodes.
 //!
 //! A denial marks the vault dark at once: its leases end, nobody asks Azure for readers any more, and only canaries go
-//! on. Two successes that began after the denial clear it. An outage or a fault ends no lease.
+//! on. It is a key version that is denied; the vault is dark until each that it needs has answered twice, by unwraps that
+//! began after the denial. An outage or a fault ends no lease.
+//!
+//! What one answer says counts for every vault that the same question would have been asked for: they are judged
+//! together and written in one transaction.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, hash_map::Entry},
     sync::Arc,
     time::Duration,
 };
@@ -13,7 +17,7 @@ use jiff::Timestamp;
 use strongroom_envelope::RecordError;
 use strongroom_keys::{Class, Code, KeyFailure, KeyProvider, TokenUse};
 
-use super::{KeyRecord, Keyring, Strategy, VaultState};
+use super::{Fingerprint, KeyRecord, Keyring, Strategy, VaultState};
 use crate::{
     error::{Error, KeyUnavailable, Result, Unavailable},
     id::{NodeId, VaultId},
@@ -29,14 +33,20 @@ const CLEARING: u8 = 2;
 /// A vault whose key is denied.
 pub(super) struct Mark {
     why: KeyUnavailable,
-    /// When the latest denial came, since boot; a success that began earlier proves nothing.
-    denied_at: Duration,
-    /// The same on the wall clock, to compare with what other nodes write.
+    /// When the latest denial came, on the wall clock, to compare with what other nodes write.
     denied_on: Timestamp,
-    /// Whether Entra refused the credential: then only a fresh sign-in can clear it.
-    sign_in: bool,
     /// Whether the other nodes can read of it.
     noted: bool,
+    /// What of it is denied, by the key version's kid.
+    denied: HashMap<String, Denied>,
+}
+
+/// A key version that refused.
+struct Denied {
+    /// When it last did, since boot; a success that began earlier proves nothing.
+    at: Duration,
+    /// Whether Entra refused the credential: then only a fresh sign-in can clear it.
+    sign_in: bool,
     successes: u8,
 }
 
@@ -44,6 +54,24 @@ impl Mark {
     pub(super) fn explained(&self) -> KeyUnavailable {
         self.why.clone()
     }
+
+    /// Whether it is the credential that Entra refused.
+    fn doubts_credential(&self) -> bool {
+        self.denied.values().any(|denied| denied.sign_in)
+    }
+}
+
+/// A failed unwrap: of which wrap, and for which others the answer counts too.
+pub(super) struct Failed<'a> {
+    pub record: &'a KeyRecord,
+    /// Other wraps under the same key version and credential. A denial is theirs as well; a fault is not.
+    pub others: Vec<&'a KeyRecord>,
+    /// Whether an outage is news for the others too: it was not the first in a row.
+    pub lasting: bool,
+    pub provider: &'a dyn KeyProvider,
+    pub failure: KeyFailure,
+    /// When the unwrap began, since boot.
+    pub started: Duration,
 }
 
 impl Keyring {
@@ -55,12 +83,30 @@ impl Keyring {
         failure: KeyFailure,
         started: Duration,
     ) -> Error {
+        self.failed_for(Failed { record, others: Vec::new(), lasting: false, provider, failure, started }).await
+    }
+
+    /// The same for all whom the answer concerns.
+    pub(super) async fn failed_for(&self, failed: Failed<'_>) -> Error {
+        let Failed { record, others, lasting, provider, failure, started } = failed;
         let (vault, name, kid) = (record.vault, &record.vault_name, Some(&record.kid));
         let mut why = KeyUnavailable::told(vault, name, provider, &failure, kid, self.clock.now());
-        if failure.class == Class::Denial && failure.is_sign_in() && !self.refused_long_enough(record.vault, started) {
-            why.class = Unavailable::Outage;
+        if failure.class == Class::Denial && failure.is_sign_in() {
+            let credential = self.fingerprint(&record.provider);
+            if !self.refused_long_enough(credential, started) {
+                why.class = Unavailable::Outage;
+            }
         }
-        self.note(record, why, failure.is_sign_in()).await
+        let concerns_all = match why.class {
+            Unavailable::Dark => true,
+            Unavailable::Outage => lasting,
+            Unavailable::Fault | Unavailable::Disabled => false,
+        };
+        let mut concerned = vec![record];
+        if concerns_all {
+            concerned.extend(others);
+        }
+        self.note(&concerned, why, failure.is_sign_in()).await
     }
 
     /// An unwrap that answered something else than this vault's key.
@@ -77,60 +123,129 @@ impl Keyring {
             since: self.clock.now(),
             azure_request_id: None,
         };
-        self.note(record, why, false).await
+        self.note(&[record], why, false).await
     }
 
-    /// A verified unwrap: clears what it can clear. True when the vault is not dark (any more).
-    pub(super) async fn succeeded(&self, record: &KeyRecord, started: Duration, token: TokenUse) -> Result<bool> {
-        let vault = record.vault;
-        let denied_at = {
+    /// A verified unwrap, which counts for all these wraps: clears what it can clear. False when a second one now could
+    /// clear more.
+    pub(super) async fn succeeded(&self, records: &[&KeyRecord], started: Duration, token: TokenUse) -> Result<bool> {
+        let (settled, restored) = self.clear(records, started, token);
+        Ok(self.write_restored(restored).await? && settled)
+    }
+
+    /// Drops denials of key versions that no wrap in use needs any more: nothing could clear them.
+    pub(super) async fn drop_stale_marks(&self, in_use: &HashMap<VaultId, Vec<Arc<KeyRecord>>>) -> Result<()> {
+        let mut stale = Vec::new();
+        {
             let mut state = self.state();
-            state.answered.insert(vault, self.clock.now());
-            if token == TokenUse::Fresh {
-                state.refused_since.remove(&vault);
-            }
-            let troubled = state.troubled.remove(&vault);
-            match state.marks.get_mut(&vault) {
-                None if !troubled => return Ok(true),
-                None => None,
-                Some(mark) if started < mark.denied_at || (mark.sign_in && token != TokenUse::Fresh) => {
-                    return Ok(false);
-                }
-                Some(mark) => {
-                    mark.successes += 1;
-                    if mark.successes < CLEARING {
-                        return Ok(false);
-                    }
-                    Some(mark.denied_at)
+            for (vault, records) in in_use {
+                let Some(mark) = state.marks.get_mut(vault) else { continue };
+                let needed = |kid: &String| records.iter().any(|record| record.kid.to_string() == *kid);
+                if mark.denied.keys().any(needed) {
+                    mark.denied.retain(|kid, _| needed(kid));
+                } else if let (Some(record), Some(denied)) = (records.first(), mark.denied.values().next()) {
+                    stale.push((record.as_ref(), Some(denied.at)));
                 }
             }
-        };
-        let event = self.event(record, "key.restored", record.facts())?;
-        let row = StateRow { vault, status: "healthy", why: None, node: self.node, now: self.clock.now() };
+        }
+        self.write_restored(stale).await.map(drop)
+    }
+
+    /// Tells all nodes and the log of vaults whose keys answer again. False when a denial of one came meanwhile.
+    async fn write_restored(&self, restored: Vec<(&KeyRecord, Option<Duration>)>) -> Result<bool> {
+        if restored.is_empty() {
+            return Ok(true);
+        }
+        let now = self.clock.now();
+        let mut rows = Vec::new();
+        for (record, _) in &restored {
+            let event = self.event(record, "key.restored", record.facts())?;
+            let kid = record.kid.to_string();
+            rows.push((
+                StateRow { vault: record.vault, status: "healthy", why: None, kid, node: self.node, now },
+                event,
+            ));
+        }
         self.store
             .write(move |tx| {
-                row.put(tx)?;
-                notice::healthy(tx, &event)?;
-                tx.record(&event)
+                for (row, event) in &rows {
+                    row.put(tx)?;
+                    notice::healthy(tx, event)?;
+                    tx.record(event)?;
+                }
+                Ok(())
             })
             .await?;
-        if let Some(denied_at) = denied_at {
+        Ok(restored.into_iter().fold(true, |all, (record, denied_at)| self.restore(record, denied_at) && all))
+    }
+
+    /// Takes what a success says into the marks. Returns whether it settled everything, and the vaults that nothing stands
+    /// against any more, with the denial that this clears.
+    fn clear<'a>(
+        &self,
+        records: &[&'a KeyRecord],
+        started: Duration,
+        token: TokenUse,
+    ) -> (bool, Vec<(&'a KeyRecord, Option<Duration>)>) {
+        let credential = records.first().map(|record| self.fingerprint(&record.provider));
+        let mut state = self.state();
+        if token == TokenUse::Fresh
+            && let Some(credential) = credential
+        {
+            state.refused_since.remove(&credential);
+        }
+        let (mut settled, mut restored) = (true, Vec::new());
+        for record in records {
+            state.answered.insert(record.vault, self.clock.now());
+            let troubled = state.troubled.remove(&record.vault);
+            let Some(mark) = state.marks.get_mut(&record.vault) else {
+                if troubled {
+                    restored.push((*record, None));
+                }
+                continue;
+            };
+            let kid = record.kid.to_string();
+            // Another key version is denied; this one has nothing to clear.
+            let Some(denied) = mark.denied.get_mut(&kid) else { continue };
+            if started < denied.at || (denied.sign_in && token != TokenUse::Fresh) {
+                settled = false;
+                continue;
+            }
+            denied.successes += 1;
+            if denied.successes < CLEARING {
+                settled = false;
+            } else if mark.denied.len() == 1 {
+                restored.push((*record, Some(mark.denied[&kid].at)));
+            } else {
+                mark.denied.remove(&kid);
+            }
+        }
+        let mut seen = HashSet::new();
+        restored.retain(|(record, _)| seen.insert(record.vault));
+        (settled, restored)
+    }
+
+    /// The vault's mark goes, unless a denial came meanwhile.
+    fn restore(&self, record: &KeyRecord, denied_at: Option<Duration>) -> bool {
+        let vault = record.vault;
+        if denied_at.is_some() {
             let mut state = self.state();
-            // A denial that came meanwhile stands.
-            if state.marks.get(&vault).is_some_and(|mark| mark.denied_at != denied_at) {
-                return Ok(false);
+            let stands = |mark: &Mark| mark.denied.values().any(|denied| Some(denied.at) > denied_at);
+            if state.marks.get(&vault).is_some_and(stands) {
+                return false;
             }
             state.marks.remove(&vault);
             state.failures.retain(|(failed, _), _| *failed != vault);
         }
         self.tell(vault);
-        Ok(true)
+        true
     }
 
-    /// Whether Entra refused the vault's credential and no fresh sign-in has succeeded since.
-    pub(super) fn credential_in_doubt(&self, vault: VaultId) -> bool {
+    /// Whether Entra refused the credential and no fresh sign-in has succeeded since.
+    pub(super) fn credential_in_doubt(&self, credential: Fingerprint, records: &[&KeyRecord]) -> bool {
         let state = self.state();
-        state.refused_since.contains_key(&vault) || state.marks.get(&vault).is_some_and(|mark| mark.sign_in)
+        let doubted = |vault: &VaultId| state.marks.get(vault).is_some_and(Mark::doubts_credential);
+        state.refused_since.contains_key(&credential) || records.iter().any(|record| doubted(&record.vault))
     }
 
     /// The rows that a canary goes on with when those in the database fail their proof, which is a fault of its own.
@@ -141,54 +256,29 @@ impl Keyring {
             return Err(error);
         };
         // Noted; what it says to a reader is of no use here.
-        let _ = self.note(&record, why, false).await;
+        let _ = self.note(&[record.as_ref()], why, false).await;
         Ok(record)
     }
 
     /// Takes over the denial marks that other nodes have set, and drops those that they have cleared.
     pub async fn read_marks(&self) -> Result<()> {
         self.read_states().await?;
-        let rows = self
-            .store
-            .read(|tx| {
-                tx.all(
-                    "SELECT k.vault_id, v.name, k.code, k.detail, k.azure_request_id, k.since, k.changed_at, k.status \
-                     FROM key_states k JOIN vaults v ON v.id = k.vault_id WHERE v.strategy = $1",
-                    &[Strategy::AzureExternalKeys.word().into()],
-                    |row| {
-                        let code: String = row.get(2)?;
-                        let known = Code::ALL.iter().find(|known| known.as_str() == code);
-                        let why = KeyUnavailable {
-                            vault: VaultId(row.get(0)?),
-                            vault_name: row.get(1)?,
-                            class: Unavailable::Dark,
-                            title: known.map_or("The key is denied", |code| code.title()).into(),
-                            fix: known.map_or("Look at the vault's checks.", |code| code.fix_of_vault()).into(),
-                            code,
-                            detail: row.get(3)?,
-                            since: row.get(5)?,
-                            azure_request_id: row.get(4)?,
-                        };
-                        Ok((why, row.get::<Timestamp>(6)?, row.get::<String>(7)?))
-                    },
-                )
-            })
-            .await?;
-        for (why, changed_at, status) in rows {
-            let vault = why.vault;
+        let rows = self.store.read(StateRow::read_all).await?;
+        for row in rows {
+            let vault = row.vault;
             let denied_on = self.state().marks.get(&vault).map(|mark| mark.denied_on);
-            match (status == "dark", denied_on) {
-                (true, None) => {
+            match (row.why, denied_on) {
+                (Some(why), None) => {
                     let sign_in = why.code.starts_with("credential.") || why.code.starts_with("tenant.");
-                    self.darken(why, sign_in);
+                    self.darken(&row.kid, why, sign_in);
                     self.noted(vault, true);
                 }
-                (false, Some(denied_on)) if denied_on < changed_at => {
+                (None, Some(denied_on)) if denied_on < row.now => {
                     self.state().marks.remove(&vault);
                     self.tell(vault);
                 }
                 // Ours is newer: the next canary writes it again.
-                (false, Some(_)) => self.noted(vault, false),
+                (None, Some(_)) => self.noted(vault, false),
                 _ => {}
             }
         }
@@ -228,84 +318,109 @@ impl Keyring {
         Ok(())
     }
 
-    /// Records what is wrong with a vault's key, where that is new, and ends its leases if it is denied.
-    async fn note(&self, record: &KeyRecord, mut why: KeyUnavailable, sign_in: bool) -> Error {
-        let status = match why.class {
-            Unavailable::Dark => "dark",
-            Unavailable::Outage => "outage",
-            Unavailable::Fault | Unavailable::Disabled => "fault",
-        };
-        let news = if why.class == Unavailable::Dark {
-            self.darken(why.clone(), sign_in)
-        } else {
-            let mut state = self.state();
-            match state.marks.get_mut(&record.vault) {
-                Some(mark) => {
-                    mark.successes = 0;
-                    false
-                }
-                None => state.troubled.insert(record.vault),
+    /// Records what is wrong with the keys of these wraps' vaults, where that is new, and ends their leases if they are
+    /// denied. Returns what to tell whoever waits for the first.
+    async fn note(&self, records: &[&KeyRecord], why: KeyUnavailable, sign_in: bool) -> Error {
+        let (mut news, mut seen) = (Vec::new(), HashSet::new());
+        for record in records {
+            let own = KeyUnavailable { vault: record.vault, vault_name: record.vault_name.clone(), ..why.clone() };
+            let is_news = match own.class {
+                Unavailable::Dark => self.darken(&record.kid.to_string(), own.clone(), sign_in),
+                _ => self.trouble(record),
+            };
+            if is_news && seen.insert(record.vault) {
+                news.push((*record, own));
             }
-        };
-        if let Some(mark) = self.dark(record.vault) {
-            why.since = mark.since;
         }
-        if news {
-            match self.write_note(record, &why, status).await {
-                Ok(()) => self.noted(record.vault, true),
+        if !news.is_empty() {
+            match self.write_notes(&news).await {
+                Ok(()) => news.iter().for_each(|(record, _)| self.noted(record.vault, true)),
                 Err(error) => return error,
             }
         }
-        Error::KeyUnavailable(Box::new(why))
+        let since = self.dark(why.vault).map_or(why.since, |mark| mark.since);
+        Error::KeyUnavailable(Box::new(KeyUnavailable { since, ..why }))
     }
 
-    async fn write_note(&self, record: &KeyRecord, why: &KeyUnavailable, status: &'static str) -> Result<()> {
-        let action = match why.class {
-            Unavailable::Dark => "key.denied",
-            Unavailable::Outage => "key.outage",
-            Unavailable::Fault | Unavailable::Disabled => "key.fault",
-        };
-        let mut facts = record.facts();
-        facts.push(("code", why.code.as_str().into()));
-        if let Some(id) = &why.azure_request_id {
-            facts.push(("azure_request", id.as_str().into()));
+    /// An outage or a fault. True when it is news; a dark vault stays what it is.
+    fn trouble(&self, record: &KeyRecord) -> bool {
+        let mut state = self.state();
+        match state.marks.get_mut(&record.vault) {
+            Some(mark) => {
+                if let Some(denied) = mark.denied.get_mut(&record.kid.to_string()) {
+                    denied.successes = 0;
+                }
+                false
+            }
+            None => state.troubled.insert(record.vault),
         }
-        let event = self.event(record, action, facts)?;
-        tracing::warn!(vault = %record.vault, code = why.code, "{action}");
-        let row = StateRow { vault: why.vault, status, why: Some(why.clone()), node: self.node, now: self.clock.now() };
-        // An outage is told once it lasts.
-        let told = (why.class != Unavailable::Outage).then(|| why.code.clone());
+    }
+
+    async fn write_notes(&self, news: &[(&KeyRecord, KeyUnavailable)]) -> Result<()> {
+        let now = self.clock.now();
+        let mut rows = Vec::new();
+        for (record, why) in news {
+            let (status, action) = match why.class {
+                Unavailable::Dark => ("dark", "key.denied"),
+                Unavailable::Outage => ("outage", "key.outage"),
+                Unavailable::Fault | Unavailable::Disabled => ("fault", "key.fault"),
+            };
+            let mut facts = record.facts();
+            facts.push(("code", why.code.as_str().into()));
+            if let Some(id) = &why.azure_request_id {
+                facts.push(("azure_request", id.as_str().into()));
+            }
+            let event = self.event(record, action, facts)?;
+            tracing::warn!(vault = %record.vault, code = why.code, "{action}");
+            // An outage is told once it lasts.
+            let told = (why.class != Unavailable::Outage).then(|| why.code.clone());
+            let (kid, why) = (record.kid.to_string(), Some(why.clone()));
+            rows.push((StateRow { vault: record.vault, status, why, kid, node: self.node, now }, event, told));
+        }
         self.store
             .write(move |tx| {
-                row.put(tx)?;
-                if let Some(code) = &told {
-                    notice::unhealthy(tx, &event, code)?;
+                for (row, event, told) in &rows {
+                    row.put(tx)?;
+                    if let Some(code) = told {
+                        notice::unhealthy(tx, event, code)?;
+                    }
+                    tx.record(event)?;
                 }
-                tx.record(&event)
+                Ok(())
             })
             .await
     }
 
     /// Marks a vault dark and ends its leases. True when the database does not know of it yet.
-    fn darken(&self, why: KeyUnavailable, sign_in: bool) -> bool {
+    fn darken(&self, kid: &str, why: KeyUnavailable, sign_in: bool) -> bool {
         let vault = why.vault;
-        let (denied_at, denied_on) = (self.clock.since_boot(), self.clock.now());
-        let news = {
+        let denied = Denied { at: self.clock.since_boot(), sign_in, successes: 0 };
+        let denied_on = self.clock.now();
+        let (same, noted) = {
             let mut state = self.state();
-            let before = state.marks.remove(&vault);
-            let same = before.as_ref().is_some_and(|before| before.why.code == why.code);
-            let noted = same && before.as_ref().is_some_and(|before| before.noted);
-            let since = before.map_or(why.since, |before| before.why.since);
-            let why = KeyUnavailable { since, ..why };
-            state.marks.insert(vault, Mark { why, denied_at, denied_on, sign_in, noted, successes: 0 });
             state.troubled.remove(&vault);
             state.drop_leases(vault);
-            (!same, !noted)
+            match state.marks.entry(vault) {
+                Entry::Vacant(vacant) => {
+                    let denied = HashMap::from([(kid.to_owned(), denied)]);
+                    vacant.insert(Mark { why, denied_on, noted: false, denied });
+                    (false, false)
+                }
+                Entry::Occupied(occupied) => {
+                    let mark = occupied.into_mut();
+                    let same = mark.why.code == why.code;
+                    mark.noted &= same;
+                    mark.denied_on = denied_on;
+                    mark.why = KeyUnavailable { since: mark.why.since, ..why };
+                    mark.denied.insert(kid.to_owned(), denied);
+                    (same, mark.noted)
+                }
+            }
         };
-        if news.0 {
+        if !same {
             self.tell(vault);
         }
-        news.1
+        !noted
     }
 
     fn noted(&self, vault: VaultId, noted: bool) {
@@ -314,9 +429,9 @@ impl Keyring {
         }
     }
 
-    fn refused_long_enough(&self, vault: VaultId, started: Duration) -> bool {
+    fn refused_long_enough(&self, credential: Fingerprint, started: Duration) -> bool {
         let mut state = self.state();
-        let first = *state.refused_since.entry(vault).or_insert(started);
+        let first = *state.refused_since.entry(credential).or_insert(started);
         started >= first + REFUSED_FOR
     }
 
@@ -331,38 +446,72 @@ struct StateRow {
     vault: VaultId,
     status: &'static str,
     why: Option<KeyUnavailable>,
+    /// The key version that it is about.
+    kid: String,
     node: NodeId,
+    now: Timestamp,
+}
+
+/// What another node wrote of a vault: why it is dark, if it is.
+struct Told {
+    vault: VaultId,
+    why: Option<KeyUnavailable>,
+    kid: String,
     now: Timestamp,
 }
 
 impl StateRow {
     /// In place of the row before. An outage or a fault that one node meets does not lift a denial that another wrote.
     fn put(&self, tx: &mut Tx<'_>) -> Result<()> {
-        let before =
-            tx.first_locked("SELECT status FROM key_states WHERE vault_id = $1", &[self.vault.0.into()], |row| {
-                row.get::<String>(0)
-            })?;
-        if before.as_deref() == Some("dark") && matches!(self.status, "outage" | "fault") {
-            return Ok(());
-        }
         let (code, detail) = self.why.as_ref().map_or(("", ""), |why| (&why.code, &why.detail));
         let request = self.why.as_ref().and_then(|why| why.azure_request_id.as_deref());
         let since = self.why.as_ref().map_or(self.now, |why| why.since);
-        tx.execute("DELETE FROM key_states WHERE vault_id = $1", &[self.vault.0.into()])?;
         tx.execute(
-            "INSERT INTO key_states (vault_id, status, code, detail, azure_request_id, node, since, changed_at) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+            "INSERT INTO key_states (vault_id, status, code, detail, azure_request_id, kid, node, since, changed_at) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
+             ON CONFLICT (vault_id) DO UPDATE SET status = excluded.status, code = excluded.code, \
+                 detail = excluded.detail, azure_request_id = excluded.azure_request_id, kid = excluded.kid, \
+                 node = excluded.node, since = excluded.since, changed_at = excluded.changed_at \
+             WHERE key_states.status <> 'dark' OR excluded.status NOT IN ('outage', 'fault')",
             &[
                 self.vault.0.into(),
                 self.status.into(),
                 code.into(),
                 detail.into(),
                 request.into(),
+                (&self.kid).into(),
                 self.node.0.into(),
                 since.into(),
                 self.now.into(),
             ],
         )?;
         Ok(())
+    }
+
+    /// Of all vaults with Azure keys.
+    fn read_all(tx: &mut Tx<'_>) -> Result<Vec<Told>> {
+        tx.all(
+            "SELECT k.vault_id, v.name, k.code, k.detail, k.azure_request_id, k.since, k.changed_at, k.status, k.kid \
+             FROM key_states k JOIN vaults v ON v.id = k.vault_id WHERE v.strategy = $1",
+            &[Strategy::AzureExternalKeys.word().into()],
+            |row| {
+                let vault = VaultId(row.get(0)?);
+                let code: String = row.get(2)?;
+                let known = Code::of(&code);
+                let why = KeyUnavailable {
+                    vault,
+                    vault_name: row.get(1)?,
+                    class: Unavailable::Dark,
+                    title: known.map_or("The key is denied", |code| code.title()).into(),
+                    fix: known.map_or("Look at the vault's checks.", |code| code.fix_of_vault()).into(),
+                    code,
+                    detail: row.get(3)?,
+                    since: row.get(5)?,
+                    azure_request_id: row.get(4)?,
+                };
+                let is_dark = row.get::<String>(7)? == "dark";
+                Ok(Told { vault, why: is_dark.then_some(why), kid: row.get(8)?, now: row.get(6)? })
+            },
+        )
     }
 }

@@ -475,6 +475,73 @@ pub(super) fn load(tx: &mut Tx<'_>, keys: &InstanceKeys, vault: VaultId, generat
     found.ok_or(Error::NotFound("vault key"))
 }
 
+/// A wrap in use, or why its rows fail their proof.
+pub(super) type Found = (VaultId, u32, Result<KeyRecord>);
+
+/// The wraps in use of vaults with Azure keys after `(vault, generation)`, at most `count`. In use is the current
+/// generation, and each that a data key is under. One planted row must not hide a vault: either row that calls it external
+/// is enough.
+pub(super) fn load_in_use(
+    tx: &mut Tx<'_>,
+    keys: &InstanceKeys,
+    (vault, generation): (VaultId, u32),
+    count: u32,
+) -> Result<Vec<Found>> {
+    tx.all(
+        concat!(
+            "SELECT ",
+            record_columns!(),
+            " FROM vaults v \
+             JOIN generations g ON g.vault_id = v.id \
+             LEFT JOIN wraps w ON w.vault_id = v.id AND w.generation = g.generation AND w.kid = g.kid \
+             LEFT JOIN providers p ON p.id = w.provider_id AND p.vault_id = v.id \
+             WHERE (v.strategy = $1 OR p.kind = $1) \
+             AND (v.id > $2 OR (v.id = $2 AND g.generation > $3)) \
+             AND (g.generation = v.generation OR EXISTS \
+                  (SELECT 1 FROM data_keys d WHERE d.vault_id = v.id AND d.generation = g.generation)) \
+             ORDER BY v.id, g.generation LIMIT $4"
+        ),
+        &[
+            Strategy::AzureExternalKeys.word().into(),
+            vault.0.into(),
+            i64::from(generation).into(),
+            i64::from(count).into(),
+        ],
+        |row| Ok((VaultId(row.get(0)?), row.get(10)?, proven(row, keys))),
+    )
+}
+
+/// Where new wraps of vaults with Azure keys go, and the key version that wraps the current generation; after `vault`, at
+/// most `count`. None where the rows fail their proof: whoever uses them tells of that.
+pub(super) fn external_keys(
+    tx: &mut Tx<'_>,
+    keys: &InstanceKeys,
+    vault: VaultId,
+    count: u32,
+) -> Result<Vec<(VaultId, Option<(ProviderRow, String)>)>> {
+    tx.all(
+        concat!(
+            "SELECT ",
+            policy_columns!(),
+            ", ",
+            provider_columns!(),
+            ", g.kid FROM vaults v JOIN providers p ON p.id = v.provider_id AND p.vault_id = v.id \
+             JOIN generations g ON g.vault_id = v.id AND g.generation = v.generation \
+             WHERE v.strategy = $1 AND v.id > $2 ORDER BY v.id LIMIT $3"
+        ),
+        &[Strategy::AzureExternalKeys.word().into(), vault.0.into(), i64::from(count).into()],
+        |row| {
+            let vault = VaultId(row.get(0)?);
+            let Ok(policy) = Policy::read(row, keys) else { return Ok((vault, None)) };
+            let provider = ProviderRow::read(row, POLICY_COLUMNS, &policy)?;
+            let mac: Vec<u8> = row.get(POLICY_COLUMNS + 16)?;
+            let is_proven = provider.verify(keys, &mac).is_ok() && provider.strategy == policy.strategy;
+            let kid = row.get::<String>(POLICY_COLUMNS + 17)?;
+            Ok((vault, is_proven.then_some((provider, kid))))
+        },
+    )
+}
+
 /// Where the vault's new wraps go, proven.
 pub(super) fn load_provider(tx: &mut Tx<'_>, keys: &InstanceKeys, policy: &Policy) -> Result<ProviderRow> {
     let sql = concat!("SELECT ", provider_columns!(), " FROM providers p WHERE p.id = $1 AND p.vault_id = $2");

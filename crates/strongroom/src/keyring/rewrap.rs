@@ -89,6 +89,12 @@ impl Keyring {
         target: &ProviderRow,
         also: impl Fn(&mut Tx<'_>) -> Result<()> + Send + 'static,
     ) -> Result<Rewrapped> {
+        if record.provider.vault_url == target.vault_url {
+            self.job_turn(target, REWRAP_OPERATIONS).await?;
+        } else {
+            self.job_turn(&record.provider, 1).await?;
+            self.job_turn(target, REWRAP_OPERATIONS - 1).await?;
+        }
         let (key, opened_by) = self.opened_for_rewrap(record).await?;
         let proven = self.wrap_proven(target, &record.vault_name, &record.place(), &key).await?;
         drop(key);
@@ -208,6 +214,7 @@ impl Keyring {
         if record.policy.state == VaultState::Disabled {
             return Ok(false);
         }
+        self.job_turn(&record.provider, 1).await?;
         let (_, proven_by) = self.opened_for_rewrap(&record).await?;
         let mut facts = vec![("generation", generation.into()), ("kid", kid.as_str().into())];
         facts.push(("in_use", record.kid.to_string().into()));

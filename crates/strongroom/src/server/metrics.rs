@@ -1,5 +1,7 @@
 //! `GET /metrics` on a listener of its own, in Prometheus' text format. Ids and numbers, no names.
 
+mod keys;
+
 use std::{fmt::Write, net::SocketAddr, sync::Arc};
 
 use axum::{Router, extract::State, http::header, response::IntoResponse, routing::get};
@@ -42,6 +44,7 @@ async fn metrics(State(app): State<Arc<App>>) -> Result<impl IntoResponse> {
             out += &line;
         }
     }
+    keys::write(&app, &mut out).await?;
     out += "# HELP strongroom_leases Vault keys in this node's memory.\n# TYPE strongroom_leases gauge\n";
     writeln!(out, "strongroom_leases {}", app.keyring.leases()).expect("writing to memory does not fail");
     credentials(&app, &mut out).await?;

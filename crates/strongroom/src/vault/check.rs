@@ -20,7 +20,11 @@ use crate::{
     audit::Target,
     error::{Error, Result},
     id::{MemberId, VaultId},
+    keyring::KeyWatch,
 };
+
+/// What a check asks of a Key Vault, at most.
+const CHECK_OPERATIONS: u32 = 12;
 
 impl App {
     /// The checks of step 5 on values that nobody has saved; `tell` gets each line as soon as it is known.
@@ -53,6 +57,7 @@ impl App {
                 "Check a vault of the strategy Azure External Keys.",
             ));
         }
+        self.keyring.count_check(&row, CHECK_OPERATIONS);
         let request = AzureRequest {
             credential: row.opened(&row.credential, &self.keys)?,
             client_id: row.credential.client_id,
@@ -102,7 +107,22 @@ impl App {
                 None => check(&app.azure, &input, now, REQUIRED_BITS, &tell).await,
             };
             let failed = lines.iter().any(|line| line.status == CheckStatus::Fail);
-            app.record(app.event(&caller, "vault.check", target, vec![("failed", failed.into())])?).await?;
+            let event = app.event(&caller, "vault.check", target, vec![("failed", failed.into())])?;
+            // What it found wrong of a vault's own key is kept, for its health.
+            let checked = match target {
+                Target::Vault(vault) if in_use.is_some() => Some(vault),
+                _ => None,
+            };
+            let wrong = |line: &&CheckLine| matches!(line.status, CheckStatus::Fail | CheckStatus::Warn);
+            let codes: Vec<&str> = lines.iter().filter(wrong).map(|line| line.code).collect();
+            app.store
+                .write(move |tx| {
+                    if let Some(vault) = checked {
+                        KeyWatch::put_check(tx, vault, &codes, now)?;
+                    }
+                    tx.record(&event)
+                })
+                .await?;
             Ok(lines)
         });
         while let Some(line) = told.recv().await {

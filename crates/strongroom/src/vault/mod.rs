@@ -7,6 +7,7 @@ mod check;
 mod create;
 mod credential;
 mod edit;
+mod health;
 mod key_vault;
 mod rewrap;
 mod rotate;
@@ -23,6 +24,7 @@ pub use self::check::{Accepted, Checks, broken};
 pub use self::create::{AzureRequest, KeyRequest, NewVault, REQUIRED_BITS, VaultRequest, expiry, insert};
 pub use self::credential::{NewCredential, OtherVault, Replaced, Signer};
 pub use self::edit::VaultEdit;
+pub use self::health::{KeyHealth, SAMPLED_DAYS};
 pub use self::key_vault::NewKeyVault;
 pub use crate::keyring::{CredentialKind, CredentialText, Strategy, VaultState};
 use crate::{

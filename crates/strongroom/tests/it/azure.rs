@@ -50,7 +50,15 @@ impl AzureWorld {
 
     /// The same on SQLite, with room for so many vaults.
     pub async fn with_room_for(vaults: u32) -> Self {
-        let mut world = Self::without_vault_but_room(None, vaults).await;
+        let mut world = Self::up_to_step_4(None, vaults, None).await;
+        let made = world.app.create_vault(&world.owner, request("Azure", &world.values)).await.expect("step 5");
+        (world.vault, world.kid) = (made.id, made.kid);
+        world
+    }
+
+    /// The same on SQLite, with Azure's service limits on.
+    pub async fn start_limited() -> Self {
+        let mut world = Self::up_to_step_4(None, 1, Some(1.0)).await;
         let made = world.app.create_vault(&world.owner, request("Azure", &world.values)).await.expect("step 5");
         (world.vault, world.kid) = (made.id, made.kid);
         world
@@ -58,12 +66,12 @@ impl AzureWorld {
 
     /// The same up to step 4: there is no Azure vault yet.
     pub async fn without_vault(url: Option<&str>) -> Self {
-        Self::without_vault_but_room(url, 1).await
+        Self::up_to_step_4(url, 1, None).await
     }
 
-    async fn without_vault_but_room(url: Option<&str>, vaults: u32) -> Self {
+    async fn up_to_step_4(url: Option<&str>, vaults: u32, service_limits: Option<f64>) -> Self {
         let dir = tempfile::tempdir().expect("a temp folder");
-        let settings = azure_standin::Settings { service_limits: None, ..azure_standin::Settings::default() };
+        let settings = azure_standin::Settings { service_limits, ..azure_standin::Settings::default() };
         let config = azure_standin::Config { rsa_pool: test_keys(), settings, ..azure_standin::Config::default() };
         let standin = Standin::start(config).await.expect("the stand-in starts");
         let administrator = administrator(&standin);

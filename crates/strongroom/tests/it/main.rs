@@ -16,6 +16,7 @@ mod drills;
 mod faults;
 mod items;
 mod key_changes;
+mod keyring;
 mod kills;
 mod leaks;
 mod members;

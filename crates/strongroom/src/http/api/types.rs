@@ -7,6 +7,7 @@
 mod audit;
 mod connection;
 mod jobs;
+mod key_health;
 mod keys;
 mod notices;
 
@@ -22,6 +23,7 @@ pub use self::{
         ReplacedCredential, VaultName,
     },
     jobs::{ItemKept, Job, JobAccount, JobKind, JobState, JobWaiting, MoveItems, MovePlan},
+    key_health::{KeyHealth, KeyHour, KeyLease, KeyQuota, WatchedKey},
     keys::{Census, ChangeKey, GenerationUse, KeyChange, KeyChanges, KeyVersionUse, VaultKeyChange},
     notices::{
         CreateWebhook, Delivery, DeliveryState, NewWebhook, Notice, NoticeKind, NoticeMail, NoticeQuery, ReadNotices,

@@ -241,6 +241,7 @@ fn sentence(action: &str) -> (&'static str, &'static str) {
         "key.rotate" => ("refresh-cw", "rotated the vault key of"),
         "key.data_keys" => ("refresh-cw", "rewrapped data keys of"),
         "key.retire" => ("trash-2", "retired an old generation of"),
+        "key.new_version" => ("key-round", "saw a newer key version at the provider, for"),
         "key.denied" => ("moon", "was denied the key of"),
         "key.outage" => ("unplug", "could not reach the key of"),
         "key.fault" => ("triangle-alert", "got a wrong answer from the key of"),
