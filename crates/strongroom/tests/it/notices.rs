@@ -329,6 +329,35 @@ async fn an_end_of_a_credential_is_told_at_30_14_7_and_1_days() {
     assert!(notices.iter().all(|notice| notice.kind == Kind::CredentialExpiring && notice.code == "secret"));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_azure_says_of_a_key_is_told_and_over_once_it_is_mended() {
+    let world = AzureWorld::start(None).await;
+    world.app.keyring.look_round().await.expect("Azure describes the key");
+    let open = async |kind: Kind| {
+        world.clock.advance(Duration::from_secs(1));
+        world.app.look_for_news().await.expect("looked");
+        let notices = world.app.notices(&world.owner, false).await.expect("a list");
+        let of_kind: Vec<_> = notices.iter().filter(|notice| notice.kind == kind).collect();
+        (of_kind.len(), of_kind.iter().filter(|notice| notice.over_at.is_none()).count())
+    };
+    let say = async |level: &'static str| {
+        let sql = "UPDATE key_watch SET recovery_level = $1";
+        world.app.store.write(move |tx| tx.execute(sql, &[level.into()])).await.expect("as the watch would write it");
+    };
+    say("Recoverable+Purgeable").await;
+    assert_eq!(open(Kind::PurgeProtectionOff).await, (1, 1));
+    assert_eq!(open(Kind::PurgeProtectionOff).await, (1, 1), "told once");
+    say("Recoverable").await;
+    assert_eq!(open(Kind::PurgeProtectionOff).await, (1, 0), "it is over");
+    say("Recoverable+Purgeable").await;
+    assert_eq!(open(Kind::PurgeProtectionOff).await, (2, 1), "and may come back");
+    assert_eq!(open(Kind::KeyNewVersion).await, (0, 0), "the key version in use is the newest");
+    let newer = format!("{}/{}", world.kid.rsplit_once('/').expect("a kid").0, "0123456789abcdef0123456789abcdef");
+    let write = world.app.store.write(move |tx| tx.execute("UPDATE key_watch SET newest_kid = $1", &[(&newer).into()]));
+    write.await.expect("as the watch would write it");
+    assert_eq!(open(Kind::KeyNewVersion).await, (1, 1));
+}
+
 #[test]
 fn mail_goes_to_managers_who_want_it() {
     let server = runtime();

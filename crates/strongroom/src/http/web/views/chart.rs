@@ -4,6 +4,8 @@
 use askama::Template;
 use jiff::{SignedDuration, Timestamp};
 
+use crate::keyring::KeySample;
+
 /// Left and right end of the drawing, in the picture's own units.
 const LEFT: f64 = 52.0;
 const RIGHT: f64 = 712.0;
@@ -14,17 +16,6 @@ const FAIL_TOP: f64 = 150.0;
 const FAIL_FLOOR: f64 = 178.0;
 /// Steps of the latency's scale, in milliseconds.
 const SCALES: [u64; 12] = [20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000];
-
-/// What the key did in one minute.
-#[derive(Clone, Copy, Debug)]
-pub struct Sample {
-    pub at: Timestamp,
-    pub ok: u64,
-    pub failed: u64,
-    /// Of all of them together, in milliseconds.
-    pub sum_ms: u64,
-    pub max_ms: u64,
-}
 
 /// How far back a chart looks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -109,7 +100,7 @@ impl Step {
 
 impl Chart {
     /// The samples of a span that ends `now`; None where there are none.
-    pub fn of(id: String, samples: &[Sample], now: Timestamp, span: Span) -> Option<Self> {
+    pub fn of(id: String, samples: &[KeySample], now: Timestamp, span: Span) -> Option<Self> {
         let begin = now - span.length();
         let steps = steps(samples, begin, span);
         if steps.iter().all(|step| step.ok + step.failed == 0) {
@@ -142,16 +133,16 @@ impl Chart {
     }
 }
 
-fn steps(samples: &[Sample], begin: Timestamp, span: Span) -> Vec<Step> {
+fn steps(samples: &[KeySample], begin: Timestamp, span: Span) -> Vec<Step> {
     let count = usize::try_from(span.length().as_secs() / span.step().as_secs()).expect("a span has few steps");
     let mut steps = vec![Step::default(); count];
     for sample in samples {
-        let index = sample.at.duration_since(begin).as_secs().div_euclid(span.step().as_secs());
+        let index = sample.minute.duration_since(begin).as_secs().div_euclid(span.step().as_secs());
         let Some(step) = usize::try_from(index).ok().and_then(|index| steps.get_mut(index)) else { continue };
         step.ok += sample.ok;
         step.failed += sample.failed;
-        step.sum_ms += sample.sum_ms;
-        step.max_ms = step.max_ms.max(sample.max_ms);
+        step.sum_ms += sample.latency_ms_sum;
+        step.max_ms = step.max_ms.max(sample.latency_ms_max);
     }
     steps
 }
@@ -240,8 +231,9 @@ fn number(value: f64) -> String {
 mod tests {
     use super::*;
 
-    fn sample(minutes_ago: i64, ok: u64, failed: u64, ms: u64) -> Sample {
-        Sample { at: now() - SignedDuration::from_mins(minutes_ago), ok, failed, sum_ms: ok * ms, max_ms: ms }
+    fn sample(minutes_ago: i64, ok: u64, failed: u64, ms: u64) -> KeySample {
+        let minute = now() - SignedDuration::from_mins(minutes_ago);
+        KeySample { minute, ok, failed, latency_ms_sum: ok * ms, latency_ms_max: ms }
     }
 
     fn now() -> Timestamp {

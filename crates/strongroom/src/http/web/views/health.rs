@@ -32,6 +32,24 @@ pub struct HealthRow {
     /// Since when something is wrong.
     pub since: Option<Moment>,
     pub credential: Option<Expiry>,
+    /// Of the newest key version.
+    pub key_ends: Option<Expiry>,
+    /// "12 of 500 in 10 s, 3 by jobs": what this server asks of the Key Vault.
+    pub quota: Option<String>,
+}
+
+/// What Azure says of the key.
+pub struct WatchRow {
+    pub newest: Option<String>,
+    /// "RSA-HSM 4096".
+    pub kind: Option<String>,
+    pub enabled: Option<bool>,
+    pub purge_protected: Option<bool>,
+    /// Lines of the latest check that warned or failed.
+    pub checked: Vec<String>,
+    pub seen: Option<Moment>,
+    /// The code of why it was not told.
+    pub error: Option<String>,
 }
 
 /// `GET /settings/vaults/{id}/health`.
@@ -45,6 +63,8 @@ pub struct VaultHealthPage {
     pub chart: Option<Chart>,
     pub span: Span,
     pub key: HealthRow,
+    /// None for a Cloud vault, and before the first look.
+    pub watch: Option<WatchRow>,
     pub lease_seconds: u32,
     /// None where leases of this vault are not told.
     pub leases: Vec<LeaseRow>,
