@@ -165,7 +165,7 @@ impl Looked<'_> {
         let Some((code, of)) = so else { return Ok(()) };
         let once = format!("{}:{}:{of}", kind.word(), self.vault.id);
         found.standing.insert(once.clone());
-        found.news.push(self.new(kind, severity, code, None, once)?);
+        found.news.push(self.notice(kind, severity, code, None, once)?);
         Ok(())
     }
 
@@ -183,7 +183,7 @@ impl Looked<'_> {
         found.standing.extend(passed.iter().map(|days| once(*days)));
         let Some(days) = passed.first().copied() else { return Ok(()) };
         let severity = if days <= 1 { Severity::Critical } else { Severity::Warning };
-        found.news.push(self.new(kind, severity, code, Some(until), once(days))?);
+        found.news.push(self.notice(kind, severity, code, Some(until), once(days))?);
         Ok(())
     }
 
@@ -194,11 +194,11 @@ impl Looked<'_> {
         }
         let kind = Kind::KeyUnhealthy;
         let once = format!("{}:{}:{}", kind.word(), self.vault.id, why.since.as_millisecond());
-        found.news.push(self.new(kind, Severity::Critical, &why.code, None, once)?);
+        found.news.push(self.notice(kind, Severity::Critical, &why.code, None, once)?);
         Ok(())
     }
 
-    fn new(
+    fn notice(
         &self,
         kind: Kind,
         severity: Severity,
