@@ -8,14 +8,12 @@ use crate::{
     error::{Error, Result},
     id::{JobId, ProviderId, VaultId},
     job::JobKind,
-    keyring::{Policy, ProviderRow, REWRAP_OPERATIONS, ROTATE_OPERATIONS},
+    keyring::{Policy, ProviderRow, REWRAP_OPERATIONS, ROTATE_OPERATIONS, Strategy},
     store::Tx,
 };
 
 /// Of plans that are shown side by side, one asks.
 const RECENT: SignedDuration = SignedDuration::from_secs(5);
-/// Half of what Azure grants an RSA-4096 key: 500 in ten seconds for each Key Vault.
-const KEY_OPERATIONS_A_SECOND: u64 = 25;
 /// Data keys that a server takes to another generation in a second, at best.
 const DATA_KEYS_A_SECOND: u64 = 10_000;
 /// Revisions that it opens and seals anew in a second, at best.
@@ -126,7 +124,13 @@ impl App {
             _ => (1, u64::from(ROTATE_OPERATIONS)),
         };
         let (items, revisions) = if kind == JobKind::Reencrypt { (has.items, has.revisions) } else { (0, 0) };
-        let at_azure = key_operations.div_ceil(KEY_OPERATIONS_A_SECOND);
+        let quota = self.keyring.quota(row);
+        // Jobs take no more than half.
+        let granted = u64::from(quota.limit / 2).max(1);
+        let at_azure = match row.strategy {
+            Strategy::Cloud => 0,
+            Strategy::AzureExternalKeys => (key_operations * u64::from(quota.window_seconds)).div_ceil(granted),
+        };
         let here = has.data_keys / DATA_KEYS_A_SECOND + revisions / REVISIONS_A_SECOND;
         Ok(KeyChange {
             kind,
