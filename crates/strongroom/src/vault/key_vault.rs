@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use strongroom_envelope::seal;
-use strongroom_keys::{AzureInput, ClientId, TenantId, parse_vault_url_and_key};
+use strongroom_keys::{AzureInput, ClientId, TenantId, check::CheckLine, parse_vault_url_and_key};
 
 use super::{
-    CredentialText, Strategy,
+    AzureRequest, CredentialText, Strategy,
     check::{Accepted, kept, refused_by},
 };
 use crate::{
@@ -36,31 +36,33 @@ pub struct NewKeyVault {
 }
 
 impl App {
+    /// The checks of another key for a vault, as for a new one. Nothing is changed.
+    pub async fn check_key_vault(
+        self: &Arc<Self>,
+        caller: &Caller,
+        id: VaultId,
+        new: &NewKeyVault,
+        tell: &(dyn Fn(&CheckLine) + Send + Sync),
+    ) -> Result<Vec<CheckLine>> {
+        self.authorize_here(caller, Action::ManageVaults).await?;
+        let (policy, before) = self.key_of(caller, id).await?;
+        require_external(&policy)?;
+        self.check_values(caller, id, self.asked_for(&before, new)?, None, tell).await
+    }
+
     /// Points a vault's new wraps at another key and starts the rewrap that brings its vault keys over. Returns that job.
     pub async fn change_key_vault(self: &Arc<Self>, caller: &Caller, id: VaultId, new: NewKeyVault) -> Result<JobId> {
         self.authorize_here(caller, Action::ManageVaults).await?;
         self.require_fresh(caller)?;
         let (policy, before) = self.key_of(caller, id).await?;
         require_external(&policy)?;
-        let opened = before.opened(&before.credential, &self.keys)?;
-        let (credential, expires) = match &new.credential {
-            Some(text) => (text, new.expires),
-            None => (&opened, new.expires.or(before.credential.expires)),
-        };
-        let input = AzureInput {
-            client_id: new.client_id.as_deref().unwrap_or(&before.credential.client_id),
-            tenant_id: new.tenant_id.as_deref().unwrap_or(&before.tenant_id),
-            credential: credential.input(),
-            credential_expires: expires,
-            vault_url: &new.vault_url,
-            vault_key_name: &new.vault_key_name,
-        };
-        let lines = self.check_values(caller, id, kept(&input), None, &|_| ()).await?;
+        let request = self.asked_for(&before, &new)?;
+        let lines = self.check_values(caller, id, kept(&request.input()), None, &|_| ()).await?;
         if refused_by(&lines, &new.accept_warnings) {
             return Err(Error::ChecksFailed(lines));
         }
-        let parsed = parse_vault_url_and_key(input.vault_url, input.vault_key_name, self.azure.cloud());
-        let ids = (TenantId::parse(input.tenant_id), ClientId::parse(input.client_id));
+        let parsed = parse_vault_url_and_key(&request.vault_url, &request.vault_key_name, self.azure.cloud());
+        let ids = (TenantId::parse(&request.tenant_id), ClientId::parse(&request.client_id));
         let (Ok((url, key)), (Ok(tenant), Ok(client))) = (parsed, ids) else {
             return Err(Error::ChecksFailed(lines));
         };
@@ -81,8 +83,25 @@ impl App {
                 "To sign in with something else, replace the credential; for the newest key version, rewrap.",
             ));
         }
-        let row = self.signing_in_with(row, client.to_string(), credential, expires)?;
+        let row = self.signing_in_with(row, client.to_string(), &request.credential, request.credential_expires)?;
         self.point_at(caller, policy, row).await
+    }
+
+    /// The new values, with those of now for what is absent.
+    fn asked_for(&self, before: &ProviderRow, new: &NewKeyVault) -> Result<AzureRequest> {
+        let opened = before.opened(&before.credential, &self.keys)?;
+        let (credential, expires) = match &new.credential {
+            Some(text) => (text, new.expires),
+            None => (&opened, new.expires.or(before.credential.expires)),
+        };
+        Ok(kept(&AzureInput {
+            client_id: new.client_id.as_deref().unwrap_or(&before.credential.client_id),
+            tenant_id: new.tenant_id.as_deref().unwrap_or(&before.tenant_id),
+            credential: credential.input(),
+            credential_expires: expires,
+            vault_url: &new.vault_url,
+            vault_key_name: &new.vault_key_name,
+        }))
     }
 
     /// The row with this credential, sealed for it.

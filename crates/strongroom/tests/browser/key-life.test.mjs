@@ -181,6 +181,101 @@ test("a selection does not leave the key in Azure, and says who can allow it", a
   await page.context().close();
 });
 
+test("a vault is disabled: nobody reads its items; active again, all is back", async () => {
+  const { page, button, heading } = await owner(`/settings/vaults/${azure.id}/settings`);
+  await page.getByRole("radio", { name: /^Disabled/ }).check();
+  await button("Save").click();
+  await page.getByRole("alert").filter({ hasText: "the default vault has to take new items" }).waitFor();
+  await page.goto(`${demo.info.url}/settings/vaults/${cloud.id}`);
+  await button("Set as default vault").click();
+  await page.getByText("This is the default vault now").waitFor();
+
+  await page.goto(`${demo.info.url}/settings/vaults/${azure.id}/settings`);
+  await page.getByRole("radio", { name: /^Disabled/ }).check();
+  await button("Save").click();
+  await page.getByText("The vault was saved.").waitFor();
+  await fine(page, "disabled");
+  await page.goto(`${demo.info.url}/items?vault=${azure.id}`);
+  await page.getByText(/are in a disabled vault/).first().waitFor();
+  assert.equal(await page.locator("a.item").count(), 0);
+  await page.goto(`${demo.info.url}/items/new`);
+  const offered = await page.getByLabel("Vault", { exact: true }).locator("option").allInnerTexts();
+  assert.deepEqual(offered, [`${cloud.name} (Cloud vault)`]);
+
+  await page.goto(`${demo.info.url}/settings/vaults/${azure.id}/settings`);
+  await page.getByRole("radio", { name: /^Active/ }).check();
+  await button("Save").click();
+  await page.getByText("The vault was saved.").waitFor();
+  await page.goto(`${demo.info.url}/items?vault=${azure.id}`);
+  await page.locator("a.item").first().waitFor();
+  await heading("Items").waitFor();
+  await page.context().close();
+});
+
+test("once the Owner allows it, items leave the key in Azure, loudly", async () => {
+  const { page, refused, button, heading, job } = await owner(`/settings/vaults/${azure.id}/settings`, { colorScheme: "dark" });
+  await page.getByRole("checkbox", { name: /Items may move from here to a Cloud vault/ }).check();
+  await button("Save").click();
+  await page.getByText("The vault was saved.").waitFor();
+  await page.goto(`${demo.info.url}/items?vault=${azure.id}`);
+  const boxes = page.getByRole("checkbox", { name: /^Select / });
+  await boxes.nth(0).check();
+  await boxes.nth(1).check();
+  await button("Move to another vault…").click();
+  await page.getByLabel("To the vault").selectOption({ label: `${cloud.name} (Cloud vault)` });
+  await button("Next").click();
+  await page.getByRole("alert").filter({ hasText: "out of reach of your key in Azure" }).waitFor();
+  await fine(page, "move-weakens");
+  await page.getByRole("checkbox", { name: /I take them out of reach/ }).check();
+  await button("Move 2 items").click();
+  await heading(/^Move of items from/).waitFor();
+  await job("Done").waitFor();
+  await page.getByText("2 there + 0 came = 2 moved + 0 kept + 0 gone.").waitFor();
+  assert.deepEqual(refused, []);
+  await page.context().close();
+});
+
+test("another Key Vault is checked before anything changes; the key of now is no change", async () => {
+  const { page, button, link, heading } = await owner(`/settings/vaults/${azure.id}`);
+  await link("Change the Key Vault…").click();
+  await heading(/^Change the Key Vault of/).waitFor();
+  const box = page.getByRole("dialog");
+  await page.getByLabel("Vault URL", { exact: true }).fill("https://no-such-key-vault.vault.azure.net");
+  await button("Check").click();
+  await box.locator("#checks-told.bad").waitFor();
+  await fine(page, "key-vault-refused");
+  await page.getByLabel("Vault URL", { exact: true }).fill(demo.info.azure.vault_url);
+  await button("Check").click();
+  await box.locator("#checks-told:is(.ok, .warn)").waitFor();
+  const warned = box.getByRole("checkbox", { name: /I have read the warning/ });
+  if (await warned.count()) await warned.check();
+  await button("Change").click();
+  await box.getByRole("alert").filter({ hasText: "This is the key that the vault uses already" }).waitFor();
+  await page.context().close();
+});
+
+test("an empty vault is deleted once its name is typed", async () => {
+  const { page, button, link, heading } = await owner("/settings/vaults/new");
+  await page.getByLabel("Vault name", { exact: true }).fill("Short-lived");
+  await page.getByLabel("Strategy", { exact: true }).selectOption("Cloud vault");
+  await button("Next").click();
+  await button("Create vault").click();
+  await page.getByRole("row", { name: /Short-lived/ }).getByRole("link", { name: "Short-lived", exact: true }).click();
+  await page.getByRole("navigation", { name: "Parts of this vault" }).getByRole("link", { name: "Settings" }).click();
+  await link("Delete…").click();
+  await heading("Delete Short-lived").waitFor();
+  const typed = page.getByRole("dialog").getByRole("textbox");
+  await typed.fill("short");
+  await button("Delete this vault").click();
+  await page.getByText("exactly as it is shown").waitFor();
+  await fine(page, "delete-vault");
+  await typed.fill("Short-lived");
+  await button("Delete this vault").click();
+  await page.getByText("The vault was deleted.").waitFor();
+  assert.equal(await page.getByRole("row", { name: /Short-lived/ }).count(), 0);
+  await page.context().close();
+});
+
 test("the trash says until when it keeps an item, and deletes it forever only when asked twice", async () => {
   const { page, button, heading } = await owner(`/items?vault=${cloud.id}`, { colorScheme: "dark" });
   await page.locator("a.item").first().click();

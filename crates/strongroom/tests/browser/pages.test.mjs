@@ -14,6 +14,9 @@ const PAGES = {
   settings: "/settings",
   "privacy-and-security": "/settings/privacy-and-security",
   "new-vault": "/settings/vaults/new",
+  "rewrap-all": "/settings/vaults/rewrap",
+  jobs: "/jobs",
+  "empty-trash": "/trash/purge",
   health: "/health",
   notices: "/notices",
   "notice-settings": "/settings/notices",
@@ -77,8 +80,11 @@ for (const colorScheme of ["light", "dark"]) {
       await page.getByRole("button", { name: "Check now" }).click();
       await page.locator("#checks-told").waitFor();
       await look(page, `${colorScheme}-${kind}-vault`, refused);
-      await page.goto(`${demo.info.url}/settings/vaults/${demo.info.vaults[0].id}/health`);
-      await look(page, `${colorScheme}-${kind}-vault-health`, refused);
+      for (const part of ["health", "settings", "key", "credential", "key-vault", "move", "delete"]) {
+        const answer = await page.goto(`${demo.info.url}/settings/vaults/${demo.info.vaults[0].id}/${part}`);
+        assert.equal(answer.status(), 200, part);
+        await look(page, `${colorScheme}-${kind}-vault-${part}`, refused);
+      }
       await page.context().close();
     });
   }

@@ -19,7 +19,7 @@ use crate::{
     error::{Error, Result},
     http::progress::{self, Told},
     id::VaultId,
-    vault::{AzureRequest, CredentialKind, CredentialText, NewCredential},
+    vault::{AzureRequest, CredentialKind, CredentialText, NewCredential, NewKeyVault},
 };
 
 /// What is to be checked.
@@ -29,6 +29,8 @@ pub enum Subject {
     Vault(VaultId),
     /// Another credential for a vault.
     Credential(VaultId, NewCredential),
+    /// Another key for a vault.
+    KeyVault(VaultId, NewKeyVault),
 }
 
 impl Subject {
@@ -36,7 +38,7 @@ impl Subject {
         match self {
             Self::Values(_) => Place::Wizard,
             Self::Vault(_) => Place::Vault,
-            Self::Credential(..) => Place::Change,
+            Self::Credential(..) | Self::KeyVault(..) => Place::Change,
         }
     }
 
@@ -46,6 +48,9 @@ impl Subject {
             Self::Values(request) => Some(request.credential.kind()),
             Self::Vault(_) => None,
             Self::Credential(_, new) => new.credential.as_ref().map(CredentialText::kind),
+            Self::KeyVault(_, new) => {
+                Some(new.credential.as_ref().map_or(CredentialKind::Secret, CredentialText::kind))
+            }
         }
     }
 
@@ -54,6 +59,7 @@ impl Subject {
             Self::Values(request) => visit.app.check_azure(&visit.caller, &request.input(), tell).await,
             Self::Vault(id) => visit.app.check_vault(&visit.caller, *id, tell).await,
             Self::Credential(id, new) => visit.app.check_credential(&visit.caller, *id, new, tell).await,
+            Self::KeyVault(id, new) => visit.app.check_key_vault(&visit.caller, *id, new, tell).await,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod change_key;
 mod credential;
+mod key_vault;
 mod settings;
 
 use axum::{http::HeaderMap, response::Response};
@@ -11,7 +12,8 @@ pub use self::change_key::{
     ask as ask_key_change, ask_all as ask_rewrap_all, retire, start as start_key_change, start_all as rewrap_all,
 };
 pub use self::credential::{ask as ask_credential, check as check_credential, replace as replace_credential};
-pub use self::settings::{make_default, save, show as show_settings};
+pub use self::key_vault::{ask as ask_key_vault, change as change_key_vault, check as check_key_vault};
+pub use self::settings::{ask_delete, delete, make_default, save, show as show_settings};
 use super::{
     checks::{self, Ran, Subject},
     jobs,

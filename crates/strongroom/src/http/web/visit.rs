@@ -248,6 +248,9 @@ fn notice(code: &str) -> Option<Notice> {
             "The credential was replaced here; in another vault the new one does not work.",
             "Open the pages of the other vaults and replace it there by one that does.",
         ),
+        "key-vault" => Notice::success(
+            "New wraps go to the new key. A rewrap brings the vault keys over; leave the key before enabled until it is done.",
+        ),
         "key-newest" => Notice::success("Nothing to do: every vault key is under the newest key version already."),
         "generation-retired" => Notice::success("The generation was retired: nothing opens with it any more."),
         "vault-deleted" => Notice::success("The vault was deleted."),

@@ -15,7 +15,11 @@ use crate::{
             checks::{self, Ran, Subject},
             form::Form,
             vaults::{Outcome, accepted, credential_fields, credential_text, ends, said},
-            views::{Field, Section, checks::Place, credential::CredentialPage},
+            views::{
+                Field, Section,
+                checks::Place,
+                credential::{CredentialPage, Keep},
+            },
             visit::{Visit, to},
             words,
         },
@@ -114,7 +118,11 @@ async fn page(
     if form.get("credential").is_empty() {
         fields.credential = Some(held.kind);
     }
-    fields.keep = Some(Field::checked(form.get("credential_expires"), "credential_expires", &errors));
+    fields.keep = Some(Keep {
+        label: "Its date only",
+        hint: "Notes when the client secret that is held ends, as chosen in Azure; nothing else is changed.",
+        expires: Some(Field::checked(form.get("credential_expires"), "credential_expires", &errors)),
+    });
     words::page(
         status,
         CredentialPage {

@@ -14,13 +14,21 @@ cat strongroom.crt >> strongroom.pem";
 pub struct CredentialFields {
     /// None: the one that is held stays.
     pub credential: Option<CredentialKind>,
-    /// When the one that is held ends, where one is held.
-    pub keep: Option<Field>,
+    /// Where one is held, and may stay.
+    pub keep: Option<Keep>,
     /// Whether this server has a token to sign in with.
     pub offers_workload_identity: bool,
     pub client_secret_error: Option<String>,
     pub client_secret_expires: Field,
     pub client_certificate_error: Option<String>,
+}
+
+/// The choice to go on with the credential that is held.
+pub struct Keep {
+    pub label: &'static str,
+    pub hint: &'static str,
+    /// When it ends, where that may be noted.
+    pub expires: Option<Field>,
 }
 
 /// `GET /settings/vaults/{id}/credential`, and its answers.

@@ -81,7 +81,31 @@ pub struct VaultSettingsPage {
     pub name: Field,
     pub lease_seconds: Field,
     pub longest_lease: u32,
+    pub states: Vec<StateChoice>,
+    /// Whether items may move to a Cloud vault; None where it is one.
+    pub may_leave: Option<bool>,
+    /// Whether the reader may change that.
+    pub can_leave: bool,
     /// Of the vault, so that two who save at once notice.
     pub revision: u64,
+    pub problem: Option<String>,
+}
+
+/// What may be done with a vault, as the form offers it.
+pub struct StateChoice {
+    pub state: crate::vault::VaultState,
+    pub title: &'static str,
+    pub means: &'static str,
+    pub chosen: bool,
+}
+
+/// `GET /settings/vaults/{id}/delete`.
+#[derive(Template)]
+#[template(path = "vault/delete.html")]
+pub struct VaultDeletePage {
+    pub shell: Shell,
+    pub id: String,
+    pub name: String,
+    pub typed: Field,
     pub problem: Option<String>,
 }
