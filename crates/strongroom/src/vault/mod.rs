@@ -138,7 +138,11 @@ impl App {
     /// Adds what this process knows of the vault's key, and leaves out what only managers see.
     fn look_at(&self, caller: &Caller, vault: &mut Vault) {
         let is_proven = !vault.kid.is_empty();
-        if let Some(why) = self.keyring.dark(vault.id).filter(|_| is_proven) {
+        if vault.state == VaultState::Disabled
+            && let Error::KeyUnavailable(why) = Error::vault_disabled(vault.id, &vault.name, self.clock.now())
+        {
+            vault.health = Health::Unavailable(*why);
+        } else if let Some(why) = self.keyring.dark(vault.id).filter(|_| is_proven) {
             vault.health = Health::Unavailable(why);
         } else if let Health::Healthy(answered) = &mut vault.health {
             *answered = self.keyring.last_answer(vault.id);

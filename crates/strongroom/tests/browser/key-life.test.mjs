@@ -75,6 +75,7 @@ test("a job that goes on can be paused and resumed; its page shows it by itself"
   const { page, button, link, job } = await owner(`/settings/vaults/${azure.id}`, { colorScheme: "dark" });
   await fetch(`${demo.info.standin.control}/faults`, { method: "POST", body: JSON.stringify({ match: { operation: "wrapkey" }, effect: { delay_ms: 2500 }, times: 1 }) });
   await link("Change the key…").click();
+  await page.getByRole("radio", { name: /^Rewrap/ }).check();
   await button("Start").click();
   await page.getByRole("button", { name: /^Pause/ }).click();
   await job("Rewrap").filter({ hasText: "Paused" }).waitFor();
@@ -194,6 +195,7 @@ test("a vault is disabled: nobody reads its items; active again, all is back", a
   await page.getByRole("radio", { name: /^Disabled/ }).check();
   await button("Save").click();
   await page.getByText("The vault was saved.").waitFor();
+  await page.locator("h1").getByText("Vault disabled").waitFor();
   await fine(page, "disabled");
   await page.goto(`${demo.info.url}/items?vault=${azure.id}`);
   await page.getByText(/are in a disabled vault/).first().waitFor();
@@ -295,6 +297,7 @@ test("without JavaScript a key is changed, and the page looks again by itself", 
   const { page, button, link, heading, job } = await owner(`/settings/vaults/${azure.id}`, { javaScriptEnabled: false });
   await link("Change the key…").click();
   await heading(/^Change the key of/).waitFor();
+  await page.getByRole("radio", { name: /^Rewrap/ }).check();
   await button("Start").click();
   await job("Rewrap").filter({ hasText: "Done" }).waitFor();
   await page.goto(`${demo.info.url}/items?vault=${cloud.id}`);

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     access::{Action, ItemRole},
-    error::Result,
+    error::{Result, Unavailable},
     item::{Filter, ItemType},
     keyring::Strategy,
     vault::{Health as Answer, Vault},
@@ -69,7 +69,9 @@ fn key(vault: &Vault) -> String {
 async fn todo(visit: &Visit, vaults: &[Vault]) -> Result<Vec<Todo>> {
     let mut tasks = Vec::new();
     for vault in vaults.iter().filter(|_| visit.may(Action::ManageVaults)) {
-        if let Answer::Unavailable(why) = &vault.health {
+        if let Answer::Unavailable(why) = &vault.health
+            && why.class != Unavailable::Disabled
+        {
             tasks.push(Todo {
                 icon: "key-round",
                 title: format!("{}: {}", vault.name, why.title),

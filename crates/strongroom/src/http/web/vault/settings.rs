@@ -72,13 +72,13 @@ pub async fn ask_delete(visit: Visit, PathId(id): PathId<VaultId>) -> Result<Res
 }
 
 pub async fn delete(visit: Visit, PathId(id): PathId<VaultId>, form: Form) -> Result<Response> {
-    match visit.app.delete_vault(&visit.caller, id, form.get("name")).await {
+    match visit.app.delete_vault(&visit.caller, id, form.get("typed_name")).await {
         Ok(()) => Ok(to("/settings/privacy-and-security?done=vault-deleted")),
         Err(Error::Invalid(errors)) => {
-            delete_page(&visit, StatusCode::UNPROCESSABLE_ENTITY, id, form.get("name"), &errors, None).await
+            delete_page(&visit, StatusCode::UNPROCESSABLE_ENTITY, id, form.get("typed_name"), &errors, None).await
         }
         Err(error @ Error::Conflict { .. }) => {
-            delete_page(&visit, status(&error), id, form.get("name"), &[], Some(said(&error))).await
+            delete_page(&visit, status(&error), id, form.get("typed_name"), &[], Some(said(&error))).await
         }
         Err(error) => Err(error),
     }
