@@ -511,6 +511,9 @@ pub(super) fn load_in_use(
     )
 }
 
+/// A vault's provider of new wraps, and the kid of its current generation.
+pub(super) type InUse = (ProviderRow, String);
+
 /// Where new wraps of vaults with Azure keys go, and the key version that wraps the current generation; after `vault`, at
 /// most `count`. None where the rows fail their proof: whoever uses them tells of that.
 pub(super) fn external_keys(
@@ -518,7 +521,7 @@ pub(super) fn external_keys(
     keys: &InstanceKeys,
     vault: VaultId,
     count: u32,
-) -> Result<Vec<(VaultId, Option<(ProviderRow, String)>)>> {
+) -> Result<Vec<(VaultId, Option<InUse>)>> {
     tx.all(
         concat!(
             "SELECT ",

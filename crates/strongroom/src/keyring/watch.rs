@@ -121,7 +121,7 @@ struct Looked {
 
 /// What one look found.
 enum Found {
-    Key(KeyDescription),
+    Key(Box<KeyDescription>),
     Failure(&'static str),
 }
 
@@ -180,7 +180,7 @@ impl Keyring {
         let Some((first, _)) = key.vaults.first() else { return Ok(()) };
         let provider = self.provider_for(first, Share::Canary)?;
         let found = match provider.describe(LOOK_DEADLINE).await {
-            Ok((described, _)) => Found::Key(described),
+            Ok((described, _)) => Found::Key(Box::new(described)),
             Err(failure) => Found::Failure(failure.code.as_str()),
         };
         let now = self.clock.now();

@@ -12,10 +12,13 @@ use crate::{
     store::Tx,
 };
 
+/// Name, explanation, and the value of one key where it is known.
+type Gauge = (&'static str, &'static str, fn(&KeyWatch) -> Option<i64>);
+
 /// What the watch found of the keys, and what this node asks of the Key Vaults.
 pub(super) async fn write(app: &App, out: &mut String) -> Result<()> {
     let keys = app.store.read(watched_keys).await?;
-    let gauges: [(&str, &str, fn(&KeyWatch) -> Option<i64>); 5] = [
+    let gauges: [Gauge; 5] = [
         ("strongroom_key_expires_seconds", "When the newest key version expires.", |key| {
             key.expires.map(Timestamp::as_second)
         }),
