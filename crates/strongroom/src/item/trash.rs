@@ -7,7 +7,7 @@
 //! brings the end nearer.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, hash_map::Entry},
     sync::Arc,
     time::Duration,
 };
@@ -211,12 +211,12 @@ impl App {
         let mut refusals: HashMap<(VaultId, u32), Option<Arc<Error>>> = HashMap::new();
         let mut open = Vec::new();
         for (item, vault, generation) in found {
-            if !refusals.contains_key(&(vault, generation)) {
+            let refusal = match refusals.entry((vault, generation)) {
+                Entry::Occupied(known) => known.into_mut(),
                 // While a vault is dark, nothing of it moves.
-                let refusal = self.keyring.lease(vault, generation).await.err().map(Arc::new);
-                refusals.insert((vault, generation), refusal);
-            }
-            match &refusals[&(vault, generation)] {
+                Entry::Vacant(vacant) => vacant.insert(self.keyring.lease(vault, generation).await.err().map(Arc::new)),
+            };
+            match refusal {
                 None => open.push(item),
                 Some(why) => kept.push(Kept { item, why: Arc::clone(why) }),
             }
