@@ -241,7 +241,7 @@ impl Run {
         self.send(Method::POST, "/vaults/check", None, json!({"azure": azure})).await.expect(200);
         self.with_certificate(site).await;
         let vault = json!({"name": "Third", "strategy": "azure_external_keys", "azure": azure});
-        self.refuse(409, Method::POST, "/vaults", None, vault).await;
+        self.refuse(422, Method::POST, "/vaults", None, vault).await;
         let mut swapped = azure.clone();
         swapped["tenant_id"] = self.mark("secret typed as tenant id").into();
         self.send(Method::POST, "/vaults/check", None, json!({"azure": swapped})).await.expect(200);
