@@ -54,9 +54,9 @@ pub use context::Kind;
 pub use instance_key::{InstanceKey, InstanceKeyId, InstanceKeys, KeyFileError};
 pub use key::{CloudKek, DataKey, Plaintext, VaultKey};
 pub use mac::{
-    Field, Mac, MacError, ProviderRow, TokenKind, VaultPolicyRow, WrapRow, audit_mac, digest, mac_provider_row,
-    mac_vault_policy, mac_wrap_row, token_mac, token_macs_all_keys, verify_audit, verify_provider_row,
-    verify_vault_policy, verify_wrap_row,
+    Field, JobRow, Mac, MacError, ProviderRow, TokenKind, VaultPolicyRow, WrapRow, audit_mac, digest, mac_job_row,
+    mac_provider_row, mac_vault_policy, mac_wrap_row, token_mac, token_macs_all_keys, verify_audit, verify_job_row,
+    verify_provider_row, verify_vault_policy, verify_wrap_row,
 };
 pub use pad::{PaddingError, check_padding, pad_256};
 pub use place::{CloudKekPlace, DataKeyPlace, ItemPlace, VaultKeyPlace};

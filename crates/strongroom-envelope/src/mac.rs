@@ -45,6 +45,14 @@ pub struct ProviderRow<'a> {
     pub fields: &'a [Field<'a>],
 }
 
+/// A job: what it may do, to what, and by whose leave. `docs/format.md` fixes the names of the fields and their order.
+#[derive(Debug, Clone, Copy)]
+pub struct JobRow<'a> {
+    pub workspace: [u8; 16],
+    pub job: [u8; 16],
+    pub fields: &'a [Field<'a>],
+}
+
 /// A named field of a row; an absent value (SQL's NULL) is not an empty one.
 #[derive(Debug, Clone, Copy)]
 pub struct Field<'a> {
@@ -97,6 +105,16 @@ pub fn mac_provider_row(keys: &InstanceKeys, row: &ProviderRow<'_>) -> Mac {
 /// Checks a provider's MAC, in constant time; to be done before its credential is opened.
 pub fn verify_provider_row(keys: &InstanceKeys, row: &ProviderRow<'_>, mac: &Mac) -> Result<(), MacError> {
     verify(keys, Purpose::Provider, mac, row.message(mac.instance_key).as_slice())
+}
+
+/// The MAC of a job, under the current instance key.
+pub fn mac_job_row(keys: &InstanceKeys, row: &JobRow<'_>) -> Mac {
+    mac(keys.current(), Purpose::Job, row.message(keys.current().id()).as_slice())
+}
+
+/// Checks a job's MAC, in constant time; to be done before anything is opened for it.
+pub fn verify_job_row(keys: &InstanceKeys, row: &JobRow<'_>, mac: &Mac) -> Result<(), MacError> {
+    verify(keys, Purpose::Job, mac, row.message(mac.instance_key).as_slice())
 }
 
 /// What is stored in place of a token, under the current instance key.
@@ -178,6 +196,7 @@ enum Purpose {
     WrapRow,
     VaultPolicy,
     Provider,
+    Job,
     Session,
     ApiToken,
     Link,
@@ -191,6 +210,7 @@ impl Purpose {
             Self::WrapRow => "mac/wrap-row",
             Self::VaultPolicy => "mac/vault-policy",
             Self::Provider => "mac/provider",
+            Self::Job => "mac/job",
             Self::Session => "token/session",
             Self::ApiToken => "token/api",
             Self::Link => "token/link",
@@ -233,6 +253,12 @@ impl VaultPolicyRow<'_> {
 impl ProviderRow<'_> {
     fn message(&self, id: InstanceKeyId) -> Tuple {
         named(row(id, "provider").bytes(&self.workspace).bytes(&self.provider), self.fields)
+    }
+}
+
+impl JobRow<'_> {
+    fn message(&self, id: InstanceKeyId) -> Tuple {
+        named(row(id, "job").bytes(&self.workspace).bytes(&self.job), self.fields)
     }
 }
 

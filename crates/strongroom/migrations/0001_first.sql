@@ -264,6 +264,7 @@ CREATE TABLE trash_passes (
 
 -- Long work in the background. What a job does, it counts in the same transaction. A node holds a job by a lease, and
 -- `fence` grows with each holder. Vaults are named without reference: the account of a job outlives them.
+-- `mac` is over what a job may do, its state included; `chosen` is the digest of the chosen items that it covers.
 CREATE TABLE jobs (
   id             UUID PRIMARY KEY,
   workspace_id   UUID NOT NULL REFERENCES workspaces (id),
@@ -271,6 +272,9 @@ CREATE TABLE jobs (
   vault_id       UUID NOT NULL,
   target_id      UUID,
   whole          BIGINT NOT NULL,
+  -- Items may leave Azure for a Cloud vault.
+  weakens        BIGINT NOT NULL,
+  chosen         BYTEA,
   state          TEXT NOT NULL,
   total          BIGINT NOT NULL,
   done           BIGINT NOT NULL,
@@ -284,7 +288,8 @@ CREATE TABLE jobs (
   started_by     UUID NOT NULL,
   created_at     BIGINT NOT NULL,
   updated_at     BIGINT NOT NULL,
-  finished_at    BIGINT
+  finished_at    BIGINT,
+  mac            BYTEA NOT NULL
 );
 CREATE INDEX jobs_workspace ON jobs (workspace_id, id);
 CREATE INDEX jobs_due ON jobs (due_at) WHERE state = 'running';
@@ -304,6 +309,7 @@ CREATE TABLE job_items (
   PRIMARY KEY (job_id, item_id)
 );
 CREATE INDEX job_items_outcome ON job_items (job_id, outcome);
+CREATE INDEX job_items_todo ON job_items (job_id, item_id) WHERE outcome IS NULL;
 
 -- `bytes` is the event; the other columns repeat parts of it for queries and are checked against it by `audit verify`.
 CREATE TABLE audit_events (

@@ -168,6 +168,8 @@ const KEY_TROUBLE: Facts =
 const SETTINGS: Facts = &[("slug", Text), ("name_digest", Digest), ("external_keys", Number), ("require_code", Number)];
 const REVISION: Facts = &[("revision", Number)];
 const COUNT: Facts = &[("count", Number)];
+const JOB_START: Facts =
+    &[("job", Id), ("kind", Text), ("total", Number), ("target", MaybeId), ("whole", Number), ("weakens", Number)];
 const JOB: Facts = &[("job", Id), ("kind", Text)];
 const MEMBER: Facts = &[("member", Id)];
 const WEBHOOK: Facts = &[("webhook", Id)];
@@ -282,7 +284,7 @@ pub static VOCABULARY: &[Word] = &[
     to("item.grant", "item", Done, &[("member", Id), ("role", Text)]),
     to("item.ungrant", "item", Done, MEMBER),
     to("item.take_over", "item", Done, MEMBER),
-    to("job.start", "vault", Done, &[("job", Id), ("kind", Text), ("total", Number), ("target", MaybeId)]),
+    to("job.start", "vault", Done, JOB_START),
     to("job.pause", "vault", Done, JOB),
     to("job.resume", "vault", Done, JOB),
     to("job.cancel", "vault", Done, JOB),

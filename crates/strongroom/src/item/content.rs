@@ -70,6 +70,7 @@ impl Field {
 }
 
 /// Everything of one revision, in plaintext, on its way in.
+#[derive(PartialEq, Eq)]
 pub struct Content {
     pub item_type: ItemType,
     pub kind: Option<SecretKind>,

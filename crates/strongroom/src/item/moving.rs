@@ -7,12 +7,12 @@ use strongroom_envelope::InstanceKeys;
 
 use super::{ItemRow, rows};
 use crate::{
-    access::{Action, Target as Aim},
+    access::{self, Action, Role, Target as Aim},
     app::{App, Caller},
     audit::Target,
     error::{Error, Result},
     id::{ItemId, JobId, NoticeId, VaultId},
-    job::{JobKind, NewJob},
+    job::{Job, JobKind, JobState, NewJob, UNREADABLE},
     keyring::{Policy, Strategy, VaultState},
     notice::{self, Kind, NewNotice, Severity},
     store::Tx,
@@ -191,18 +191,30 @@ impl App {
     ) -> Result<MovePlan> {
         let vault = chosen.first().map(|row| row.vault).or_else(|| sources.first().copied());
         let vault = vault.ok_or_else(|| nothing_to_move(&plan))?;
-        let items: Vec<ItemId> = chosen.iter().map(|row| row.id).collect();
-        let new = NewJob { kind: JobKind::Move, vault, target: Some(request.to), total: 0, items: items.clone() };
-        let starting = self.new_job(caller, new)?;
-        let notices = self.leaving_notices(caller, starting.id(), &leaving)?;
+        let items: Vec<_> = chosen.iter().map(|row| (row.id, row.vault)).collect();
+        let starting = self.new_job(
+            caller,
+            NewJob {
+                kind: JobKind::Move,
+                vault,
+                target: Some(request.to),
+                total: 0,
+                weakens: !leaving.is_empty(),
+                items: items.clone(),
+            },
+        )?;
+        let notices = self.leaving_notices(caller, starting.id(), &leaving, "")?;
         let (caller, keys, to) = (caller.clone(), self.keys.clone(), request.to);
         let job = self
             .store
             .write(move |tx| {
                 let whole = if items.is_empty() { Action::ManageVaults } else { Action::CreateItem };
                 rows::still_allowed(tx, &caller, None, whole)?;
-                for item in &items {
+                for (item, _) in &items {
                     rows::still_allowed(tx, &caller, Some(*item), Action::ManageItem)?;
+                }
+                if !leaving.is_empty() {
+                    rows::still_allowed(tx, &caller, None, Action::LeaveAzure)?;
                 }
                 require_policies(tx, &keys, &sources, to, !leaving.is_empty())?;
                 for notice in &notices {
@@ -214,7 +226,29 @@ impl App {
         Ok(MovePlan { job: Some(job), ..plan })
     }
 
-    fn leaving_notices(&self, caller: &Caller, job: JobId, leaving: &[VaultId]) -> Result<Vec<NewNotice>> {
+    /// The notices of a job that goes on after it stopped, where items leave Azure by it.
+    pub(crate) async fn leaving_again(&self, caller: &Caller, job: &Job) -> Result<Vec<NewNotice>> {
+        if !job.weakens || job.state != JobState::Paused {
+            return Ok(Vec::new());
+        }
+        let (id, keys) = (job.id, self.keys.clone());
+        let leaving = self
+            .store
+            .read(move |tx| {
+                let sql = "SELECT DISTINCT vault_id FROM job_items WHERE job_id = $1 AND outcome IS NULL";
+                let mut vaults = tx.all(sql, &[id.0.into()], |row| Ok(VaultId(row.get(0)?)))?;
+                // One that is gone, or was changed behind our back, is refused when its turn comes.
+                vaults.retain(|vault| {
+                    Policy::held(tx, &keys, *vault).is_ok_and(|from| from.strategy == Strategy::AzureExternalKeys)
+                });
+                Ok(vaults)
+            })
+            .await?;
+        self.leaving_notices(caller, job.id, &leaving, &format!("/{}", self.clock.now().as_millisecond()))
+    }
+
+    /// `again` tells one from those that the same job raised before.
+    fn leaving_notices(&self, caller: &Caller, job: JobId, leaving: &[VaultId], again: &str) -> Result<Vec<NewNotice>> {
         let at = self.clock.now();
         let notice = |vault: &VaultId| {
             Ok(NewNotice {
@@ -227,7 +261,7 @@ impl App {
                 severity: Severity::Warning,
                 code: String::new(),
                 until: None,
-                once: format!("{}/{vault}/{job}", Kind::VaultLeft.word()),
+                once: format!("{}/{vault}/{job}{again}", Kind::VaultLeft.word()),
             })
         };
         leaving.iter().map(notice).collect()
@@ -258,6 +292,50 @@ pub(super) fn require_policies(
         }
     }
     Ok(())
+}
+
+/// In a transaction that works on a job: no node has seen the key of one of these denied, and none is switched off.
+/// Holds the vaults' rows.
+pub(super) fn require_readable(tx: &mut Tx<'_>, vaults: &BTreeSet<VaultId>) -> Result<()> {
+    for vault in vaults {
+        let state = tx
+            .first_locked("SELECT state FROM vaults WHERE id = $1", &[vault.0.into()], |row| row.get::<String>(0))?
+            .ok_or(Error::NotFound("vault"))?;
+        let dark = "SELECT COUNT(*) FROM key_states WHERE vault_id = $1 AND status = 'dark'";
+        if state == VaultState::Disabled.word() || tx.count(dark, &[vault.0.into()])? > 0 {
+            return Err(Error::conflict(
+                UNREADABLE,
+                "the vault's key is denied, or the vault is switched off: nothing of it is worked on",
+                "It goes on once the vault can be read again.",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// In a transaction that works on a job: whoever started it may still do so. Returns their role.
+pub(super) fn require_starter(tx: &mut Tx<'_>, job: &Job) -> Result<Role> {
+    let role: Option<Role> = tx.first(
+        "SELECT role FROM members WHERE id = $1 AND workspace_id = $2 AND removed_at IS NULL",
+        &[job.started_by.0.into(), job.workspace.0.into()],
+        |row| row.parse(0),
+    )?;
+    role.filter(|role| access::allowed(*role, job.needs(), Aim::Workspace)).ok_or_else(|| {
+        Error::Denied("Whoever started this job may not do so any more; cancel it, and start another one.".into())
+    })
+}
+
+/// Whether whoever started a job for chosen items, `role` in the workspace, may still move this one.
+pub(super) fn may_still_move(tx: &mut Tx<'_>, job: &Job, role: Role, item: ItemId) -> Result<bool> {
+    if job.whole {
+        return Ok(true);
+    }
+    let held = tx.first(
+        "SELECT role FROM item_roles WHERE item_id = $1 AND member_id = $2",
+        &[item.0.into(), job.started_by.0.into()],
+        |row| row.parse(0),
+    )?;
+    Ok(access::allowed(role, Action::ManageItem, Aim::Item(held)))
 }
 
 /// The customer's own key is the stronger promise.

@@ -4,7 +4,7 @@
 //! compare-and-set on its vault, revision and data key. Whoever reads or edits it meanwhile has the one or the other.
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::{BTreeSet, HashMap, hash_map::Entry},
     sync::Arc,
 };
 
@@ -13,7 +13,7 @@ use strongroom_envelope::{DataKey, InstanceKeys, wrap_data_key};
 
 use super::{
     Content, ItemRow, Patch, key_place,
-    moving::require_policies,
+    moving::{may_still_move, require_policies, require_readable, require_starter},
     open_row,
     rows::{self, ROTATED, Swap},
     seal_into, written,
@@ -23,22 +23,31 @@ use crate::{
     audit::{Actor, Event, Target},
     error::{Error, Result},
     id::{DataKeyId, ItemId, MemberId, VaultId, WorkspaceId},
-    job::{Claim, JobKind, Outcome, Step},
+    job::{Claim, Job, JobKind, Outcome, PLANTED, Step},
     keyring::Lease,
     store::{StoreError, Tx},
 };
 
 /// Items of one step, and of one transaction.
 const BATCH: i64 = 64;
-/// Sealed bytes after which a step takes no more items. One item with its history goes as a whole.
-const BATCH_BYTES: usize = 4 * 1024 * 1024;
+/// Sealed bytes, and revisions, after which a step takes no more items. One item with its history goes as a whole.
+const BATCH_BYTES: u64 = 4 * 1024 * 1024;
+const BATCH_REVISIONS: u64 = 1_000;
+/// Of one item with its history, so that it fits into memory and into one transaction. What is larger stays as it is.
+const MAX_BYTES: u64 = 32 * 1024 * 1024;
+const MAX_REVISIONS: u64 = 5_000;
+/// Why an item stays that is larger.
+const TOO_LARGE: &str = "item.too_large";
+/// Why an item stays whose rows do not fit together.
+const NOT_OPENED: &str = "item.not_opened";
 
 /// Tries of one item alone in a step; after them it has to wait for the next step.
 const TRIES: usize = 8;
 
 /// An item, and the vault that it was in when it was listed.
 type Listed = (ItemId, VaultId);
-type Leases = HashMap<(VaultId, u32), Arc<Lease>>;
+/// Or the code of the reason why there is none.
+type Leases = HashMap<(VaultId, u32), std::result::Result<Arc<Lease>, String>>;
 
 /// An item as it was read: the current revision, then every older one.
 struct Read {
@@ -66,7 +75,7 @@ impl App {
         let todo = claim.clone();
         let listed = self.store.read(move |tx| todo.todo(tx, BATCH)).await?;
         if listed.is_empty() {
-            return self.look_for_newcomers(claim).await;
+            return Ok(Step::Finished);
         }
         // Somebody wrote to these meanwhile. One alone is read, sealed and swapped before the next edit of it comes.
         for one in self.reseal(claim, listed).await? {
@@ -84,9 +93,15 @@ impl App {
     /// Seals these anew, in one transaction; returns those that changed in between.
     async fn reseal(self: &Arc<Self>, claim: &Claim, listed: Vec<Listed>) -> Result<Vec<Listed>> {
         let (workspace, now) = (claim.job.workspace, self.clock.now());
-        let asked = listed.clone();
-        let (reads, mut verdicts) = self.store.read(move |tx| read_items(tx, workspace, &asked)).await?;
-        let target = claim.job.target.unwrap_or(claim.job.vault);
+        let target = place_of(&claim.job)?;
+        let (asked, job) = (listed.clone(), claim.job.clone());
+        let (reads, mut verdicts) = self
+            .store
+            .read(move |tx| {
+                let role = require_starter(tx, &job)?;
+                read_items(tx, &job, &asked, |tx, item| may_still_move(tx, &job, role, item))
+            })
+            .await?;
         let generation = self.current_generation(workspace, target).await?;
         let new_lease = self.keyring.lease(target, generation).await?;
         let old_leases = self.leases_of(&reads).await?;
@@ -95,7 +110,7 @@ impl App {
             reads.into_iter().map(|read| app.sealed_anew(read, &leases, &lease, &job)).collect::<Result<Vec<_>>>()
         });
         verdicts.extend(sealing.await.map_err(|_| Error::integrity("job.reseal", "sealing ended in a panic"))??);
-        for lease in old_leases.values().chain([&new_lease]) {
+        for lease in old_leases.values().flatten().chain([&new_lease]) {
             self.keyring.still_leased(lease)?;
         }
         let (claim, keys) = (claim.clone(), Arc::clone(&self.keys));
@@ -107,17 +122,6 @@ impl App {
             Err(Error::Store(StoreError::Retry)) => Ok(listed),
             changed => changed,
         }
-    }
-
-    /// Whatever came into a vault that moves as a whole comes along. What is made in a vault that is re-encrypted has a
-    /// fresh data key already.
-    async fn look_for_newcomers(&self, claim: &Claim) -> Result<Step> {
-        if claim.job.kind != JobKind::Move || !claim.job.whole {
-            return Ok(Step::Finished);
-        }
-        let (claim, now) = (claim.clone(), self.clock.now());
-        let came = self.store.write(move |tx| claim.list_newcomers(tx, now)).await?;
-        Ok(if came == 0 { Step::Finished } else { Step::More })
     }
 
     async fn current_generation(&self, workspace: WorkspaceId, vault: VaultId) -> Result<u32> {
@@ -133,11 +137,19 @@ impl App {
             .await
     }
 
+    /// The leases under which these open. A generation that is not there, or whose rows are not ours, is in the way of its
+    /// own items only.
     async fn leases_of(&self, reads: &[Read]) -> Result<Leases> {
         let mut leases = Leases::new();
         for row in reads.iter().flat_map(|read| &read.revisions) {
             if let Entry::Vacant(vacant) = leases.entry((row.vault, row.generation)) {
-                vacant.insert(self.keyring.lease(row.vault, row.generation).await?);
+                vacant.insert(match self.keyring.lease(row.vault, row.generation).await {
+                    Err(error @ (Error::NotFound(_) | Error::Integrity { .. })) => {
+                        tracing::warn!(vault = %row.vault, row.generation, %error, "items cannot be opened");
+                        Err(NOT_OPENED.to_owned())
+                    }
+                    lease => Ok(lease?),
+                });
             }
         }
         Ok(leases)
@@ -160,7 +172,10 @@ impl App {
             wrap_data_key(new.vault_key(), &key_place(&place), &data_key, random).map_err(|_| Error::random())?;
         let (mut anew, mut events) = (Vec::new(), Vec::new());
         for row in &read.revisions {
-            let lease = &old[&(row.vault, row.generation)];
+            let lease = match &old[&(row.vault, row.generation)] {
+                Ok(lease) => lease,
+                Err(code) => return Ok(Verdict::Keep { item: before.id, code: code.clone() }),
+            };
             let sealed = match self.sealed_revision(row, lease, &place, &data_key, new) {
                 Err(error @ Error::Integrity { .. }) => {
                     return Ok(Verdict::Keep { item: before.id, code: error.code().to_owned() });
@@ -193,8 +208,8 @@ impl App {
         };
         seal_into(&mut sealed, data_key, &content, self.random.as_ref())?;
         let (overview, fields) = open_row(&sealed, new)?;
-        if overview.title != content.title || fields != content.fields {
-            return Err(Error::integrity("item.not_opened", "an item sealed anew opened to something else"));
+        if Content::patched(overview, fields, Patch::default()) != content {
+            return Err(Error::integrity(NOT_OPENED, "an item sealed anew opened to something else"));
         }
         Ok(sealed)
     }
@@ -207,29 +222,64 @@ impl App {
     }
 }
 
-/// Reads as many of the listed items as a step takes. Those that are not where they were listed are gone.
-fn read_items(tx: &mut Tx<'_>, workspace: WorkspaceId, listed: &[Listed]) -> Result<(Vec<Read>, Vec<Verdict>)> {
+/// The vault for which the items are sealed.
+fn place_of(job: &Job) -> Result<VaultId> {
+    match (job.kind, job.target) {
+        (JobKind::Move, Some(target)) => Ok(target),
+        (JobKind::Reencrypt, None) => Ok(job.vault),
+        _ => Err(Error::integrity(PLANTED, "a job of this kind does not go there")),
+    }
+}
+
+/// Reads as many of the listed items as a step takes. Those that are not where they were listed are gone; those that are
+/// there, and cannot be taken, are kept.
+fn read_items(
+    tx: &mut Tx<'_>,
+    job: &Job,
+    listed: &[Listed],
+    mut may: impl FnMut(&mut Tx<'_>, ItemId) -> Result<bool>,
+) -> Result<(Vec<Read>, Vec<Verdict>)> {
     // Nobody's eyes: the rows come without anybody's role.
     let nobody = MemberId(uuid::Uuid::nil());
-    let (mut reads, mut verdicts, mut bytes) = (Vec::new(), Vec::new(), 0);
+    let (mut reads, mut verdicts, mut sum) = (Vec::new(), Vec::new(), rows::Size::default());
     for (item, vault) in listed {
-        if bytes > BATCH_BYTES {
+        if sum.bytes > BATCH_BYTES || sum.revisions > BATCH_REVISIONS {
             break;
         }
-        let row = match rows::find(tx, workspace, nobody, *item) {
-            Ok(row) if row.vault == *vault => row,
-            Ok(_) | Err(Error::NotFound(_)) => {
+        let keep = |code: &str| Verdict::Keep { item: *item, code: code.to_owned() };
+        let size = match rows::size(tx, *item)? {
+            Some((there, size)) if there == *vault => size,
+            _ => {
                 verdicts.push(Verdict::Gone(*item));
                 continue;
             }
-            Err(error) => return Err(error),
         };
-        let mut revisions = rows::history(tx, &row)?;
-        revisions.insert(0, row);
-        bytes += revisions.iter().map(|row| row.sealed_overview.len() + row.sealed_details.len()).sum::<usize>();
-        reads.push(Read { revisions });
+        if job.whole && *vault != job.vault {
+            verdicts.push(keep(PLANTED));
+        } else if !may(tx, *item)? {
+            verdicts.push(keep("denied"));
+        } else if size.bytes > MAX_BYTES || size.revisions > MAX_REVISIONS {
+            verdicts.push(keep(TOO_LARGE));
+        } else {
+            match read_item(tx, job.workspace, nobody, *item) {
+                Ok(read) if read.revisions.len() as u64 == size.revisions => {
+                    (sum.bytes, sum.revisions) = (sum.bytes + size.bytes, sum.revisions + size.revisions);
+                    reads.push(read);
+                }
+                // The item is there, and its data key is not, or that of an older revision.
+                Ok(_) | Err(Error::NotFound(_) | Error::Integrity { .. }) => verdicts.push(keep(NOT_OPENED)),
+                Err(error) => return Err(error),
+            }
+        }
     }
     Ok((reads, verdicts))
+}
+
+fn read_item(tx: &mut Tx<'_>, workspace: WorkspaceId, nobody: MemberId, item: ItemId) -> Result<Read> {
+    let row = rows::find(tx, workspace, nobody, item)?;
+    let mut revisions = rows::history(tx, &row)?;
+    revisions.insert(0, row);
+    Ok(Read { revisions })
 }
 
 /// One transaction; returns the items that changed since they were read.
@@ -242,39 +292,58 @@ fn swap_all(
     verdicts: &[Verdict],
     now: Timestamp,
 ) -> Result<Vec<Listed>> {
-    if claim.job.kind == JobKind::Move {
-        let sources = verdicts.iter().filter_map(|verdict| match verdict {
-            Verdict::Swap { before, .. } => Some(before.vault),
-            Verdict::Keep { .. } | Verdict::Gone(_) => None,
-        });
-        require_policies(tx, keys, &sources.collect(), target, true)?;
-    }
+    let role = require_starter(tx, &claim.job)?;
+    require_vaults(tx, keys, &claim.job, target, verdicts)?;
     rows::require_generation(tx, target, generation)?;
     let (mut done, mut kept, mut changed) = (0, 0, Vec::new());
     for verdict in verdicts {
-        match verdict {
-            Verdict::Keep { item, code } => {
-                claim.settle(tx, *item, Outcome::Kept, Some(code))?;
-                kept += 1;
-            }
-            Verdict::Gone(item) => {
-                claim.settle(tx, *item, Outcome::Gone, None)?;
-                done += 1;
+        let (item, outcome, code) = match verdict {
+            Verdict::Keep { item, code } => (*item, Outcome::Kept, Some(code.as_str())),
+            Verdict::Gone(item) => (*item, Outcome::Gone, None),
+            Verdict::Swap { before, .. } if !may_still_move(tx, &claim.job, role, before.id)? => {
+                (before.id, Outcome::Kept, Some("denied"))
             }
             Verdict::Swap { before, anew, events } => match rows::swap(tx, before, anew, now)? {
                 Swap::Done => {
                     events.iter().try_for_each(|event| tx.record(event))?;
-                    claim.settle(tx, before.id, Outcome::Done, None)?;
-                    done += 1;
+                    (before.id, Outcome::Done, None)
                 }
-                Swap::Gone => {
-                    claim.settle(tx, before.id, Outcome::Gone, None)?;
-                    done += 1;
+                Swap::Gone => (before.id, Outcome::Gone, None),
+                Swap::Changed => {
+                    changed.push((before.id, before.vault));
+                    continue;
                 }
-                Swap::Changed => changed.push((before.id, before.vault)),
             },
-        }
+        };
+        claim.settle(tx, item, outcome, code)?;
+        *(if outcome == Outcome::Kept { &mut kept } else { &mut done }) += 1;
     }
     claim.progress(tx, done, kept, now)?;
     Ok(changed)
+}
+
+/// What the vaults allow now: they can be read, and items go from one into another by both policies only.
+fn require_vaults(
+    tx: &mut Tx<'_>,
+    keys: &InstanceKeys,
+    job: &Job,
+    target: VaultId,
+    verdicts: &[Verdict],
+) -> Result<()> {
+    let sources: BTreeSet<VaultId> = verdicts
+        .iter()
+        .filter_map(|verdict| match verdict {
+            Verdict::Swap { before, .. } => Some(before.vault),
+            Verdict::Keep { .. } | Verdict::Gone(_) => None,
+        })
+        .collect();
+    let leaves = sources.iter().any(|source| *source != target);
+    if leaves && job.kind != JobKind::Move {
+        return Err(Error::integrity(PLANTED, "a re-encryption takes no item out of its vault"));
+    }
+    let vaults = sources.iter().copied().chain([target]).collect();
+    if leaves {
+        require_policies(tx, keys, &sources, target, job.weakens)?;
+    }
+    require_readable(tx, &vaults)
 }

@@ -136,6 +136,32 @@ pub(crate) fn history(tx: &mut Tx<'_>, item: &ItemRow) -> Result<Vec<ItemRow>> {
     tx.all(sql, &[item.id.0.into()], |row| older(row, item))
 }
 
+/// What an item takes up with its history.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Size {
+    /// Sealed.
+    pub bytes: u64,
+    pub revisions: u64,
+}
+
+/// Where an item is and what it takes up, without reading it; None where there is no such item.
+pub(crate) fn size(tx: &mut Tx<'_>, id: ItemId) -> Result<Option<(VaultId, Size)>> {
+    let current = tx.first(
+        "SELECT vault_id, CAST(length(sealed_overview) + length(sealed_details) AS BIGINT) FROM items WHERE id = $1",
+        &[id.0.into()],
+        |row| Ok((VaultId(row.get(0)?), row.get::<u64>(1)?)),
+    )?;
+    let Some((vault, bytes)) = current else { return Ok(None) };
+    let older = tx.first(
+        "SELECT COUNT(*), CAST(COALESCE(SUM(length(sealed_overview) + length(sealed_details)), 0) AS BIGINT) \
+         FROM item_revisions WHERE item_id = $1",
+        &[id.0.into()],
+        |row| Ok(Size { revisions: row.get(0)?, bytes: row.get(1)? }),
+    )?;
+    let older = older.unwrap_or_default();
+    Ok(Some((vault, Size { bytes: bytes + older.bytes, revisions: 1 + older.revisions })))
+}
+
 /// An older revision, in the item's frame.
 pub(crate) fn revision(tx: &mut Tx<'_>, item: &ItemRow, revision: u64) -> Result<ItemRow> {
     if revision == item.revision {

@@ -1,17 +1,21 @@
 //! Jobs: long work in the background. Each is done in steps; what a step did is counted in the transaction that did it,
 //! so that a job interrupted anywhere goes on where it was, on this node or another.
 //!
-//! `rows` is a job in the database and the claim by which one node works on it; `run` is the loop that works.
+//! `rows` is a job in the database and the claim by which one node works on it; `proof` is the MAC that says what it may
+//! do; `run` is the loop that works.
 
+mod proof;
 mod rows;
 mod run;
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use strongroom_envelope::InstanceKeys;
 
 pub(crate) use self::{
+    proof::PLANTED,
     rows::{Claim, Outcome},
     run::Step,
 };
@@ -21,8 +25,12 @@ use crate::{
     audit::{Event, Fact, Target},
     error::{Error, Result},
     id::{ItemId, JobId, MemberId, VaultId, WorkspaceId},
+    notice,
     store::Tx,
 };
+
+/// The refusal of work on a vault whose key is denied, as the database has it, or that is disabled.
+pub(crate) const UNREADABLE: &str = "vault.unreadable";
 
 /// What a job does to a vault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
@@ -62,6 +70,8 @@ pub struct Job {
     pub target: Option<VaultId>,
     /// It concerns the whole vault, not items that were chosen.
     pub whole: bool,
+    /// Items may leave the customer's own key for one that this server holds; whoever started it was allowed to.
+    pub weakens: bool,
     pub state: JobState,
     /// Vault keys, data keys or items, by the kind. It grows when more come meanwhile.
     pub total: u64,
@@ -69,7 +79,7 @@ pub struct Job {
     pub done: u64,
     /// Those that stay as they were, each for a reason.
     pub failed: u64,
-    /// Why nothing happens for now.
+    /// Why nothing happens for now, or why it was paused where nobody did it.
     pub waiting: Option<Waiting>,
     pub started_by: MemberId,
     pub created_at: Timestamp,
@@ -116,17 +126,24 @@ pub(crate) struct NewJob {
     pub target: Option<VaultId>,
     /// Vault keys or data keys; a kind that works on items counts for itself.
     pub total: u64,
-    /// Empty: the whole vault.
-    pub items: Vec<ItemId>,
+    /// Items may leave Azure for a Cloud vault.
+    pub weakens: bool,
+    /// Each with the vault where it was chosen. Empty: the whole vault.
+    pub items: Vec<(ItemId, VaultId)>,
+}
+
+impl NewJob {
+    /// A job for a whole vault, in place.
+    pub fn of_vault(kind: JobKind, vault: VaultId, total: u64) -> Self {
+        Self { kind, vault, target: None, total, weakens: false, items: Vec::new() }
+    }
 }
 
 /// A job that is ready to be written, in the transaction that begins its work.
 pub(crate) struct Starting {
-    id: JobId,
-    workspace: WorkspaceId,
-    by: MemberId,
-    at: Timestamp,
-    new: NewJob,
+    job: Job,
+    items: Vec<(ItemId, VaultId)>,
+    keys: Arc<InstanceKeys>,
     event: Event,
 }
 
@@ -161,7 +178,7 @@ impl App {
         self.steer_job(caller, id, JobState::Paused, "job.pause").await
     }
 
-    /// Goes on, at once where it waited.
+    /// Goes on, at once where it waited. Asks of the caller what starting such a job asks.
     pub async fn resume_job(&self, caller: &Caller, id: JobId) -> Result<Job> {
         self.steer_job(caller, id, JobState::Running, "job.resume").await
     }
@@ -173,12 +190,20 @@ impl App {
 
     async fn steer_job(&self, caller: &Caller, id: JobId, to: JobState, action: &'static str) -> Result<Job> {
         let job = self.job(caller, id).await?;
+        let mut notices = Vec::new();
+        if to == JobState::Running {
+            self.may_resume(caller, &job).await?;
+            notices = self.leaving_again(caller, &job).await?;
+        }
         let event = self.event(caller, action, Target::Vault(job.vault), facts(job.id, job.kind))?;
-        let (workspace, now) = (caller.workspace, self.clock.now());
+        let (place, now, keys) = ((caller.workspace, id), self.clock.now(), Arc::clone(&self.keys));
         self.store
             .write(move |tx| {
-                if rows::steer(tx, workspace, id, to, now)? {
+                if rows::steer(tx, &keys, place, to, now)? {
                     tx.record(&event)?;
+                    for notice in &notices {
+                        notice::raise(tx, notice)?;
+                    }
                 }
                 Ok(())
             })
@@ -186,18 +211,59 @@ impl App {
         self.job(caller, id).await
     }
 
+    /// What stopped, perhaps for a reason, goes on by the word of who might start it now. Chosen items are looked at one
+    /// by one when their turn comes.
+    async fn may_resume(&self, caller: &Caller, job: &Job) -> Result<()> {
+        let action = job.needs();
+        self.authorize(caller, action, Aim::Workspace, Target::Vault(job.vault)).await?;
+        if action == Action::CreateItem { Ok(()) } else { self.require_fresh(caller) }
+    }
+
     /// A job of the caller's, ready to be started; whoever starts it has asked for leave.
     pub(crate) fn new_job(&self, caller: &Caller, new: NewJob) -> Result<Starting> {
         let at = self.clock.now();
         let id = JobId::generate(at, self.random.as_ref())?;
-        let event = self.event(caller, "job.start", Target::Vault(new.vault), facts(id, new.kind))?;
-        Ok(Starting { id, workspace: caller.workspace, by: caller.member, at, new, event })
+        let mut event = self.event(caller, "job.start", Target::Vault(new.vault), facts(id, new.kind))?;
+        let whole = new.items.is_empty();
+        event.detail.extend(new.target.map(|target| ("target", target.0.into())));
+        event.detail.extend([("whole", whole.into()), ("weakens", new.weakens.into())]);
+        let job = Job {
+            id,
+            workspace: caller.workspace,
+            kind: new.kind,
+            vault: new.vault,
+            target: new.target,
+            whole,
+            weakens: new.weakens,
+            state: JobState::Running,
+            total: new.total,
+            done: 0,
+            failed: 0,
+            waiting: None,
+            started_by: caller.member,
+            created_at: at,
+            updated_at: at,
+            finished_at: None,
+            account: None,
+        };
+        Ok(Starting { job, items: new.items, keys: Arc::clone(&self.keys), event })
+    }
+}
+
+impl Job {
+    /// What whoever starts it, resumes it or has started it must be allowed in the workspace.
+    pub(crate) fn needs(&self) -> Action {
+        match self {
+            Self { weakens: true, .. } => Action::LeaveAzure,
+            Self { whole: true, .. } => Action::ManageVaults,
+            Self { .. } => Action::CreateItem,
+        }
     }
 }
 
 impl Starting {
     pub(crate) fn id(&self) -> JobId {
-        self.id
+        self.job.id
     }
 
     /// Writes the job and its event. A kind that works on items lists them now: those chosen, or all of the vault.
@@ -206,9 +272,8 @@ impl Starting {
         let total = rows::insert(tx, self)?;
         let mut event = self.event.clone();
         event.detail.push(("total", total.into()));
-        event.detail.extend(self.new.target.map(|target| ("target", target.0.into())));
         tx.record(&event)?;
-        Ok(self.id)
+        Ok(self.job.id)
     }
 }
 

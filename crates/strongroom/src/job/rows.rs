@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Account, Job, JobKind, JobState, Starting, Waiting};
+use strongroom_envelope::InstanceKeys;
+
+use super::{Account, Job, JobKind, JobState, Starting, Waiting, proof};
 use crate::{
     error::{Error, Result},
     id::{ItemId, JobId, MemberId, NodeId, VaultId, WorkspaceId},
@@ -16,6 +18,11 @@ use crate::{
 pub(super) const LEASE: Duration = Duration::from_secs(15);
 /// The refusal of a transaction whose claim does not hold any more: the job was paused, cancelled or taken over.
 pub(crate) const CLAIM_LOST: &str = "job.claim_lost";
+/// A lease that ends so much later than one begun now was written before a clock jumped back. Nodes' clocks differ by
+/// less.
+const JUMPED: Duration = Duration::from_secs(150);
+/// Jobs for chosen items that a member may have open at the same time.
+const MAX_OPEN: u64 = 20;
 /// Ended jobs that a list tells of.
 const ENDED: i64 = 200;
 /// Items that an account names.
@@ -27,6 +34,16 @@ pub(crate) struct Claim {
     pub job: Job,
     node: NodeId,
     fence: u64,
+    chosen: Option<Vec<u8>>,
+}
+
+/// A job as its row has it.
+pub(super) struct Held {
+    pub job: Job,
+    fence: u64,
+    /// The digest of chosen items.
+    pub chosen: Option<Vec<u8>>,
+    pub mac: Vec<u8>,
 }
 
 impl Claim {
@@ -39,16 +56,6 @@ impl Claim {
                              waiting_code = NULL, waiting_detail = NULL \
              WHERE id = $1 AND node = $2 AND fence = $3 AND state = 'running'",
             &[done.into(), failed.into(), now.into(), (now + LEASE).into()],
-        )
-    }
-
-    /// The same, where there turned out to be more to do.
-    pub fn grow(&self, tx: &mut Tx<'_>, more: u64, now: Timestamp) -> Result<()> {
-        self.hold(
-            tx,
-            "UPDATE jobs SET total = total + $4, updated_at = $5 \
-             WHERE id = $1 AND node = $2 AND fence = $3 AND state = 'running'",
-            &[more.into(), now.into()],
         )
     }
 
@@ -70,16 +77,28 @@ impl Claim {
         Ok(())
     }
 
-    /// Lists what came into the vault since the last look; returns how many.
-    pub fn list_newcomers(&self, tx: &mut Tx<'_>, now: Timestamp) -> Result<u64> {
+    /// Lists what came into the vault since the last look, what left it and came back included, that once; returns how
+    /// many there are.
+    fn list_newcomers(&self, tx: &mut Tx<'_>, now: Timestamp) -> Result<u64> {
+        let ours = [self.job.id.0.into(), self.job.vault.0.into()];
         let came = tx.execute(
             "INSERT INTO job_items (job_id, item_id, vault_id, late) \
              SELECT $1, i.id, i.vault_id, 1 FROM items i WHERE i.vault_id = $2 \
              AND NOT EXISTS (SELECT 1 FROM job_items j WHERE j.job_id = $1 AND j.item_id = i.id)",
-            &[self.job.id.0.into(), self.job.vault.0.into()],
+            &ours,
         )?;
-        self.grow(tx, came, now)?;
-        Ok(came)
+        let back = tx.execute(
+            "UPDATE job_items SET outcome = NULL, late = 1 WHERE job_id = $1 AND late = 0 \
+             AND outcome IN ('done', 'gone') AND item_id IN (SELECT id FROM items WHERE vault_id = $2)",
+            &ours,
+        )?;
+        self.hold(
+            tx,
+            "UPDATE jobs SET total = total + $4, done = done - $5, updated_at = $6 \
+             WHERE id = $1 AND node = $2 AND fence = $3 AND state = 'running'",
+            &[came.into(), back.into(), now.into()],
+        )?;
+        Ok(came + back)
     }
 
     /// Keeps the job while a step takes its time.
@@ -102,14 +121,39 @@ impl Claim {
         )
     }
 
-    pub(super) fn finish(&self, tx: &mut Tx<'_>, now: Timestamp) -> Result<()> {
+    /// Ends the job, where nothing is left to do; false where more came into a vault that moves as a whole. Whoever makes
+    /// an item in it holds the vault's row, as this does.
+    pub(super) fn finish(&self, tx: &mut Tx<'_>, keys: &InstanceKeys, now: Timestamp) -> Result<bool> {
+        if self.job.kind == JobKind::Move && self.job.whole {
+            let vault = [self.job.vault.0.into()];
+            tx.first_locked("SELECT id FROM vaults WHERE id = $1", &vault, |row| row.get::<uuid::Uuid>(0))?;
+            if self.list_newcomers(tx, now)? > 0 {
+                return Ok(false);
+            }
+        }
         self.hold(
             tx,
             "UPDATE jobs SET state = 'done', lease_ends = 0, updated_at = $4, finished_at = $4, waiting_code = NULL, \
-                             waiting_detail = NULL \
+                             waiting_detail = NULL, mac = $5 \
              WHERE id = $1 AND node = $2 AND fence = $3 AND state = 'running'",
-            &[now.into()],
+            &[now.into(), (&self.mac_as(keys, JobState::Done)).into()],
+        )?;
+        Ok(true)
+    }
+
+    /// Stops the job until somebody resumes it, and says why.
+    pub(super) fn pause(&self, tx: &mut Tx<'_>, keys: &InstanceKeys, now: Timestamp, why: (&str, &str)) -> Result<()> {
+        self.hold(
+            tx,
+            "UPDATE jobs SET state = 'paused', lease_ends = 0, updated_at = $4, waiting_code = $5, waiting_detail = $6, \
+                             mac = $7 \
+             WHERE id = $1 AND node = $2 AND fence = $3 AND state = 'running'",
+            &[now.into(), why.0.into(), why.1.into(), (&self.mac_as(keys, JobState::Paused)).into()],
         )
+    }
+
+    fn mac_as(&self, keys: &InstanceKeys, state: JobState) -> Vec<u8> {
+        proof::mac(keys, &Job { state, ..self.job.clone() }, self.chosen.as_deref())
     }
 
     fn hold(&self, tx: &mut Tx<'_>, sql: &str, more: &[Param<'_>]) -> Result<()> {
@@ -147,11 +191,12 @@ impl Outcome {
 macro_rules! columns {
     () => {
         "j.id, j.workspace_id, j.kind, j.vault_id, j.target_id, j.whole, j.state, j.total, j.done, j.failed, \
-         j.waiting_code, j.waiting_detail, j.due_at, j.started_by, j.created_at, j.updated_at, j.finished_at, j.fence"
+         j.waiting_code, j.waiting_detail, j.due_at, j.started_by, j.created_at, j.updated_at, j.finished_at, j.fence, \
+         j.weakens, j.chosen, j.mac"
     };
 }
 
-/// The jobs of a workspace, newest first.
+/// The jobs of a workspace, newest first; none that this program cannot read.
 pub(super) fn list(tx: &mut Tx<'_>, workspace: WorkspaceId) -> Result<Vec<Job>> {
     let open = concat!(
         "SELECT ",
@@ -163,8 +208,9 @@ pub(super) fn list(tx: &mut Tx<'_>, workspace: WorkspaceId) -> Result<Vec<Job>> 
         columns!(),
         " FROM jobs j WHERE j.workspace_id = $1 AND j.finished_at IS NOT NULL ORDER BY j.id DESC LIMIT $2"
     );
-    let mut jobs = tx.all(open, &[workspace.0.into()], read)?;
-    jobs.extend(tx.all(ended, &[workspace.0.into(), ENDED.into()], read)?);
+    let mut rows = tx.all(open, &[workspace.0.into()], |row| Ok(read(row)))?;
+    rows.extend(tx.all(ended, &[workspace.0.into(), ENDED.into()], |row| Ok(read(row)))?);
+    let mut jobs: Vec<Job> = rows.into_iter().filter_map(Result::ok).collect();
     jobs.sort_by_key(|job| std::cmp::Reverse(job.id));
     Ok(jobs)
 }
@@ -174,97 +220,160 @@ pub(super) fn find(tx: &mut Tx<'_>, workspace: WorkspaceId, id: JobId) -> Result
     tx.first(sql, &[id.0.into(), workspace.0.into()], read)?.ok_or(Error::NotFound("job"))
 }
 
-/// Writes a new job; returns how much there is to do.
+/// Writes a new job; returns how much there is to do. A chosen item that is not in the vault where it was chosen refuses
+/// all of it.
 pub(super) fn insert(tx: &mut Tx<'_>, starting: &Starting) -> Result<u64> {
-    let Starting { id, workspace, by, at, new, .. } = starting;
+    let Starting { job, items, keys, .. } = starting;
+    let mut items = items.clone();
+    let chosen = (!job.whole).then(|| proof::digest_of(&mut items).to_vec());
+    if !job.whole {
+        require_few(tx, job.started_by)?;
+    }
     tx.execute(
-        "INSERT INTO jobs (id, workspace_id, kind, vault_id, target_id, whole, state, total, done, failed, due_at, \
-                           lease_ends, fence, started_by, created_at, updated_at) \
-         VALUES ($1, $2, $3, $4, $5, $6, 'running', $7, 0, 0, $8, 0, 0, $9, $8, $8)",
+        "INSERT INTO jobs (id, workspace_id, kind, vault_id, target_id, whole, weakens, chosen, state, total, done, \
+                           failed, due_at, lease_ends, fence, started_by, created_at, updated_at, mac) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'running', $9, 0, 0, $10, 0, 0, $11, $10, $10, $12)",
         &[
-            id.0.into(),
-            workspace.0.into(),
-            new.kind.word().into(),
-            new.vault.0.into(),
-            new.target.map(|target| target.0).into(),
-            new.items.is_empty().into(),
-            new.total.into(),
-            (*at).into(),
-            by.0.into(),
+            job.id.0.into(),
+            job.workspace.0.into(),
+            job.kind.word().into(),
+            job.vault.0.into(),
+            job.target.map(|target| target.0).into(),
+            job.whole.into(),
+            job.weakens.into(),
+            chosen.as_ref().into(),
+            job.total.into(),
+            job.created_at.into(),
+            job.started_by.0.into(),
+            (&proof::mac(keys, job, chosen.as_deref())).into(),
         ],
     )
     .map_err(taken)?;
-    if !new.kind.works_on_items() {
-        return Ok(new.total);
+    if !job.kind.works_on_items() {
+        return Ok(job.total);
     }
     let mut total = 0;
-    if new.items.is_empty() {
+    if job.whole {
         total = tx.execute(
             "INSERT INTO job_items (job_id, item_id, vault_id, late) \
              SELECT $1, id, vault_id, 0 FROM items WHERE vault_id = $2",
-            &[id.0.into(), new.vault.0.into()],
+            &[job.id.0.into(), job.vault.0.into()],
         )?;
     }
-    for item in &new.items {
-        total += tx.execute(
+    for (item, vault) in &items {
+        let listed = tx.execute(
             "INSERT INTO job_items (job_id, item_id, vault_id, late) \
-             SELECT $1, id, vault_id, 0 FROM items WHERE id = $2",
-            &[id.0.into(), item.0.into()],
+             SELECT $1, id, vault_id, 0 FROM items WHERE id = $2 AND vault_id = $3",
+            &[job.id.0.into(), item.0.into(), vault.0.into()],
         )?;
+        if listed == 0 {
+            return Err(Error::conflict("vault.changed", "the items changed meanwhile", "Look again, and repeat it."));
+        }
+        total += listed;
     }
-    tx.execute("UPDATE jobs SET total = $2 WHERE id = $1", &[id.0.into(), total.into()])?;
+    tx.execute("UPDATE jobs SET total = $2 WHERE id = $1", &[job.id.0.into(), total.into()])?;
     Ok(total)
 }
 
+/// Nobody fills the queue alone.
+fn require_few(tx: &mut Tx<'_>, member: MemberId) -> Result<()> {
+    let open = tx.count(
+        "SELECT COUNT(*) FROM jobs WHERE started_by = $1 AND whole = 0 AND finished_at IS NULL",
+        &[member.0.into()],
+    )?;
+    if open < MAX_OPEN {
+        return Ok(());
+    }
+    Err(Error::conflict(
+        "job.too_many",
+        format!("{open} of your moves have not ended"),
+        "Wait until one is done, or cancel one; `strongroom jobs list` shows them.",
+    ))
+}
+
 /// Pauses, resumes or cancels; false where the job is so already. A change takes the claim of whoever works on it.
-pub(super) fn steer(tx: &mut Tx<'_>, workspace: WorkspaceId, id: JobId, to: JobState, now: Timestamp) -> Result<bool> {
-    let state: JobState = tx
-        .first_locked(
-            "SELECT state FROM jobs WHERE id = $1 AND workspace_id = $2",
-            &[id.0.into(), workspace.0.into()],
-            |row| row.parse(0),
-        )?
-        .ok_or(Error::NotFound("job"))?;
-    match state {
+/// What this instance did not write can be cancelled only.
+pub(super) fn steer(
+    tx: &mut Tx<'_>,
+    keys: &InstanceKeys,
+    (workspace, id): (WorkspaceId, JobId),
+    to: JobState,
+    now: Timestamp,
+) -> Result<bool> {
+    let sql = concat!("SELECT ", columns!(), " FROM jobs j WHERE j.id = $1 AND j.workspace_id = $2");
+    let held = tx.first_locked(sql, &[id.0.into(), workspace.0.into()], held)?.ok_or(Error::NotFound("job"))?;
+    match held.job.state {
         JobState::Cancelled if to == JobState::Cancelled => return Ok(false),
         JobState::Done | JobState::Cancelled => {
             return Err(Error::conflict("job.ended", "this job has ended", "Start another one."));
         }
         JobState::Running | JobState::Paused => {}
     }
+    if to != JobState::Cancelled {
+        proof::verify(keys, &held)?;
+    }
+    if held.job.state == to {
+        // Where it waits, it tries at once; whoever works on it is left alone.
+        tx.execute("UPDATE jobs SET due_at = $2 WHERE id = $1 AND lease_ends = 0", &[id.0.into(), now.into()])?;
+        return Ok(false);
+    }
+    let mac = proof::mac(keys, &Job { state: to, ..held.job }, held.chosen.as_deref());
     let ends = (to == JobState::Cancelled).then_some(now);
     tx.execute(
         "UPDATE jobs SET state = $2, updated_at = $3, due_at = $3, finished_at = $4, fence = fence + 1, lease_ends = 0, \
-                         waiting_code = NULL, waiting_detail = NULL WHERE id = $1",
-        &[id.0.into(), to.word().into(), now.into(), ends.into()],
+                         waiting_code = NULL, waiting_detail = NULL, mac = $5 WHERE id = $1",
+        &[id.0.into(), to.word().into(), now.into(), ends.into(), (&mac).into()],
     )?;
-    Ok(state != to)
+    Ok(true)
 }
 
-/// Jobs whose turn it is and that nobody holds, the one that waited longest first. A lease that ends later than one
-/// begun now was written before a clock jumped back.
-pub(super) fn due(tx: &mut Tx<'_>, now: Timestamp) -> Result<Vec<Job>> {
+/// Jobs whose turn it is and that nobody holds, the one that waited longest first; the id alone of one that this program
+/// cannot read.
+pub(super) fn due(tx: &mut Tx<'_>, now: Timestamp) -> Result<Vec<std::result::Result<Job, JobId>>> {
     let sql = concat!(
         "SELECT ",
         columns!(),
         " FROM jobs j WHERE j.state = 'running' AND j.due_at <= $1 AND (j.lease_ends <= $1 OR j.lease_ends > $2) \
          ORDER BY j.due_at LIMIT 50"
     );
-    tx.all(sql, &[now.into(), (now + LEASE).into()], read)
+    tx.all(sql, &[now.into(), (now + JUMPED).into()], |row| {
+        let id = JobId(row.get(0)?);
+        Ok(read(row).map_err(|_| id))
+    })
 }
 
-/// Takes a job that is due, unless another node was faster.
-pub(super) fn claim(tx: &mut Tx<'_>, job: JobId, node: NodeId, now: Timestamp) -> Result<Option<Claim>> {
+/// Takes a job that is due, unless another node was faster. Refused with [`proof::PLANTED`] where this instance did not
+/// write it.
+pub(super) fn claim(
+    tx: &mut Tx<'_>,
+    keys: &InstanceKeys,
+    job: JobId,
+    node: NodeId,
+    now: Timestamp,
+) -> Result<Option<Claim>> {
     let taken = tx.execute(
         "UPDATE jobs SET node = $2, fence = fence + 1, lease_ends = $4 \
-         WHERE id = $1 AND state = 'running' AND due_at <= $3 AND (lease_ends <= $3 OR lease_ends > $4)",
-        &[job.0.into(), node.0.into(), now.into(), (now + LEASE).into()],
+         WHERE id = $1 AND state = 'running' AND due_at <= $3 AND (lease_ends <= $3 OR lease_ends > $5)",
+        &[job.0.into(), node.0.into(), now.into(), (now + LEASE).into(), (now + JUMPED).into()],
     )?;
     if taken == 0 {
         return Ok(None);
     }
     let sql = concat!("SELECT ", columns!(), " FROM jobs j WHERE j.id = $1");
-    tx.first(sql, &[job.0.into()], |row| Ok(Claim { job: read(row)?, node, fence: row.get(17)? }))
+    let Some(held) = tx.first(sql, &[job.0.into()], held)? else { return Ok(None) };
+    proof::verify_with_items(tx, keys, &held)?;
+    Ok(Some(Claim { job: held.job, node, fence: held.fence, chosen: held.chosen }))
+}
+
+/// Leaves jobs that cannot be worked on now to their next turn, so that they are in nobody's way.
+pub(super) fn put_off(tx: &mut Tx<'_>, jobs: &[JobId], due: Timestamp) -> Result<()> {
+    for job in jobs {
+        tx.execute(
+            "UPDATE jobs SET due_at = $2 WHERE id = $1 AND state = 'running' AND due_at < $2",
+            &[job.0.into(), due.into()],
+        )?;
+    }
+    Ok(())
 }
 
 /// What an earlier start of this node held, nobody works on any more.
@@ -313,10 +422,14 @@ fn taken(error: Error) -> Error {
     }
 }
 
+fn held(row: &Row<'_>) -> Result<Held> {
+    Ok(Held { job: read(row)?, fence: row.get(17)?, chosen: row.get(19)?, mac: row.get(20)? })
+}
+
 fn read(row: &Row<'_>) -> Result<Job> {
     let state = row.parse(6)?;
     let waiting = match (state, row.get::<Option<String>>(10)?) {
-        (JobState::Running, Some(code)) => {
+        (JobState::Running | JobState::Paused, Some(code)) => {
             let detail = row.get::<Option<String>>(11)?.unwrap_or_default();
             Some(Waiting { code, detail, until: row.get(12)? })
         }
@@ -329,6 +442,7 @@ fn read(row: &Row<'_>) -> Result<Job> {
         vault: VaultId(row.get(3)?),
         target: row.get::<Option<uuid::Uuid>>(4)?.map(VaultId),
         whole: row.get(5)?,
+        weakens: row.get(18)?,
         state,
         total: row.get(7)?,
         done: row.get(8)?,

@@ -8,12 +8,13 @@ use jiff::Timestamp;
 use tokio::task::JoinSet;
 
 use super::{
-    Job, JobKind,
+    Job, JobKind, UNREADABLE,
+    proof::PLANTED,
     rows::{self, CLAIM_LOST, Claim},
 };
 use crate::{
     app::App,
-    audit::{Actor, Target},
+    audit::{Actor, Event, Target},
     error::{Error, Result},
     id::JobId,
     notice,
@@ -41,6 +42,10 @@ const TURN: Duration = Duration::from_secs(10);
 const RENEW: Duration = Duration::from_secs(5);
 /// Until a job whose key cannot be used looks again. While the vault is dark this asks nobody.
 const KEY_PAUSE: Duration = Duration::from_secs(2);
+/// Until a job whose vault is dark is looked at again.
+const DARK_PAUSE: Duration = Duration::from_secs(5);
+/// Refusals that only people can change: the job is paused, so that nothing goes on by itself when they do.
+const NEEDS_PEOPLE: [&str; 5] = ["denied", "vault.may_not_leave", "vault.closed", "vault.changed", PLANTED];
 /// Until a job that failed for another reason is tried again.
 const PAUSE: Duration = Duration::from_secs(30);
 
@@ -79,19 +84,46 @@ impl App {
         claim.job.id
     }
 
-    /// Up to `count` jobs that are due and not held by this node.
+    /// Up to `count` jobs that are due and not held by this node. One that cannot be worked on now stands in nobody's way.
     async fn claim_jobs(&self, count: usize, held: &HashSet<JobId>) -> Result<Vec<Claim>> {
         let (node, now) = (self.node, self.clock.now());
         let due = self.store.read(move |tx| rows::due(tx, now)).await?;
-        let mut claims = Vec::new();
+        let (mut claims, mut dark, mut bad) = (Vec::new(), Vec::new(), Vec::new());
         for job in due {
+            let job = match job {
+                Ok(job) if held.contains(&job.id) => continue,
+                Ok(job) if self.still_dark(&job) => {
+                    dark.push(job.id);
+                    continue;
+                }
+                Ok(job) => job.id,
+                Err(job) => {
+                    tracing::warn!(%job, "a job cannot be read");
+                    bad.push(job);
+                    continue;
+                }
+            };
             if claims.len() >= count {
-                break;
-            }
-            if held.contains(&job.id) || self.still_dark(&job) {
                 continue;
             }
-            claims.extend(self.store.write(move |tx| rows::claim(tx, job.id, node, now)).await?);
+            let keys = Arc::clone(&self.keys);
+            match self.store.write(move |tx| rows::claim(tx, &keys, job, node, now)).await {
+                Ok(claim) => claims.extend(claim),
+                Err(error @ Error::Integrity { .. }) => {
+                    tracing::warn!(%job, %error, "a job is not done");
+                    bad.push(job);
+                }
+                Err(error) => tracing::warn!(%job, %error, "a job cannot be claimed"),
+            }
+        }
+        if !dark.is_empty() || !bad.is_empty() {
+            let put_off = self.store.write(move |tx| {
+                rows::put_off(tx, &dark, now + DARK_PAUSE)?;
+                rows::put_off(tx, &bad, now + PAUSE)
+            });
+            if let Err(error) = put_off.await {
+                tracing::warn!(%error, "jobs that wait cannot be put off");
+            }
         }
         Ok(claims)
     }
@@ -112,8 +144,14 @@ impl App {
                 Ok(Step::Wait { until, code, detail }) => {
                     break self.release(claim, until, Some((code, detail))).await;
                 }
-                Ok(Step::Finished) => break self.finish(claim).await,
+                Ok(Step::Finished) => match self.finish(claim).await {
+                    Ok(true) => break Ok(()),
+                    Ok(false) if self.clock.since_boot() < until => {}
+                    Ok(false) => break self.release(claim, self.clock.now(), None).await,
+                    Err(error) => break Err(error),
+                },
                 Err(error) if error.code() == CLAIM_LOST => break Ok(()),
+                Err(error) if NEEDS_PEOPLE.contains(&error.code()) => break self.pause_for(claim, &error).await,
                 Err(error) => break self.wait_for(claim, &error).await,
             }
         };
@@ -151,6 +189,7 @@ impl App {
     async fn wait_for(&self, claim: &Claim, error: &Error) -> Result<()> {
         let (pause, detail) = match error {
             Error::KeyUnavailable(why) => (KEY_PAUSE, format!("{}. {}", why.title, why.detail)),
+            other if other.code() == UNREADABLE => (KEY_PAUSE, other.to_string()),
             other @ Error::Store(StoreError::Retry) => (POLL, other.to_string()),
             other => (PAUSE, other.to_string()),
         };
@@ -168,20 +207,41 @@ impl App {
             .await
     }
 
-    async fn finish(&self, claim: &Claim) -> Result<()> {
-        let facts = super::facts(claim.job.id, claim.job.kind);
-        let target = Target::Vault(claim.job.vault);
-        let event = self.event_by(Actor::System, Some(claim.job.workspace), "job.finish", target, facts)?;
-        let (claim, now) = (claim.clone(), self.clock.now());
+    /// The job stops until somebody who may resumes it.
+    async fn pause_for(&self, claim: &Claim, error: &Error) -> Result<()> {
+        tracing::warn!(job = %claim.job.id, code = error.code(), "a job is paused");
+        let event = self.event_of(claim, "job.pause")?;
+        let (claim, keys, now) = (claim.clone(), Arc::clone(&self.keys), self.clock.now());
+        let (code, detail) = (error.code().to_owned(), error.to_string());
         self.store
             .write(move |tx| {
-                claim.finish(tx, now)?;
+                claim.pause(tx, &keys, now, (&code, &detail))?;
+                tx.record(&event)
+            })
+            .await
+    }
+
+    /// Ends the job; false where there turned out to be more to do.
+    async fn finish(&self, claim: &Claim) -> Result<bool> {
+        let event = self.event_of(claim, "job.finish")?;
+        let (claim, keys, now) = (claim.clone(), Arc::clone(&self.keys), self.clock.now());
+        self.store
+            .write(move |tx| {
+                if !claim.finish(tx, &keys, now)? {
+                    return Ok(false);
+                }
                 let mut event = event.clone();
                 let job = rows::find(tx, claim.job.workspace, claim.job.id)?;
                 event.detail.extend([("done", job.done.into()), ("failed", job.failed.into())]);
                 notice::job_done(tx, &event, job.id, job.kind.word(), job.failed)?;
-                tx.record(&event)
+                tx.record(&event)?;
+                Ok(true)
             })
             .await
+    }
+
+    fn event_of(&self, claim: &Claim, action: &'static str) -> Result<Event> {
+        let facts = super::facts(claim.job.id, claim.job.kind);
+        self.event_by(Actor::System, Some(claim.job.workspace), action, Target::Vault(claim.job.vault), facts)
     }
 }

@@ -129,7 +129,7 @@ impl App {
             .store
             .read(move |tx| tx.count("SELECT COUNT(*) FROM generations WHERE vault_id = $1", &[vault.0.into()]))
             .await?;
-        let new = NewJob { kind: JobKind::Rewrap, vault, target: None, total: generations, items: Vec::new() };
+        let new = NewJob::of_vault(JobKind::Rewrap, vault, generations);
         let job = self.new_job(caller, new)?;
         self.store
             .write(move |tx| {

@@ -54,7 +54,7 @@ impl App {
         if dry_run || behind == 0 {
             return Ok(change);
         }
-        let new = NewJob { kind: JobKind::Rewrap, vault, target: None, total: behind, items: Vec::new() };
+        let new = NewJob::of_vault(JobKind::Rewrap, vault, behind);
         let job = self.new_job(caller, new)?;
         change.job = Some(self.store.write(move |tx| job.start(tx)).await?);
         Ok(change)

@@ -52,7 +52,7 @@ impl App {
         let name = self.store.read(move |tx| find_name(tx, vault)).await?;
         let next = self.keyring.next_generation(&name, &policy, &provider).await?;
         let total = if kind == JobKind::Rotate { change.data_keys } else { change.items };
-        let job = self.new_job(caller, NewJob { kind, vault, target: None, total, items: Vec::new() })?;
+        let job = self.new_job(caller, NewJob::of_vault(kind, vault, total))?;
         let event = self.event(caller, "key.rotate", Target::Vault(vault), next.facts.clone())?;
         let (keys, now) = (Arc::clone(&self.keys), self.clock.now());
         let started = self

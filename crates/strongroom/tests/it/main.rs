@@ -15,6 +15,7 @@ mod dark;
 mod drills;
 mod faults;
 mod items;
+mod job_rows;
 mod key_changes;
 mod keyring;
 mod kills;

@@ -32,10 +32,10 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The server's loop for as long as a test wants it.
-struct Running(JoinHandle<()>);
+pub struct Running(JoinHandle<()>);
 
 impl Running {
-    fn begin(app: &Arc<App>) -> Self {
+    pub fn begin(app: &Arc<App>) -> Self {
         Self(tokio::spawn(Arc::clone(app).run_jobs()))
     }
 }
@@ -47,7 +47,7 @@ impl Drop for Running {
 }
 
 /// Runs `test` on each engine, with a Cloud vault and an Azure vault.
-fn on_both_engines<F: Future<Output = ()>>(test: impl Fn(Arc<AzureWorld>) -> F) {
+pub fn on_both_engines<F: Future<Output = ()>>(test: impl Fn(Arc<AzureWorld>) -> F) {
     on_each_database(|database| {
         runtime().block_on(async {
             let world = Arc::new(AzureWorld::start(Some(&database.url())).await);
@@ -203,9 +203,10 @@ fn a_vault_that_stops_letting_items_leave_keeps_those_it_still_has() {
         let job = started(&world, MoveWhat::Vault(world.vault), cloud).await;
         set_policy(&world, false).await;
         let _running = Running::begin(&world.app);
-        until(&world, "it waits", async || state_of(&world, job).await.waiting.is_some()).await;
-        let waits = state_of(&world, job).await;
-        assert_eq!(waits.waiting.map(|why| why.code).as_deref(), Some("vault.may_not_leave"));
+        until(&world, "it stops", async || state_of(&world, job).await.waiting.is_some()).await;
+        let stopped = state_of(&world, job).await;
+        assert_eq!(stopped.waiting.map(|why| why.code).as_deref(), Some("vault.may_not_leave"));
+        assert_eq!(stopped.state, JobState::Paused);
         assert_eq!(rows_of(&world, cloud).await, (0, 0));
         assert_eq!(world.password(item).await.expect("it opens"), "tide-and-lamp");
     });
@@ -368,12 +369,12 @@ fn an_item_that_does_not_open_is_kept_and_named_and_the_others_move() {
     });
 }
 
-async fn cloud_vault(world: &AzureWorld) -> VaultId {
+pub async fn cloud_vault(world: &AzureWorld) -> VaultId {
     let vaults = world.app.vaults(&world.owner).await.expect("listed");
     vaults.iter().find(|vault| vault.id != world.vault).expect("the built-in vault").id
 }
 
-async fn create(world: &AzureWorld, vault: VaultId, title: &str, password: &str) -> ItemId {
+pub async fn create(world: &AzureWorld, vault: VaultId, title: &str, password: &str) -> ItemId {
     world.app.create_item(&world.owner, Some(vault), account(title, password)).await.expect("created").id
 }
 
@@ -387,25 +388,25 @@ async fn revealed(app: &App, caller: &Caller, item: ItemId, revision: Option<u64
     Ok(fields[0].value.expose().to_owned())
 }
 
-async fn ask(world: &AzureWorld, what: MoveWhat, to: VaultId, dry_run: bool) -> Result<MovePlan> {
+pub async fn ask(world: &AzureWorld, what: MoveWhat, to: VaultId, dry_run: bool) -> Result<MovePlan> {
     world.app.move_items(&world.owner, MoveRequest { what, to, dry_run }).await
 }
 
-async fn started(world: &AzureWorld, what: MoveWhat, to: VaultId) -> JobId {
+pub async fn started(world: &AzureWorld, what: MoveWhat, to: VaultId) -> JobId {
     ask(world, what, to, false).await.expect("started").job.expect("a job")
 }
 
-async fn state_of(world: &AzureWorld, job: JobId) -> Job {
+pub async fn state_of(world: &AzureWorld, job: JobId) -> Job {
     world.app.job(&world.owner, job).await.expect("seen")
 }
 
 /// Turns the clock until the job has ended.
-async fn ended(world: &AzureWorld, job: JobId) -> Job {
+pub async fn ended(world: &AzureWorld, job: JobId) -> Job {
     until(world, "the job ends", async || state_of(world, job).await.state.has_ended()).await;
     state_of(world, job).await
 }
 
-async fn until(world: &AzureWorld, what: &str, is_so: impl AsyncFn() -> bool) {
+pub async fn until(world: &AzureWorld, what: &str, is_so: impl AsyncFn() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !is_so().await {
         assert!(Instant::now() < deadline, "waited for this: {what}");
@@ -421,7 +422,7 @@ async fn round(world: &AzureWorld) {
 }
 
 /// Items and data keys of a vault.
-async fn rows_of(world: &AzureWorld, vault: VaultId) -> (u64, u64) {
+pub async fn rows_of(world: &AzureWorld, vault: VaultId) -> (u64, u64) {
     let count = move |tx: &mut strongroom::store::Tx<'_>| {
         let items = tx.count("SELECT COUNT(*) FROM items WHERE vault_id = $1", &[vault.0.into()])?;
         Ok((items, tx.count("SELECT COUNT(*) FROM data_keys WHERE vault_id = $1", &[vault.0.into()])?))
@@ -437,12 +438,12 @@ async fn data_keys(world: &AzureWorld) -> Vec<(uuid::Uuid, u32)> {
     world.app.store.read(read).await.expect("the store works")
 }
 
-async fn may_leave(world: &AzureWorld) {
+pub async fn may_leave(world: &AzureWorld) {
     set_policy(world, true).await;
 }
 
 /// The Azure vault's policy, with its event.
-async fn set_policy(world: &AzureWorld, may_leave: bool) {
+pub async fn set_policy(world: &AzureWorld, may_leave: bool) {
     let (vault, keys) = (world.vault, Arc::clone(&world.app.keys));
     let target = audit::Target::Vault(vault);
     let event = world.app.event(&world.owner, "vault.edit", target, vec![("renamed", false.into())]).expect("random");
@@ -458,19 +459,19 @@ async fn set_policy(world: &AzureWorld, may_leave: bool) {
 }
 
 /// As if another node held the job, and had fallen silent.
-async fn held_elsewhere(world: &AzureWorld, job: JobId, ends: Timestamp) {
+pub async fn held_elsewhere(world: &AzureWorld, job: JobId, ends: Timestamp) {
     let hold = "UPDATE jobs SET fence = fence + 1, lease_ends = $2 WHERE id = $1";
     let write = world.app.store.write(move |tx| tx.execute(hold, &[job.0.into(), ends.into()]).map(drop));
     write.await.expect("written");
 }
 
-async fn events(world: &AzureWorld, action: &'static str) -> u64 {
+pub async fn events(world: &AzureWorld, action: &'static str) -> u64 {
     let sql = "SELECT COUNT(*) FROM audit_events WHERE action = $1";
     world.app.store.read(move |tx| tx.count(sql, &[action.into()])).await.expect("the store works")
 }
 
 /// The log is whole, and the rows are what it says.
-async fn assert_sound(world: &AzureWorld) {
+pub async fn assert_sound(world: &AzureWorld) {
     let report = audit::verify(&world.app.store, Arc::clone(&world.app.keys), true).await.expect("it can be read");
     assert!(report.is_sound(), "{report}");
 }

@@ -146,6 +146,10 @@ pub fn why_kept(code: &str) -> String {
         "not_found" => "It is gone, or not shared with whoever moves it.".to_owned(),
         "item.there" => "It is in this vault already.".to_owned(),
         "item.not_opened" => "Its stored bytes do not open; `audit verify --state` on the server says more.".to_owned(),
+        "item.too_large" => {
+            "It is too large with its history: more than 32 MiB, or more than 5,000 revisions.".to_owned()
+        }
+        "job.planted" => "It was added to the list behind this server's back.".to_owned(),
         "vault.may_not_leave" => "Its vault lets no item leave the key in Azure.".to_owned(),
         "vault.closed" => "The vault that it was to go to takes no new items any more.".to_owned(),
         code => code.to_owned(),
