@@ -99,8 +99,8 @@ struct State {
     flights: HashMap<Slot, Flight>,
     /// The last failure of an outage or fault, and when (since boot) it was.
     failures: HashMap<Slot, (Duration, Arc<Error>)>,
-    /// Vaults whose last answer was an outage or a fault.
-    troubled: HashSet<VaultId>,
+    /// The generations of vaults whose last answer was an outage or a fault, and which of the two.
+    troubled: HashMap<VaultId, HashMap<u32, Unavailable>>,
     marks: HashMap<VaultId, Mark>,
     /// The rows that last passed their proof.
     proven: HashMap<Slot, Arc<KeyRecord>>,
@@ -149,6 +149,8 @@ pub struct Lease {
     key: VaultKey,
     ends_wall: Timestamp,
     ends_boot: Duration,
+    /// When the unwrap that gave it began, since boot.
+    started: Duration,
     length: Duration,
     /// Whether it is renewed before it ends; a Cloud vault's key is unwrapped anew when it is next needed.
     renews: bool,
@@ -343,11 +345,16 @@ impl Keyring {
     /// Starts the unwrap of a slot in a task of the keyring's own.
     fn depart(self: &Arc<Self>, state: &mut State, slot: Slot) -> Flight {
         let keyring = Arc::clone(self);
+        let forgotten = state.times_forgotten(slot.0);
         let task = tokio::spawn(async move {
             let unwrap = AssertUnwindSafe(keyring.unwrap(slot, TokenUse::Cached, INTERACTIVE)).catch_unwind().await;
             let landed = unwrap.unwrap_or_else(|_| Err(Error::integrity("key.task", "an unwrap ended in a panic")));
             let landed = landed.map_err(Arc::new);
             let mut state = keyring.state();
+            // A flight from before the vault was forgotten is not in the table any more; another may be in its place.
+            if state.times_forgotten(slot.0) != forgotten {
+                return landed;
+            }
             state.flights.remove(&slot);
             if let Err(error) = &landed {
                 let at = keyring.clock.since_boot();
@@ -385,7 +392,7 @@ impl Keyring {
             Err(error) => return Err(self.faulty(&record, &error).await),
         };
         let lease = self.lease_of(&record, key, started)?;
-        let event = self.unwrap_event(&record, &lease, &answer)?;
+        let event = self.unwrap_event(&record, Some(lease.id), &answer)?;
         self.store.write(move |tx| tx.record(&event)).await?;
         self.install(&record, lease, (started.1, forgotten), token).await
     }
@@ -429,6 +436,7 @@ impl Keyring {
             key,
             ends_wall: started.0 + length,
             ends_boot: started.1 + length,
+            started: started.1,
             length,
             renews: record.provider.strategy == Strategy::AzureExternalKeys,
             purged: AtomicBool::new(false),
@@ -475,21 +483,25 @@ impl Keyring {
         if !self.state().leases.get(&slot).is_some_and(|lease| lease.is_due(started.1, 2)) {
             return Ok(());
         }
+        let Some(before) = self.state().leases.get(&slot).cloned() else { return Ok(()) };
         let lease = self.lease_of(record, key, started)?;
         lease.used.store(false, Ordering::Relaxed);
-        let event = self.unwrap_event(record, &lease, answer)?;
+        let event = self.unwrap_event(record, Some(lease.id), answer)?;
         self.store.write(move |tx| tx.record(&event)).await?;
         let mut state = self.state();
-        // A lease that is gone was purged meanwhile, and nothing takes its place.
-        if !state.marks.contains_key(&record.vault) && state.leases.contains_key(&slot) {
+        // The lease that was there when this began is the one that it renews: one that is gone, or was followed by another,
+        // was purged meanwhile by a denial or by word to forget the vault, and this key may not outlive that.
+        let stands = state.leases.get(&slot).is_some_and(|lease| Arc::ptr_eq(lease, &before));
+        if stands && !before.purged.load(Ordering::Acquire) && before.started <= started.1 {
             state.leases.insert(slot, Arc::new(lease));
         }
         Ok(())
     }
 
-    fn unwrap_event(&self, record: &KeyRecord, lease: &Lease, answer: &Unwrapped) -> Result<Event> {
+    /// Of an unwrap whose key is used: for a lease, or at once and only once.
+    fn unwrap_event(&self, record: &KeyRecord, lease: Option<LeaseId>, answer: &Unwrapped) -> Result<Event> {
         let mut detail = record.facts();
-        detail.push(("lease", lease.id.0.into()));
+        detail.extend(lease.map(|lease| ("lease", lease.0.into())));
         if let Some(receipt) = answer.receipts.last() {
             detail.push(("request", receipt.our_request_id.into()));
             detail.push(("ms", Fact::Number(u64::try_from(receipt.latency.as_millis()).unwrap_or(u64::MAX))));
@@ -498,6 +510,12 @@ impl Keyring {
             }
         }
         self.event(record, "key.unwrap", detail)
+    }
+
+    /// Writes down, before its key is used, an unwrap that gives no lease.
+    pub(crate) async fn note_unwrap(&self, record: &KeyRecord, answer: &Unwrapped) -> Result<()> {
+        let event = self.unwrap_event(record, None, answer)?;
+        self.store.write(move |tx| tx.record(&event)).await
     }
 
     fn event(&self, record: &KeyRecord, action: &'static str, detail: Vec<(&'static str, Fact)>) -> Result<Event> {

@@ -247,7 +247,7 @@ pub static VOCABULARY: &[Word] = &[
             ("generation", Number),
             ("kid", Text),
             ("wrap_digest", Digest),
-            ("lease", Id),
+            ("lease", MaybeId),
             ("request", MaybeId),
             ("ms", MaybeNumber),
             ("azure_request", MaybeText),

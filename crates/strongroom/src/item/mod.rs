@@ -16,7 +16,6 @@ use strongroom_envelope::{
 };
 
 use self::rows::ItemRow;
-pub(crate) use self::trash::note_pass;
 pub use self::{
     content::{Content, Field, FieldKind, ItemType, MAX_ITEM, Overview, Patch, SecretKind, read_details},
     list::{Dark, Filter, Found},
@@ -24,6 +23,7 @@ pub use self::{
     sharing::Grant,
     trash::{Kept, Purged, TRASH_PAUSE},
 };
+pub(crate) use self::{rows::still_allowed, trash::note_pass};
 use crate::{
     access::{Action, ItemRole, Target as Aim},
     app::{App, Caller},

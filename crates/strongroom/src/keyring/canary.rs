@@ -13,7 +13,7 @@ use super::{
     Keyring, ProviderRow, Slot, VaultState, governor::Share, marks::Failed, record::KeyRecord, record::load_in_use,
 };
 use crate::{
-    error::{Error, Result},
+    error::{Error, Result, Unavailable},
     id::VaultId,
 };
 
@@ -177,7 +177,8 @@ impl Keyring {
         if group.members.is_empty() {
             return Ok(true);
         }
-        let members: Vec<_> = group.members.iter().map(Arc::as_ref).collect();
+        let others = group.members.iter().filter(|other| !Arc::ptr_eq(other, &record));
+        let members: Vec<_> = std::iter::once(&record).chain(others).map(Arc::as_ref).collect();
         if !self.succeeded(&members, started.1, token).await? {
             return Ok(false);
         }
@@ -194,7 +195,17 @@ impl Keyring {
             lease.is_some_and(|lease| lease.is_due(self.clock.since_boot(), 2))
         });
         let turn = state.turns.get(&group.id).copied().unwrap_or_default();
-        let record = due.unwrap_or(&members[turn % members.len()]);
+        // A fault ends only by an answer to its own wrap: every other turn is for those.
+        let faulty = members.iter().find(|record| {
+            let generations = state.troubled.get(&record.vault);
+            generations.and_then(|known| known.get(&record.generation)) == Some(&Unavailable::Fault)
+        });
+        let next = match faulty {
+            Some(faulty) if turn % 2 == 1 => faulty,
+            Some(_) => &members[turn / 2 % members.len()],
+            None => &members[turn % members.len()],
+        };
+        let record = due.unwrap_or(next);
         let record = Arc::clone(record);
         state.turns.insert(group.id.clone(), turn.wrapping_add(1));
         record

@@ -9,7 +9,7 @@
 
 use std::{
     collections::{HashMap, HashSet, hash_map::Entry},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -17,7 +17,7 @@ use jiff::Timestamp;
 use strongroom_envelope::RecordError;
 use strongroom_keys::{Class, Code, KeyFailure, KeyProvider, TokenUse};
 
-use super::{Fingerprint, KeyRecord, Keyring, Strategy, VaultState};
+use super::{Fingerprint, KeyRecord, Keyring, State, Strategy, VaultState};
 use crate::{
     error::{Error, KeyUnavailable, Result, Unavailable},
     id::{NodeId, VaultId},
@@ -89,6 +89,9 @@ impl Keyring {
     /// The same for all whom the answer concerns.
     pub(super) async fn failed_for(&self, failed: Failed<'_>) -> Error {
         let Failed { record, others, lasting, provider, failure, started } = failed;
+        if let Some(error) = self.overtaken(record, others.is_empty(), &failure).await {
+            return error;
+        }
         let (vault, name, kid) = (record.vault, &record.vault_name, Some(&record.kid));
         let mut why = KeyUnavailable::told(vault, name, provider, &failure, kid, self.clock.now());
         if failure.class == Class::Denial && failure.is_sign_in() {
@@ -109,6 +112,25 @@ impl Keyring {
         self.note(&concerned, why, failure.is_sign_in()).await
     }
 
+    /// A denial of a wrap that was superseded while it was asked for, or of a generation that was retired, says nothing of
+    /// those in use: whoever waited asks again. None when the wrap is in use, or others are under the same key version.
+    async fn overtaken(&self, record: &KeyRecord, alone: bool, failure: &KeyFailure) -> Option<Error> {
+        if !alone || failure.class != Class::Denial {
+            return None;
+        }
+        let slot = [record.vault.0.into(), i64::from(record.generation).into()];
+        let kid = record.kid.to_string();
+        let in_use = self
+            .store
+            .read(move |tx| {
+                let sql = "SELECT kid FROM generations WHERE vault_id = $1 AND generation = $2";
+                Ok(tx.first(sql, &slot, |row| row.get::<String>(0))?.is_some_and(|in_use| in_use == kid))
+            })
+            .await;
+        // Who cannot tell takes it for what it is: a denial.
+        if in_use.unwrap_or(true) { None } else { Some(self.too_slow(record.vault)) }
+    }
+
     /// An unwrap that answered something else than this vault's key.
     pub(super) async fn faulty(&self, record: &KeyRecord, error: &RecordError) -> Error {
         let code = Code::WrongLength;
@@ -126,19 +148,29 @@ impl Keyring {
         self.note(&[record], why, false).await
     }
 
-    /// A verified unwrap, which counts for all these wraps: clears what it can clear. False when a second one now could
-    /// clear more.
+    /// A verified unwrap of the first of these wraps, which counts for all of them: clears what it can clear. A fault is
+    /// only cleared by the wrap that it is of. False when a second one now could clear more.
     pub(super) async fn succeeded(&self, records: &[&KeyRecord], started: Duration, token: TokenUse) -> Result<bool> {
         let (settled, restored) = self.clear(records, started, token);
         Ok(self.write_restored(restored).await? && settled)
     }
 
-    /// Drops denials of key versions that no wrap in use needs any more: nothing could clear them.
+    /// Drops denials of key versions, and outages and faults of generations, that no wrap in use is of any more: nothing
+    /// could clear them.
     pub(super) async fn drop_stale_marks(&self, in_use: &HashMap<VaultId, Vec<Arc<KeyRecord>>>) -> Result<()> {
         let mut stale = Vec::new();
         {
             let mut state = self.state();
             for (vault, records) in in_use {
+                state.drop_retired(*vault, records);
+                let troubled = state.troubled.get_mut(vault).is_some_and(|generations| {
+                    generations.retain(|generation, _| records.iter().any(|record| record.generation == *generation));
+                    generations.is_empty()
+                });
+                if troubled {
+                    state.troubled.remove(vault);
+                    stale.extend(records.first().map(|record| (record.as_ref(), None)));
+                }
                 let Some(mark) = state.marks.get_mut(vault) else { continue };
                 let needed = |kid: &String| records.iter().any(|record| record.kid.to_string() == *kid);
                 if mark.denied.keys().any(needed) {
@@ -195,9 +227,9 @@ impl Keyring {
             state.refused_since.remove(&credential);
         }
         let (mut settled, mut restored) = (true, Vec::new());
-        for record in records {
+        for (position, record) in records.iter().enumerate() {
             state.answered.insert(record.vault, self.clock.now());
-            let troubled = state.troubled.remove(&record.vault);
+            let troubled = state.calm(record.vault, record.generation, position == 0);
             let Some(mark) = state.marks.get_mut(&record.vault) else {
                 if troubled {
                     restored.push((*record, None));
@@ -326,7 +358,7 @@ impl Keyring {
             let own = KeyUnavailable { vault: record.vault, vault_name: record.vault_name.clone(), ..why.clone() };
             let is_news = match own.class {
                 Unavailable::Dark => self.darken(&record.kid.to_string(), own.clone(), sign_in),
-                _ => self.trouble(record),
+                class => self.trouble(record, class),
             };
             if is_news && seen.insert(record.vault) {
                 news.push((*record, own));
@@ -343,7 +375,7 @@ impl Keyring {
     }
 
     /// An outage or a fault. True when it is news; a dark vault stays what it is.
-    fn trouble(&self, record: &KeyRecord) -> bool {
+    fn trouble(&self, record: &KeyRecord, class: Unavailable) -> bool {
         let mut state = self.state();
         match state.marks.get_mut(&record.vault) {
             Some(mark) => {
@@ -352,7 +384,7 @@ impl Keyring {
                 }
                 false
             }
-            None => state.troubled.insert(record.vault),
+            None => state.trouble(record.vault, record.generation, class),
         }
     }
 
@@ -438,6 +470,50 @@ impl Keyring {
     pub(super) fn tell(&self, vault: VaultId) {
         // Without listeners there is nobody to tell.
         let _ = self.changes.send(vault);
+    }
+}
+
+impl State {
+    /// Ends the leases of generations that another node has retired.
+    fn drop_retired(&mut self, vault: VaultId, records: &[Arc<KeyRecord>]) {
+        let newest = records.iter().map(|record| record.generation).max();
+        let retired: Vec<_> = (self.leases.keys().copied())
+            .filter(|(leased, generation)| *leased == vault && Some(*generation) < newest)
+            .filter(|(_, generation)| !records.iter().any(|record| record.generation == *generation))
+            .collect();
+        for slot in retired {
+            self.proven.remove(&slot);
+            if let Some(lease) = self.leases.remove(&slot) {
+                lease.purged.store(true, Ordering::Release);
+            }
+        }
+    }
+
+    /// Notes an outage or a fault of a generation. True when it is news for its vault. A fault stays one until its own wrap
+    /// answers as it should.
+    fn trouble(&mut self, vault: VaultId, generation: u32, class: Unavailable) -> bool {
+        let generations = self.troubled.entry(vault).or_default();
+        let is_news = generations.is_empty()
+            || class == Unavailable::Fault && !generations.values().any(|known| *known == Unavailable::Fault);
+        let known = generations.entry(generation).or_insert(class);
+        if class == Unavailable::Fault {
+            *known = class;
+        }
+        is_news
+    }
+
+    /// Takes it back for a generation that answered; a fault only where it was the one `asked`. True when nothing is left
+    /// of it for the vault.
+    fn calm(&mut self, vault: VaultId, generation: u32, asked: bool) -> bool {
+        let Some(generations) = self.troubled.get_mut(&vault) else { return false };
+        if asked || generations.get(&generation) != Some(&Unavailable::Fault) {
+            generations.remove(&generation);
+        }
+        if !generations.is_empty() {
+            return false;
+        }
+        self.troubled.remove(&vault);
+        true
     }
 }
 

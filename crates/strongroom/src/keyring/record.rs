@@ -475,12 +475,34 @@ pub(super) fn load(tx: &mut Tx<'_>, keys: &InstanceKeys, vault: VaultId, generat
     found.ok_or(Error::NotFound("vault key"))
 }
 
+/// Reads one wrap of a generation, in use or superseded, and proves every row on the way.
+pub(super) fn load_wrap(
+    tx: &mut Tx<'_>,
+    keys: &InstanceKeys,
+    (vault, generation): (VaultId, u32),
+    kid: &str,
+) -> Result<KeyRecord> {
+    let found = tx.first(
+        concat!(
+            "SELECT ",
+            record_columns!(),
+            " FROM vaults v \
+             JOIN generations g ON g.vault_id = v.id AND g.generation = $2 \
+             JOIN wraps w ON w.vault_id = v.id AND w.generation = g.generation AND w.kid = $3 \
+             JOIN providers p ON p.id = w.provider_id AND p.vault_id = v.id \
+             WHERE v.id = $1"
+        ),
+        &[vault.0.into(), i64::from(generation).into(), kid.into()],
+        |row| proven(row, keys),
+    )?;
+    found.ok_or(Error::NotFound("wrap"))
+}
+
 /// A wrap in use, or why its rows fail their proof.
 pub(super) type Found = (VaultId, u32, Result<KeyRecord>);
 
-/// The wraps in use of vaults with Azure keys after `(vault, generation)`, at most `count`. In use is the current
-/// generation, and each that a data key is under. One planted row must not hide a vault: either row that calls it external
-/// is enough.
+/// The wraps in use of vaults with Azure keys after `(vault, generation)`, at most `count`: of every generation, whether a
+/// data key is under it or not. One planted row must not hide a vault: either row that calls it external is enough.
 pub(super) fn load_in_use(
     tx: &mut Tx<'_>,
     keys: &InstanceKeys,
@@ -497,8 +519,6 @@ pub(super) fn load_in_use(
              LEFT JOIN providers p ON p.id = w.provider_id AND p.vault_id = v.id \
              WHERE (v.strategy = $1 OR p.kind = $1) \
              AND (v.id > $2 OR (v.id = $2 AND g.generation > $3)) \
-             AND (g.generation = v.generation OR EXISTS \
-                  (SELECT 1 FROM data_keys d WHERE d.vault_id = v.id AND d.generation = g.generation)) \
              ORDER BY v.id, g.generation LIMIT $4"
         ),
         &[

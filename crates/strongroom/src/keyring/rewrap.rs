@@ -10,7 +10,7 @@ use strongroom_keys::{Class, Code, INTERACTIVE, KeyDescription, KeyFailure, KeyP
 
 use super::{
     KeyRecord, Keyring, Policy, ProviderRow, Strategy, VaultState,
-    record::{load, load_provider, wrap_mac},
+    record::{load, load_provider, load_wrap, wrap_mac},
 };
 use crate::{
     audit::Fact,
@@ -81,6 +81,15 @@ impl Keyring {
         Ok(described)
     }
 
+    /// A wrap under another key version than the one described: the description is of before, and is asked for anew.
+    fn note_newest(&self, row: &ProviderRow, kid: &Kid) {
+        let key = (row.tenant_id.clone(), row.vault_url.clone(), row.key_name.clone());
+        let mut state = self.state();
+        if state.described.get(&key).is_some_and(|(_, known)| !known.kid.same_key_version(kid)) {
+            state.described.remove(&key);
+        }
+    }
+
     /// Takes one vault key to the newest key version of `target`, unless it is there: unwraps it, wraps it, unwraps
     /// that and compares, then swaps the wrap in use. `also` joins the transaction of the swap.
     pub(crate) async fn rewrap(
@@ -98,6 +107,7 @@ impl Keyring {
         let (key, opened_by) = self.opened_for_rewrap(record).await?;
         let proven = self.wrap_proven(target, &record.vault_name, &record.place(), &key).await?;
         drop(key);
+        self.note_newest(target, &proven.kid);
         if proven.kid.same_key_version(&record.kid) && target.id == record.provider.id {
             return Ok(Rewrapped::NothingToDo);
         }
@@ -176,7 +186,11 @@ impl Keyring {
         match provider.unwrap_key(&record.kid, &record.wrapped, TokenUse::Cached, INTERACTIVE).await {
             Err(failure) => Err(self.failed(record, provider.as_ref(), failure, started).await),
             Ok(answer) => match read_wrap_record(&answer.record, &record.place()) {
-                Ok(key) => Ok((key, request_of(&answer.receipts))),
+                Ok(key) => {
+                    // Told before the key is used, whatever comes of it: Key Vault's log has the request too.
+                    self.note_unwrap(record, &answer).await?;
+                    Ok((key, request_of(&answer.receipts)))
+                }
                 Err(error) => Err(self.faulty(record, &error).await),
             },
         }
@@ -214,6 +228,9 @@ impl Keyring {
         if record.policy.state == VaultState::Disabled {
             return Ok(false);
         }
+        // A planted row is worth no key operation and no event. It stays, and the log says so.
+        let (keys, superseded) = (self.keys.clone(), kid.clone());
+        self.store.read(move |tx| load_wrap(tx, &keys, (vault, generation), &superseded).map(drop)).await?;
         self.job_turn(&record.provider, 1).await?;
         let (_, proven_by) = self.opened_for_rewrap(&record).await?;
         let mut facts = vec![("generation", generation.into()), ("kid", kid.as_str().into())];
@@ -264,6 +281,16 @@ impl Keyring {
         Error::KeyUnavailable(Box::new(why))
     }
 
+    /// The quota that jobs share is used up, or Azure has asked to wait.
+    pub(super) fn no_turn(&self, row: &ProviderRow) -> Error {
+        let detail = "this server has used up what it may ask of this Key Vault for changes of keys, and waits";
+        let failure = KeyFailure::new(Code::Throttled, strongroom_keys::Operation::Wrap, detail);
+        match self.provider(row) {
+            Ok(provider) => self.not_wrapped(row, provider.as_ref(), &failure, None),
+            Err(error) => error,
+        }
+    }
+
     /// An expired or disabled key version still answers when it is asked what it is.
     fn require_wrapping(&self, row: &ProviderRow, newest: &KeyDescription) -> Result<()> {
         let now = self.clock.now();
@@ -307,7 +334,9 @@ fn swap(tx: &mut Tx<'_>, before: &Kid, after: &KeyRecord, now: Timestamp) -> Res
         "UPDATE wraps SET superseded_at = $4 WHERE vault_id = $1 AND generation = $2 AND kid = $3",
         &[slot[0], slot[1], (&before).into(), now.into()],
     )?;
-    // Under this key version there may be an older wrap of the same vault key, through another provider's row.
+    // Under this key version there may be an older wrap of the same vault key, superseded or through another provider's
+    // row, even the one in use. It goes at once, since a key version has one wrap: the new one has just been unwrapped by
+    // the same key version and gave the same key, so the older one could open nothing that this one does not.
     tx.execute(
         "DELETE FROM wraps WHERE vault_id = $1 AND generation = $2 AND kid = $3",
         &[slot[0], slot[1], (&kid).into()],

@@ -3,6 +3,7 @@
 
 use jiff::Timestamp;
 use strongroom_envelope::{DataKeyPlace, InstanceKeys, VaultKey, VaultKeyPlace, unwrap_data_key, wrap_data_key};
+use strongroom_keys::INTERACTIVE;
 
 use super::{
     KeyRecord, Keyring, Lease, Policy, ProviderRow,
@@ -34,6 +35,10 @@ impl Keyring {
         policy: &Policy,
         provider: &ProviderRow,
     ) -> Result<NextGeneration> {
+        // A person waits for it, so not for ever.
+        if tokio::time::timeout(INTERACTIVE, self.job_turn(provider, ROTATE_OPERATIONS)).await.is_err() {
+            return Err(self.no_turn(provider));
+        }
         let generation = policy.generation + 1;
         let place = VaultKeyPlace { workspace: policy.workspace.bytes(), vault: policy.vault.bytes(), generation };
         let key = VaultKey::generate(self.random.as_ref()).map_err(|_| Error::random())?;

@@ -303,7 +303,7 @@ impl App {
         let answer = provider.unwrap_key(&record.kid, &record.wrapped, TokenUse::Fresh, INTERACTIVE).await;
         let answer = answer.map_err(told)?;
         match read_wrap_record(&answer.record, &record.place()) {
-            Ok(_) => Ok(()),
+            Ok(_) => self.keyring.note_unwrap(record, &answer).await,
             Err(_) => Err(Error::integrity(
                 "fault.wrong_record",
                 "the key answered with something else than this vault's key; the credential was not replaced",

@@ -4,12 +4,13 @@ use std::{sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{KeyChange, Strategy, change::behind};
+use super::{KeyChange, Strategy, change::behind, rotate::require_enabled};
 use crate::{
     access::Action,
     app::{App, Caller},
-    error::{Error, Result},
+    error::{Error, Result, Unavailable},
     id::VaultId,
+    item::still_allowed,
     job::{Claim, JobKind, NewJob, Step},
     keyring::Rewrapped,
 };
@@ -40,6 +41,7 @@ impl App {
             self.require_fresh(caller)?;
         }
         let (policy, target) = self.key_of(caller, vault).await?;
+        require_enabled(&policy)?;
         if policy.strategy == Strategy::Cloud {
             return Err(Error::conflict(
                 "vault.not_external",
@@ -56,7 +58,12 @@ impl App {
         }
         let new = NewJob::of_vault(JobKind::Rewrap, vault, behind);
         let job = self.new_job(caller, new)?;
-        change.job = Some(self.store.write(move |tx| job.start(tx)).await?);
+        let asking = caller.clone();
+        let started = self.store.write(move |tx| {
+            still_allowed(tx, &asking, None, Action::ManageVaults)?;
+            job.start(tx)
+        });
+        change.job = Some(started.await?);
         Ok(change)
     }
 
@@ -91,13 +98,29 @@ impl App {
         let newest = self.keyring.newest(&target, claim.job.created_at).await?;
         let provider = target.id;
         let behind = self.store.read(move |tx| behind(tx, vault, provider, &newest)).await?;
-        let Some(generation) = behind.first() else { return Ok(Step::Finished) };
-        let record = self.keyring.record(vault, *generation).await?;
-        let (claim, now) = (claim.clone(), self.clock.now());
-        match self.keyring.rewrap(&record, &target, move |tx| claim.progress(tx, 1, 0, now)).await? {
-            Rewrapped::Swapped if behind.len() == 1 => Ok(Step::Finished),
-            Rewrapped::Swapped => Ok(Step::More),
-            Rewrapped::NothingToDo => Ok(Step::Wait {
+        if behind.is_empty() {
+            self.account_adds_up(claim, 0).await?;
+            return Ok(Step::Finished);
+        }
+        let mut refused = None;
+        // What stands against one generation does not keep the others from their new wraps.
+        for generation in behind {
+            let (claim, now) = (claim.clone(), self.clock.now());
+            let rewrapped = async {
+                let record = self.keyring.record(vault, generation).await?;
+                self.keyring.rewrap(&record, &target, move |tx| claim.progress(tx, 1, 0, now)).await
+            };
+            match rewrapped.await {
+                // The next step looks again at what the newest key version is: there may be a newer one by now.
+                Ok(Rewrapped::Swapped) => return Ok(Step::More),
+                Ok(Rewrapped::NothingToDo) => {}
+                Err(error) if stands_against_all(&error) => return Err(error),
+                Err(error) => refused = Some(error),
+            }
+        }
+        match refused {
+            Some(error) => Err(error),
+            None => Ok(Step::Wait {
                 until: self.clock.now() + NOTHING_CAME,
                 code: "key.not_newest_yet".into(),
                 detail: "Another node was faster, or Azure still wraps with the key version before.".into(),
@@ -113,5 +136,14 @@ impl App {
             }
             self.clock.sleep(LOOK).await;
         }
+    }
+}
+
+/// Whether an error is of the job or the key as a whole, so that trying another generation would only ask Azure in vain.
+fn stands_against_all(error: &Error) -> bool {
+    match error {
+        Error::Integrity { .. } | Error::NotFound(_) => false,
+        Error::KeyUnavailable(why) => why.class != Unavailable::Fault,
+        _ => true,
     }
 }

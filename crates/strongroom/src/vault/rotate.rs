@@ -9,6 +9,7 @@ use crate::{
     audit::Target,
     error::{Error, Result},
     id::{DataKeyId, VaultId},
+    item::still_allowed,
     job::{Claim, JobKind, NewJob, Step},
     keyring::{DataKeyRow, Lease, Policy, VaultState},
     store::Tx,
@@ -54,10 +55,11 @@ impl App {
         let total = if kind == JobKind::Rotate { change.data_keys } else { change.items };
         let job = self.new_job(caller, NewJob::of_vault(kind, vault, total))?;
         let event = self.event(caller, "key.rotate", Target::Vault(vault), next.facts.clone())?;
-        let (keys, now) = (Arc::clone(&self.keys), self.clock.now());
+        let (keys, now, asking) = (Arc::clone(&self.keys), self.clock.now(), caller.clone());
         let started = self
             .store
             .write(move |tx| {
+                still_allowed(tx, &asking, None, Action::ManageVaults)?;
                 next.put(tx, &keys, now)?;
                 tx.record(&event)?;
                 job.start(tx)
@@ -132,11 +134,19 @@ impl App {
     }
 
     async fn rotation_ends(&self, claim: &Claim, unopened: u64) -> Result<Step> {
-        if unopened > 0 {
-            let (claim, now) = (claim.clone(), self.clock.now());
-            self.store.write(move |tx| claim.progress(tx, 0, unopened, now)).await?;
-        }
+        self.account_adds_up(claim, unopened).await?;
         Ok(Step::Finished)
+    }
+
+    /// What was counted at the start and is gone by now was neither done nor failed: the total is what was found.
+    pub(super) async fn account_adds_up(&self, claim: &Claim, failed: u64) -> Result<()> {
+        let (claim, now) = (claim.clone(), self.clock.now());
+        self.store
+            .write(move |tx| {
+                claim.progress(tx, 0, failed, now)?;
+                tx.execute("UPDATE jobs SET total = done + failed WHERE id = $1", &[claim.job.id.0.into()]).map(drop)
+            })
+            .await
     }
 
     /// Forgets an old generation of a vault's key, with all its wraps: nothing opens with it any more, earlier copies of
@@ -147,10 +157,11 @@ impl App {
         self.key_of(caller, vault).await?;
         let facts = vec![("generation", generation.into())];
         let event = self.event(caller, "key.retire", Target::Vault(vault), facts)?;
-        let keys = Arc::clone(&self.keys);
+        let (keys, caller) = (Arc::clone(&self.keys), caller.clone());
         self.store
             .write(move |tx| {
                 let policy = Policy::held(tx, &keys, vault)?;
+                still_allowed(tx, &caller, None, Action::ManageVaults)?;
                 require_unused(tx, &policy, generation)?;
                 let slot = [vault.0.into(), i64::from(generation).into()];
                 tx.execute("DELETE FROM wraps WHERE vault_id = $1 AND generation = $2", &slot)?;
@@ -159,12 +170,15 @@ impl App {
                 }
                 tx.record(&event)
             })
-            .await
+            .await?;
+        // The retired key goes from memory too; the other nodes drop it at their next round of canaries.
+        self.keyring.forget(vault);
+        Ok(())
     }
 }
 
 /// A disabled vault serves nothing, not even to a job.
-fn require_enabled(policy: &Policy) -> Result<()> {
+pub(super) fn require_enabled(policy: &Policy) -> Result<()> {
     if policy.state != VaultState::Disabled {
         return Ok(());
     }

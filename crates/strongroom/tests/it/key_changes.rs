@@ -18,7 +18,7 @@ use strongroom::{
     id::JobId,
     item::Patch,
     job::{Job, JobState},
-    vault::KeyChange,
+    vault::{KeyChange, VaultEdit, VaultState},
 };
 
 use crate::{
@@ -93,6 +93,75 @@ async fn a_rewrap_waits_while_the_old_key_version_is_off_and_goes_on_by_itself()
     assert_eq!(job.done, 1);
     assert_eq!(kid_in_use(&world).await, newest);
     assert_eq!(world.password(item).await.expect("readable"), "tide-and-lamp");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rewrap_that_a_newer_key_version_overtakes_ends_on_the_newest() {
+    let world = AzureWorld::start(None).await;
+    for _ in 0..2 {
+        world.app.rotate(&world.owner, world.vault, false).await.expect("one more generation");
+        let running = "UPDATE jobs SET state = 'cancelled', finished_at = 1";
+        world.app.store.write(move |tx| tx.execute(running, &[])).await.expect("its job is of no matter here");
+    }
+    new_key_version(&world).await;
+    let change = world.app.rewrap(&world.owner, world.vault, false).await.expect("started");
+    let newest = new_key_version(&world).await;
+    done(&world, change).await;
+    let sql = "SELECT COUNT(*) FROM generations g JOIN vaults v ON v.id = g.vault_id WHERE v.strategy <> 'cloud' AND g.kid = $1";
+    let under = world.app.store.read(move |tx| tx.count(sql, &[(&newest).into()])).await.expect("read");
+    assert_eq!(under, 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_generation_that_cannot_be_rewrapped_does_not_keep_the_others_back() {
+    let world = AzureWorld::start(None).await;
+    let newest = new_key_version(&world).await;
+    let vault = world.vault;
+    let planted = "INSERT INTO generations (vault_id, generation, kid, created_at) VALUES ($1, 99, 'x', 1)";
+    world.app.store.write(move |tx| tx.execute(planted, &[vault.0.into()])).await.expect("planted");
+    let change = world.app.rewrap(&world.owner, world.vault, false).await.expect("started");
+    let _jobs = working(&world);
+    let job = until(&world, change.job.expect("a job"), |job| job.done == 1).await;
+    assert_eq!(job.state, JobState::Running);
+    let sql = "SELECT COUNT(*) FROM generations WHERE generation = 1 AND kid = $1";
+    assert_eq!(world.app.store.read(move |tx| tx.count(sql, &[(&newest).into()])).await.expect("read"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_unwrap_of_a_rewrap_that_comes_to_nothing_is_in_the_log() {
+    let world = AzureWorld::start(None).await;
+    new_key_version(&world).await;
+    let change = world.app.rewrap(&world.owner, world.vault, false).await.expect("started");
+    world.standin.set_fault(fault("wrapkey", Effect { status: Some(400), ..Effect::default() }));
+    let told = "SELECT COUNT(*) FROM audit_events WHERE action = 'key.unwrap'";
+    let before = (operations(&world).1, count(&world, told).await);
+    {
+        let _jobs = working(&world);
+        until(&world, change.job.expect("a job"), |job| job.waiting.is_some()).await;
+    }
+    let unwraps = operations(&world).1 - before.0;
+    assert!(unwraps >= 1);
+    assert_eq!(count(&world, told).await - before.1, unwraps);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disabled_vault_s_key_is_not_rewrapped_and_a_removed_manager_s_rotation_is_refused() {
+    let world = AzureWorld::start(None).await;
+    let admin = world.member("Grace", Role::Admin).await;
+    let gone = admin.member;
+    let sql = "UPDATE members SET removed_at = 1 WHERE id = $1";
+    world.app.store.write(move |tx| tx.execute(sql, &[gone.0.into()])).await.expect("removed");
+    for refused in [
+        world.app.rotate(&admin, world.vault, false).await.map(drop),
+        world.app.retire_generation(&admin, world.vault, 1).await,
+    ] {
+        assert_eq!(refused.expect_err("not a member any more").code(), "member.changed");
+    }
+    let edit = VaultEdit { state: Some(VaultState::Disabled), ..VaultEdit::default() };
+    world.app.edit_vault(&world.owner, world.vault, None, edit).await.expect("disabled");
+    new_key_version(&world).await;
+    let refused = world.app.rewrap(&world.owner, world.vault, false).await.expect_err("its key is not used");
+    assert_eq!(refused.code(), "vault.disabled");
 }
 
 #[tokio::test(flavor = "multi_thread")]

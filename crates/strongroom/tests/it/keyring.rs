@@ -129,6 +129,42 @@ async fn every_key_version_that_data_keys_need_has_a_canary() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_denied_key_version_of_an_unused_generation_keeps_the_vault_dark_without_flapping_until_it_is_retired() {
+    let world = AzureWorld::start(None).await;
+    new_key_version(&world).await;
+    world.app.rotate(&world.owner, world.vault, false).await.expect("nothing is under the first generation");
+    let item = world.account("Mail", "tide-and-lamp").await;
+    enable(&world, &world.kid, false).await;
+    for _ in 0..5 {
+        round(&world).await;
+        assert_eq!(unavailable(world.password(item).await).code, "key.disabled");
+    }
+    assert_eq!((told(&world, "key.denied").await, told(&world, "key.restored").await), (1, 0));
+    world.app.retire_generation(&world.owner, world.vault, 1).await.expect("nothing is under it");
+    round(&world).await;
+    assert_eq!(world.password(item).await.expect("nothing needs that key version now"), "tide-and-lamp");
+    assert_eq!((told(&world, "key.denied").await, told(&world, "key.restored").await), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fault_of_one_generation_is_told_once_while_the_other_answers_well() {
+    let world = AzureWorld::start(None).await;
+    new_key_version(&world).await;
+    world.app.rotate(&world.owner, world.vault, false).await.expect("a second generation");
+    let matching = Match { operation: Some("unwrapkey".into()), kid: Some(world.kid.clone()), ..Match::default() };
+    let effect = Effect { wrong_kid: true, ..Effect::default() };
+    world.standin.set_fault(Fault { matching, effect, ..Fault::default() });
+    for _ in 0..5 {
+        round(&world).await;
+        assert_eq!(statuses(&world, "fault").await, 1);
+    }
+    assert_eq!((told(&world, "key.fault").await, told(&world, "key.restored").await), (1, 0));
+    world.standin.clear_faults();
+    round(&world).await;
+    assert_eq!((statuses(&world, "fault").await, told(&world, "key.restored").await), (0, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_newest_key_version_that_is_off_does_not_matter_to_what_an_older_one_wraps() {
     let world = AzureWorld::start(None).await;
     let item = world.account("Mail", "tide-and-lamp").await;
@@ -345,6 +381,11 @@ async fn written_dark(world: &AzureWorld) -> u64 {
 async fn statuses(world: &AzureWorld, status: &'static str) -> u64 {
     let sql = "SELECT COUNT(*) FROM key_states WHERE status = $1";
     world.app.store.read(move |tx| tx.count(sql, &[status.into()])).await.expect("read")
+}
+
+async fn told(world: &AzureWorld, action: &'static str) -> u64 {
+    let sql = "SELECT COUNT(*) FROM audit_events WHERE action = $1";
+    world.app.store.read(move |tx| tx.count(sql, &[action.into()])).await.expect("read")
 }
 
 /// How many vaults were told of a new key version.
