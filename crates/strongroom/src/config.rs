@@ -102,6 +102,8 @@ pub struct VaultsConfig {
 pub struct NoticesConfig {
     /// Whether webhooks may go to this machine, by `http:` too. Default false.
     pub allow_loopback: bool,
+    /// Whether webhooks may go to private addresses, such as those of 10.0.0.0/8. Default false.
+    pub allow_private: bool,
 }
 
 /// How notices go out by e-mail. Absent: they do not.
@@ -316,6 +318,7 @@ const KEYS: [&str; 20] = [
     "vaults.lease_seconds",
     "vaults.trash_days",
     "notices.allow_loopback",
+    "notices.allow_private",
     "smtp.url",
     "smtp.from",
     "smtp.password",

@@ -21,6 +21,7 @@ mod vocabulary;
 use jiff::Timestamp;
 use uuid::Uuid;
 
+pub(crate) use self::read::newest_of;
 pub use self::{
     bytes::{EVENT_FORMAT, Entry, NotAnEvent, Place},
     chain::Chain,

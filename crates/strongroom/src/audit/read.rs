@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use jiff::Timestamp;
+use strongroom_envelope::InstanceKeys;
 use uuid::Uuid;
 
 use super::{
@@ -15,7 +16,7 @@ use crate::{
     app::{App, Caller},
     error::{Error, Result},
     id::{EventId, MemberId},
-    store::Param,
+    store::{Param, Tx},
 };
 
 /// Entries of a page when the caller does not say how many.
@@ -89,7 +90,28 @@ impl App {
     }
 }
 
-fn proven(keys: &strongroom_envelope::InstanceKeys, row: &Stored) -> std::result::Result<Entry, What> {
+/// The newest event of `target` that is one of `actions`, once it is proven; None if there is none. An error where a row
+/// that calls itself so is not genuine: then nothing is known.
+pub(crate) fn newest_of(
+    tx: &mut Tx<'_>,
+    keys: &InstanceKeys,
+    target: Target,
+    actions: &[&'static str],
+) -> Result<Option<Entry>> {
+    let words: Vec<_> = actions.iter().map(|action| format!("'{action}'")).collect();
+    let sql = format!(
+        "SELECT id, node, boot, sequence, workspace_id, actor_id, target_id, action, at, bytes, mac FROM audit_events \
+         WHERE target_id = $1 AND action IN ({}) ORDER BY id DESC LIMIT 1",
+        words.join(", ")
+    );
+    let Some(row) = tx.first(&sql, &[target.id().into()], Stored::read)? else { return Ok(None) };
+    match proven(keys, &row) {
+        Ok(entry) if entry.event.target == target => Ok(Some(entry)),
+        _ => Err(Error::integrity("integrity.event", "an event of the audit log was changed or planted")),
+    }
+}
+
+fn proven(keys: &InstanceKeys, row: &Stored) -> std::result::Result<Entry, What> {
     let entry = prove(keys, row)?;
     let columns = row.differs(&entry);
     if columns.is_empty() { Ok(entry) } else { Err(What::Columns { columns }) }

@@ -37,6 +37,9 @@ pub(super) struct Replay {
     pub(super) data_keys: BTreeMap<Uuid, (Uuid, Uuid)>,
     pub(super) sessions: BTreeMap<Uuid, Bearer>,
     pub(super) tokens: BTreeMap<Uuid, Bearer>,
+    pub(super) jobs: BTreeMap<Uuid, Job>,
+    /// What jobs are said to have sealed anew, each once: the job, how, and the vault where it lies since; and an item.
+    pub(super) resealed: BTreeMap<(Uuid, &'static str, Uuid), Uuid>,
     /// Revisions that two events wrote, each something else: the first was rolled back before the second.
     pub(super) written_twice: BTreeSet<(&'static str, Uuid, u64)>,
 }
@@ -101,6 +104,14 @@ pub(super) struct Written {
     pub(super) details: Vec<u8>,
 }
 
+/// A job as its start says it.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) kind: String,
+    pub(super) vault: Uuid,
+    pub(super) target: Option<Uuid>,
+}
+
 /// A session or API token.
 #[derive(Debug, Default)]
 pub(super) struct Bearer {
@@ -148,6 +159,24 @@ impl<T> Register<T> {
     }
 }
 
+impl Job {
+    /// Where it leaves what it seals anew, if it does that at all.
+    pub(super) fn leaves_in(&self) -> Option<Uuid> {
+        match self.kind.as_str() {
+            "move" => self.target,
+            "reencrypt" => Some(self.vault),
+            _ => None,
+        }
+    }
+}
+
+impl Item {
+    /// Whether it was destroyed although it cannot have lain in the trash.
+    pub(super) fn purged_untrashed(&self) -> bool {
+        self.purged && !self.trashed.may(|trashed| *trashed)
+    }
+}
+
 impl Vault {
     /// The generations that were not retired; none of a vault that was deleted.
     pub(super) fn living(&self) -> impl Iterator<Item = (u64, &Register<String>)> {
@@ -169,6 +198,11 @@ impl Replay {
             }
             ("workspace.create" | "workspace.settings", Target::Workspace(id)) => {
                 self.workspaces.entry(id.0).or_default().settings.set(rank, Settings::of(event));
+            }
+            ("job.start", Target::Vault(vault)) => {
+                let target = Some(id_of(event, "target")).filter(|target| !target.is_nil());
+                let job = Job { kind: text(event, "kind"), vault: vault.0, target };
+                self.jobs.insert(id_of(event, "job"), job);
             }
             (action, Target::Vault(id)) => self.vault(action, id.0, rank, event),
             (action, Target::Item(id)) => self.item(action, id.0, rank, event),
@@ -210,12 +244,18 @@ impl Replay {
             vault.strategy = text(event, "strategy");
             vault.provider.first = Some(id_of(event, "provider"));
         }
-        if event.fact("policy_digest").is_some() {
-            vault.policy.set(rank, bytes(event, "policy_digest"));
-        }
         let (generation, kid) = (number(event, "generation"), text(event, "kid"));
         match action {
-            "key.create" | "key.rewrap" | "key.rotate" => {
+            "vault.create" => vault.policy.first = Some(bytes(event, "policy_digest")),
+            _ if event.fact("policy_digest").is_some() => vault.policy.set(rank, bytes(event, "policy_digest")),
+            _ => {}
+        }
+        match action {
+            "key.create" | "key.rotate" => {
+                vault.generations.entry(generation).or_default().first = Some(kid.clone());
+                vault.wraps.entry((generation, kid)).or_default().first = Some(Some(bytes(event, "wrap_digest")));
+            }
+            "key.rewrap" => {
                 vault.generations.entry(generation).or_default().set(rank, kid.clone());
                 let digest = bytes(event, "wrap_digest");
                 vault.wraps.entry((generation, kid)).or_default().set(rank, Some(digest));
@@ -258,6 +298,8 @@ impl Replay {
             }
             "item.move" | "item.reencrypt" => {
                 let (revision, written) = (number(event, "revision"), Written::of(event));
+                let kind = if action == "item.move" { "move" } else { "reencrypt" };
+                self.resealed.entry((id_of(event, "job"), kind, written.vault)).or_insert(id);
                 self.data_keys.insert(written.data_key, (id, written.vault));
                 item.revisions.entry(revision).or_default().set(rank, written);
             }

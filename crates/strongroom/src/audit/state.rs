@@ -30,6 +30,7 @@ pub(super) fn compare(tx: &mut Tx<'_>, replay: Replay) -> Result<StateReport> {
         let log = format!("revision {revision} was written twice");
         compared.report.fault(table, id, Wrong::RolledBack, "the later of the two, or one after it", log);
     }
+    compared.jobs(&replay);
     compared.workspaces(replay.workspaces)?;
     compared.members(replay.members)?;
     compared.vaults(&replay.vaults)?;
@@ -112,6 +113,23 @@ const SESSIONS: Table = Table { name: "sessions", key: ID, columns: "member_id, 
 const TOKENS: Table = Table { name: "api_tokens", key: ID, columns: "member_id, expires_at, revoked_at" };
 
 impl Compared<'_, '_> {
+    /// The log in itself: what seals items anew is a job that somebody started, of that kind and for that vault. A row of
+    /// `jobs` alone, which is not proven, is no reason.
+    fn jobs(&mut self, replay: &Replay) {
+        for ((id, kind, vault), item) in &replay.resealed {
+            let job = replay.jobs.get(id);
+            if job.is_some_and(|job| job.kind == *kind && job.leaves_in() == Some(*vault)) {
+                continue;
+            }
+            let log = match job {
+                None => "nobody started it".to_owned(),
+                Some(job) => format!("a {} into {}", job.kind, named("vault", job.leaves_in())),
+            };
+            let did = format!("a {kind} into vault {vault}, of item {item} at least");
+            self.report.fault("jobs", id, Wrong::Planted, did, log);
+        }
+    }
+
     fn workspaces(&mut self, mut expected: BTreeMap<Uuid, super::replay::Workspace>) -> Result<()> {
         let read = |row: &Row<'_>| {
             let settings = Settings {
@@ -288,6 +306,9 @@ impl Compared<'_, '_> {
                 Some(log) => row.check(log, report),
             }
         })?;
+        for (id, _) in expected.iter().filter(|(_, log)| log.purged_untrashed()) {
+            self.report.fault("items", id, Wrong::Missing, "it was purged", "it was not in the trash");
+        }
         for (id, log) in expected.iter_mut().filter(|(id, log)| !log.purged && seen.binary_search(id).is_err()) {
             let told = log
                 .revisions

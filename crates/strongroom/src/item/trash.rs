@@ -5,6 +5,9 @@
 //! what has gone by since the one before, and nothing where the vault is dark, in trouble or disabled, or was meanwhile.
 //! A pass credits no more than a little over its own pause, so neither a jump of the clock nor a server that stood still
 //! brings the end nearer.
+//!
+//! A row's `trashed_at` is proven by nothing. Destroyed is only what the audit log's own, proven `item.trash` says was put
+//! there: for retention, so long ago.
 
 use std::{
     collections::{HashMap, HashSet, hash_map::Entry},
@@ -13,12 +16,14 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
+use strongroom_envelope::InstanceKeys;
+use uuid::Uuid;
 
 use super::rows;
 use crate::{
     access::Action,
     app::{App, Caller},
-    audit::{Actor, Event, Target},
+    audit::{Actor, Event, Target, newest_of},
     error::{Error, Result},
     id::{ItemId, VaultId, WorkspaceId},
     store::Tx,
@@ -163,12 +168,11 @@ impl App {
         for trash in vaults {
             let (vault, now) = (trash.vault, self.clock.now());
             self.store.write(move |tx| age(tx, vault, now)).await?;
-            loop {
-                let count = self.purge_due(&trash).await?;
+            let mut after = Some(ItemId(Uuid::nil()));
+            while let Some(from) = after {
+                let count;
+                (count, after) = self.purge_due(&trash, from).await?;
                 deleted += count;
-                if count < BATCH as u64 {
-                    break;
-                }
             }
         }
         Ok(deleted)
@@ -225,13 +229,13 @@ impl App {
         for batch in open.chunks(BATCH) {
             let events = batch.iter().map(|id| self.event(caller, "item.purge", Target::Item(*id), Vec::new()));
             let (events, caller) = (events.collect::<Result<Vec<_>>>()?, caller.clone());
-            let ids = batch.to_vec();
+            let (ids, keys) = (batch.to_vec(), Arc::clone(&self.keys));
             let outcomes = self
                 .store
                 .write(move |tx| {
                     let purge = |(id, event): (&ItemId, &Event)| {
                         let done = rows::still_allowed(tx, &caller, Some(*id), Action::ManageItem)
-                            .and_then(|()| delete(tx, *id, event));
+                            .and_then(|()| delete(tx, &keys, *id, Timestamp::MAX, event));
                         match done {
                             Err(error @ Error::Store(_)) => Err(error),
                             done => Ok((*id, done)),
@@ -250,8 +254,9 @@ impl App {
         Ok(Purged { purged, kept })
     }
 
-    /// Deletes a batch of what has lain in a vault's trash long enough.
-    async fn purge_due(&self, trash: &Trash) -> Result<u64> {
+    /// Deletes a batch of what has lain in a vault's trash long enough: items after `after`. Returns how many went, and
+    /// where the next batch begins, if there may be one.
+    async fn purge_due(&self, trash: &Trash, after: ItemId) -> Result<(u64, Option<ItemId>)> {
         let (vault, keeps, now) = (trash.vault, self.trash_keeps(), self.clock.now());
         let limit = i64::try_from(keeps.as_millis()).unwrap_or(i64::MAX);
         let due = self
@@ -259,34 +264,40 @@ impl App {
             .read(move |tx| {
                 tx.all(
                     "SELECT i.id FROM items i JOIN trash_ages t ON t.item_id = i.id \
-                     WHERE i.vault_id = $1 AND i.trashed_at <= $2 AND t.aged_ms >= $3 ORDER BY i.id LIMIT $4",
-                    &[vault.0.into(), (now - keeps).into(), limit.into(), (BATCH as u64).into()],
+                     WHERE i.vault_id = $1 AND i.trashed_at <= $2 AND t.aged_ms >= $3 AND i.id > $4 \
+                     ORDER BY i.id LIMIT $5",
+                    &[vault.0.into(), (now - keeps).into(), limit.into(), after.0.into(), (BATCH as u64).into()],
                     |row| Ok(ItemId(row.get(0)?)),
                 )
             })
             .await?;
-        if due.is_empty() {
-            return Ok(0);
-        }
+        let Some(last) = due.last().copied() else { return Ok((0, None)) };
+        let next = (due.len() == BATCH).then_some(last);
         let workspace = Some(trash.workspace);
         let events: Vec<_> = due
             .iter()
             .map(|id| self.event_by(Actor::System, workspace, "item.purge", Target::Item(*id), Vec::new()))
             .collect::<Result<_>>()?;
-        self.store
+        let keys = Arc::clone(&self.keys);
+        let deleted = self
+            .store
             .write(move |tx| {
                 let mut deleted = 0;
                 for (id, event) in due.iter().zip(&events) {
-                    match delete(tx, *id, event) {
+                    match delete(tx, &keys, *id, now - keeps, event) {
                         Ok(()) => deleted += 1,
                         // Restored or gone meanwhile, or the key was denied: it stays.
                         Err(Error::NotFound(_) | Error::Conflict { .. }) => {}
+                        Err(error @ Error::Integrity { .. }) => {
+                            tracing::warn!(item = %id, %error, "an item in the trash is not deleted");
+                        }
                         Err(error) => return Err(error),
                     }
                 }
                 Ok(deleted)
             })
-            .await
+            .await?;
+        Ok((deleted, next))
     }
 }
 
@@ -335,8 +346,26 @@ fn answers(tx: &mut Tx<'_>, vault: VaultId) -> Result<bool> {
     Ok(state != "disabled" && status.is_none_or(|status| status == "healthy"))
 }
 
-/// Deletes an item in the trash: its roles, history, data keys and itself. `event` still lacks the revision.
-fn delete(tx: &mut Tx<'_>, id: ItemId, event: &Event) -> Result<()> {
+/// The log itself says that the item was put in the trash, at `by` or before, and not taken out since.
+fn require_trashed(tx: &mut Tx<'_>, keys: &InstanceKeys, id: ItemId, by: Timestamp) -> Result<()> {
+    let newest = newest_of(tx, keys, Target::Item(id), &["item.trash", "item.untrash"])?;
+    match newest.map(|entry| entry.event) {
+        Some(event) if event.action == "item.trash" && event.at <= by => Ok(()),
+        Some(event) if event.action == "item.trash" => Err(Error::conflict(
+            "item.trashed_later",
+            "the audit log says that this item was put in the trash later than its row does",
+            "Wait until its time is over.",
+        )),
+        _ => Err(Error::integrity(
+            "item.not_trashed",
+            "an item lies in the trash though the audit log does not say who put it there; it is not destroyed",
+        )),
+    }
+}
+
+/// Deletes an item that lies in the trash since `by` at the latest: its roles, history, data keys and itself. `event`
+/// still lacks the revision.
+fn delete(tx: &mut Tx<'_>, keys: &InstanceKeys, id: ItemId, by: Timestamp, event: &Event) -> Result<()> {
     let (vault, revision, trashed) = tx
         .first_locked("SELECT vault_id, revision, trashed_at FROM items WHERE id = $1", &[id.0.into()], |row| {
             let trashed = row.get::<Option<Timestamp>>(2)?.is_some();
@@ -357,6 +386,7 @@ fn delete(tx: &mut Tx<'_>, id: ItemId, event: &Event) -> Result<()> {
             "Delete it once the vault can be read again.",
         ));
     }
+    require_trashed(tx, keys, id, by)?;
     for sql in [
         "DELETE FROM trash_ages WHERE item_id = $1",
         "DELETE FROM item_roles WHERE item_id = $1",

@@ -294,7 +294,10 @@ impl Keyring {
 
     /// Takes over the denial marks that other nodes have set, and drops those that they have cleared.
     pub async fn read_marks(&self) -> Result<()> {
-        self.read_states().await?;
+        // Whatever is wrong there, denials of other nodes are heard.
+        if let Err(error) = self.read_states().await {
+            tracing::warn!(%error, "the states of the vaults could not be read");
+        }
         let rows = self.store.read(StateRow::read_all).await?;
         for row in rows {
             let vault = row.vault;
@@ -323,7 +326,8 @@ impl Keyring {
             .store
             .read(|tx| {
                 tx.all("SELECT id, state FROM vaults", &[], |row| {
-                    Ok((VaultId(row.get(0)?), row.parse::<VaultState>(1)?))
+                    // A state that this program does not know opens nothing.
+                    Ok((VaultId(row.get(0)?), row.parse(1).unwrap_or(VaultState::Disabled)))
                 })
             })
             .await?;

@@ -12,14 +12,14 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::{
-    Kind, MANAGERS, NOTICE_COLUMNS, NOTICE_TABLES, NOTICE_WIDTH, Notice, mail::Letter, mail_address, read,
+    Kind, MANAGERS, NOTICE_COLUMNS, NOTICE_TABLES, NOTICE_WIDTH, Notice, mail::Letter, mail_address, read, readable,
     webhook::Target, words,
 };
 use crate::{
     app::App,
     error::{Error, Result},
     id::{MemberId, NoticeId, WebhookId},
-    store::Tx,
+    store::{Row, Tx},
 };
 
 /// Between two looks for something to send.
@@ -28,8 +28,10 @@ const BEAT: Duration = Duration::from_secs(2);
 const BEATS_A_PASS: u64 = 30;
 /// For how long a delivery belongs to who took it: longer than any attempt lasts.
 const LEASE: SignedDuration = SignedDuration::from_secs(60);
-/// At most this many at once.
+/// At most this many at once, each workspace's first ones first: slow receivers of one hold up no other's.
 const BATCH: u64 = 20;
+/// A vault's key that stops answering is told outside at most once in this time, however often it comes and goes.
+const QUIET: SignedDuration = SignedDuration::from_hours(1);
 /// Seconds after each failed attempt until the next: a day in all.
 const PAUSES: [i64; 11] = [5, 30, 120, 600, 1800, 3600, 7200, 10_800, 14_400, 21_600, 25_200];
 
@@ -114,17 +116,31 @@ impl App {
     }
 
     async fn make_out(&self) -> Result<()> {
-        let new = "SELECT id, workspace_id FROM notices WHERE sent_out = 0 ORDER BY id LIMIT 100";
-        let new =
-            self.store.read(move |tx| tx.all(new, &[], |row| Ok((row.get::<Uuid>(0)?, row.get::<Uuid>(1)?)))).await?;
+        let now = self.clock.now();
+        // What has to wait, because its vault's key was told of a moment ago, is not over yet and stays for later.
+        let new = format!(
+            "SELECT n.id, n.workspace_id, n.kind, n.vault_id, n.created_at FROM notices n WHERE n.sent_out = 0 \
+             AND NOT (n.kind = 'key.unhealthy' AND n.over_at IS NULL AND n.vault_id IS NOT NULL \
+                      AND EXISTS (SELECT 1 {TOLD_OF_KEY} AND e.vault_id = n.vault_id)) ORDER BY n.id LIMIT 100"
+        );
+        let read = move |tx: &mut Tx<'_>| tx.all(&new, &[(now - QUIET).into()], News::read);
+        let new = self.store.read(read).await?;
         if new.is_empty() {
             return Ok(());
         }
-        let (now, sends_mail) = (self.clock.now(), self.settings.notices.mail.is_some());
+        let sends_mail = self.settings.notices.mail.is_some();
         self.store
             .write(move |tx| {
-                for (notice, workspace) in &new {
-                    let values = [(*notice).into(), (*workspace).into(), now.into()];
+                for news in &new {
+                    match news.pushed(tx, now)? {
+                        Push::Now => {}
+                        Push::Later => continue,
+                        Push::Never => {
+                            tx.execute("UPDATE notices SET sent_out = 1 WHERE id = $1", &[news.notice.into()])?;
+                            continue;
+                        }
+                    }
+                    let values = [news.notice.into(), news.workspace.into(), now.into()];
                     make_out(tx, Channel::Webhook, "webhooks m WHERE m.workspace_id = $2", &values)?;
                     if sends_mail {
                         let wanting = format!(
@@ -133,7 +149,7 @@ impl App {
                         );
                         make_out(tx, Channel::Mail, &wanting, &values)?;
                     }
-                    tx.execute("UPDATE notices SET sent_out = 1 WHERE id = $1", &[(*notice).into()])?;
+                    tx.execute("UPDATE notices SET sent_out = 1 WHERE id = $1", &[news.notice.into()])?;
                 }
                 Ok(())
             })
@@ -276,6 +292,54 @@ impl App {
     }
 }
 
+/// Deliveries of a vault's silence that were made out after `$1`.
+const TOLD_OF_KEY: &str = "FROM notices e JOIN deliveries d ON d.notice_id = e.id \
+                           WHERE e.kind = 'key.unhealthy' AND d.created_at > $1";
+
+/// A notice that nobody was sent yet.
+struct News {
+    notice: Uuid,
+    workspace: Uuid,
+    kind: String,
+    vault: Option<Uuid>,
+    at: Timestamp,
+}
+
+/// When a notice goes outside; it is on the page in any case.
+enum Push {
+    Now,
+    Later,
+    Never,
+}
+
+impl News {
+    fn read(row: &Row<'_>) -> Result<Self> {
+        Ok(Self { notice: row.get(0)?, workspace: row.get(1)?, kind: row.get(2)?, vault: row.get(3)?, at: row.get(4)? })
+    }
+
+    /// A key that comes and goes is told of now and then; its return, if its silence was.
+    fn pushed(&self, tx: &mut Tx<'_>, now: Timestamp) -> Result<Push> {
+        let Some(vault) = self.vault else { return Ok(Push::Now) };
+        if self.kind != Kind::KeyUnhealthy.word() && self.kind != Kind::KeyHealthy.word() {
+            return Ok(Push::Now);
+        }
+        let told = format!("SELECT COUNT(*) {TOLD_OF_KEY} AND e.vault_id = $2");
+        let (since, vault) = ((now - QUIET).into(), vault.into());
+        if tx.count(&told, &[since, vault])? == 0 {
+            return Ok(Push::Now);
+        }
+        if self.kind == Kind::KeyHealthy.word() {
+            // A denial that was told before the quiet began is over now as well.
+            let ended = "SELECT COUNT(*) FROM notices e JOIN deliveries d ON d.notice_id = e.id \
+                         WHERE e.kind = 'key.unhealthy' AND e.over_at = $1 AND e.vault_id = $2";
+            let was_told = tx.count(ended, &[self.at.into(), vault])? > 0;
+            return Ok(if was_told { Push::Now } else { Push::Never });
+        }
+        let open = "SELECT COUNT(*) FROM notices WHERE id = $1 AND over_at IS NULL";
+        Ok(if tx.count(open, &[self.notice.into()])? > 0 { Push::Later } else { Push::Never })
+    }
+}
+
 /// A delivery that is to be tried now.
 struct Due {
     notice: Notice,
@@ -287,15 +351,10 @@ struct Due {
     next_at: Timestamp,
 }
 
-fn due(tx: &mut Tx<'_>, now: Timestamp) -> Result<Vec<Due>> {
-    let sql = format!(
-        "SELECT {NOTICE_COLUMNS}, d.recipient_id, d.channel, d.attempts, d.next_at, w.slug {NOTICE_TABLES} \
-         JOIN deliveries d ON d.notice_id = n.id JOIN workspaces w ON w.id = n.workspace_id \
-         WHERE d.state = 'waiting' AND d.next_at <= $1 ORDER BY d.next_at LIMIT $2"
-    );
-    tx.all(&sql, &[now.into(), BATCH.into()], |row| {
+impl Due {
+    fn read(row: &Row<'_>) -> Result<Self> {
         let own = |index: usize| NOTICE_WIDTH + index;
-        Ok(Due {
+        Ok(Self {
             notice: read(row)?,
             recipient: row.get(own(0))?,
             channel: row.parse(own(1))?,
@@ -303,7 +362,21 @@ fn due(tx: &mut Tx<'_>, now: Timestamp) -> Result<Vec<Due>> {
             next_at: row.get(own(3))?,
             workspace: row.get(own(4))?,
         })
-    })
+    }
+}
+
+fn due(tx: &mut Tx<'_>, now: Timestamp) -> Result<Vec<Due>> {
+    // Words that this program does not know take no place among those that it does.
+    let kinds = Kind::ALL.map(|kind| format!("'{}'", kind.word())).join(", ");
+    let sql = format!(
+        "SELECT {NOTICE_COLUMNS}, d.recipient_id, d.channel, d.attempts, d.next_at, w.slug {NOTICE_TABLES} \
+         JOIN deliveries d ON d.notice_id = n.id JOIN workspaces w ON w.id = n.workspace_id \
+         WHERE d.state = 'waiting' AND d.next_at <= $1 AND d.channel IN ('webhook', 'mail') \
+               AND n.kind IN ({kinds}) AND n.severity IN ('info', 'warning', 'critical') \
+         ORDER BY ROW_NUMBER() OVER (PARTITION BY n.workspace_id ORDER BY d.next_at, d.recipient_id), d.next_at LIMIT $2"
+    );
+    let rows = tx.all(&sql, &[now.into(), BATCH.into()], |row| Ok(Due::read(row)))?;
+    Ok(readable(rows))
 }
 
 /// One delivery of the notice `$1` to each of `recipients`, a table called `m` with its condition.
@@ -322,7 +395,7 @@ pub(super) fn of_recipient(tx: &mut Tx<'_>, recipient: Uuid, most: u64) -> Resul
     let sql = "SELECT d.notice_id, n.kind, d.state, d.attempts, d.tried_at, d.next_at, d.outcome, d.created_at \
                FROM deliveries d JOIN notices n ON n.id = d.notice_id WHERE d.recipient_id = $1 \
                ORDER BY d.created_at DESC, d.notice_id DESC LIMIT $2";
-    tx.all(sql, &[recipient.into(), most.into()], |row| {
+    let read = |row: &Row<'_>| {
         let state = row.parse(2)?;
         Ok(Delivery {
             notice: NoticeId(row.get(0)?),
@@ -334,7 +407,8 @@ pub(super) fn of_recipient(tx: &mut Tx<'_>, recipient: Uuid, most: u64) -> Resul
             outcome: row.get(6)?,
             created_at: row.get(7)?,
         })
-    })
+    };
+    Ok(readable(tx.all(sql, &[recipient.into(), most.into()], |row| Ok(read(row)))?))
 }
 
 /// How many deliveries there are of each channel and state, for the metrics.

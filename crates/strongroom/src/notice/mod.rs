@@ -6,6 +6,7 @@
 
 mod delivery;
 mod mail;
+mod reach;
 mod watch;
 mod webhook;
 mod words;
@@ -33,8 +34,10 @@ use crate::{
 /// What the operator decides about notices.
 #[derive(Debug, Clone, Default)]
 pub struct NoticeSettings {
-    /// Whether webhooks may go to `http:` and to this machine: for trying them out.
+    /// Whether webhooks may go to this machine, by `http:` too: for trying them out.
     pub allow_loopback: bool,
+    /// Whether webhooks may go to addresses that not everybody reaches, such as 10.0.0.0/8.
+    pub allow_private: bool,
     /// How e-mail is sent; None: it is not.
     pub mail: Option<Arc<Mail>>,
 }
@@ -137,9 +140,11 @@ impl App {
         );
         self.store
             .read(move |tx| {
-                tx.all(&sql, &[workspace.0.into(), member.0.into(), LISTED.into()], |row| {
-                    Ok(Notice { read: row.get::<Option<Timestamp>>(NOTICE_WIDTH)?.is_some(), ..read(row)? })
-                })
+                let rows = tx.all(&sql, &[workspace.0.into(), member.0.into(), LISTED.into()], |row| {
+                    let seen = row.get::<Option<Timestamp>>(NOTICE_WIDTH)?.is_some();
+                    Ok(read(row).map(|notice| Notice { read: seen, ..notice }))
+                })?;
+                Ok(readable(rows))
             })
             .await
     }
@@ -303,6 +308,12 @@ fn read(row: &Row<'_>) -> Result<Notice> {
         over_at: row.get(10)?,
         read: false,
     })
+}
+
+/// Those rows that this program understands. One that was planted, or written by a newer program, stops no other.
+fn readable<T>(rows: Vec<Result<T>>) -> Vec<T> {
+    let warn = |error: &crate::error::Error| tracing::warn!(%error, "a row of notices is left out");
+    rows.into_iter().filter_map(|row| row.inspect_err(warn).ok()).collect()
 }
 
 /// Those who are told: they manage the workspace and have joined.

@@ -2,11 +2,11 @@
 //! (github.com/standard-webhooks/standard-webhooks, spec/standard-webhooks.md), so that receivers verify it with a
 //! library that exists.
 
-use std::{net::IpAddr, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use aws_lc_rs::hmac;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use reqwest::{StatusCode, header, redirect};
 use serde_json::json;
 use strongroom_envelope::{InstanceContext, InstanceKeys, open, seal};
@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 use super::{
     NoticeSettings,
     delivery::{Delivery, Outcome, of_recipient},
+    reach::{Reach, Resolver},
 };
 use crate::{
     access::Action,
@@ -29,6 +30,8 @@ use crate::{
 
 /// How many a workspace may have.
 const MOST: u64 = 20;
+/// Trials of a workspace in an hour.
+const MOST_TRIALS: u64 = 30;
 const LONGEST_URL: usize = 2000;
 /// What a receiver gets to answer. The scheme recommends 15 to 30 s; a shorter one keeps a slow receiver from holding
 /// the others up.
@@ -151,12 +154,18 @@ impl App {
     /// Sends a trial notice now, once.
     pub async fn test_webhook(&self, caller: &Caller, id: WebhookId) -> Result<Tested> {
         self.authorize_here(caller, Action::ManageSettings).await?;
+        self.require_fresh(caller)?;
         let (workspace, keys) = (caller.workspace, self.keys.clone());
         let target = self.store.read(move |tx| Target::load(tx, workspace, id, &keys)).await?;
         let facts = vec![("webhook", Fact::Id(id.0))];
         let event = self.event(caller, "webhook.test", Aim::Workspace(workspace), facts)?;
         let (message, at) = (event.id.0, event.at);
-        self.record(event).await?;
+        self.store
+            .write(move |tx| {
+                require_few_trials(tx, workspace, at)?;
+                tx.record(&event)
+            })
+            .await?;
         let body = json!({
             "type": "test",
             "timestamp": at,
@@ -203,7 +212,7 @@ impl Target {
         // The operator may have changed their mind since the webhook was made.
         let Ok(url) = checked(&self.url, settings) else { return Outcome::failed("address not allowed") };
         let seconds = at.as_second();
-        let request = client()
+        let request = client(settings)
             .post(url)
             .header(header::CONTENT_TYPE, "application/json")
             .header("webhook-id", id)
@@ -233,8 +242,8 @@ fn sign(secret: &[u8], id: &str, seconds: i64, body: &str) -> String {
     format!("v1,{}", BASE64_STANDARD.encode(tag))
 }
 
-/// An address that webhooks may go to: `https:`, and neither name nor password in it. This machine only if the operator
-/// allows it, then by `http:` too.
+/// An address that webhooks may go to: `https:`, and neither name nor password in it. This machine and private networks
+/// only if the operator allows them, this machine then by `http:` too.
 fn checked(text: &str, settings: &NoticeSettings) -> Result<Url> {
     let wrong = |message: &'static str| Error::field("url", message);
     if text.len() > LONGEST_URL {
@@ -242,23 +251,29 @@ fn checked(text: &str, settings: &NoticeSettings) -> Result<Url> {
     }
     let url =
         Url::parse(text.trim()).map_err(|_| wrong("Write an address like https://hooks.example.com/strongroom."))?;
-    let here = match url.host() {
-        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-        Some(Host::Ipv4(address)) => IpAddr::from(address).is_loopback(),
-        Some(Host::Ipv6(address)) => {
-            address.is_loopback() || address.to_ipv4_mapped().is_some_and(|address| address.is_loopback())
-        }
+    // What a name leads to is known when it is connected to, and judged then.
+    let reach = match url.host() {
+        Some(Host::Domain(name)) => match name.trim_end_matches('.') {
+            "localhost" => Reach::Loopback,
+            name if name.ends_with(".localhost") => Reach::Loopback,
+            _ => Reach::Global,
+        },
+        Some(Host::Ipv4(address)) => Reach::of(address.into()),
+        Some(Host::Ipv6(address)) => Reach::of(address.into()),
         None => return Err(wrong("The address names no host.")),
     };
     if !url.username().is_empty() || url.password().is_some() {
         return Err(wrong("Leave out name and password: the receiver knows us by the signature."));
     }
     match url.scheme() {
-        _ if here && !settings.allow_loopback => {
+        _ if reach == Reach::Loopback && !settings.allow_loopback => {
             Err(wrong("This machine itself gets no webhooks, unless its operator sets notices.allow_loopback."))
         }
+        _ if !reach.is_allowed(settings) => {
+            Err(wrong("Private addresses get no webhooks, unless the server's operator sets notices.allow_private."))
+        }
         "https" => Ok(url),
-        "http" if here => Ok(url),
+        "http" if reach == Reach::Loopback => Ok(url),
         _ => Err(wrong("Webhooks go to https: addresses only.")),
     }
 }
@@ -267,13 +282,29 @@ fn place(workspace: WorkspaceId, id: WebhookId) -> InstanceContext {
     InstanceContext::NoticeCredential { workspace: Some(workspace.bytes()), channel: id.bytes() }
 }
 
-fn client() -> reqwest::Client {
+/// Each trial is an event of the workspace, whose ids begin with their time.
+fn require_few_trials(tx: &mut Tx<'_>, workspace: WorkspaceId, now: Timestamp) -> Result<()> {
+    let hour_ago = u64::try_from((now - SignedDuration::from_hours(1)).as_millisecond()).unwrap_or(0);
+    let since = uuid::Builder::from_unix_timestamp_millis(hour_ago, &[0; 10]).into_uuid();
+    let sql = "SELECT COUNT(*) FROM audit_events WHERE target_id = $1 AND id > $2 AND action = 'webhook.test'";
+    if tx.count(sql, &[workspace.0.into(), since.into()])? >= MOST_TRIALS {
+        return Err(Error::conflict(
+            "webhook.too_many_trials",
+            format!("a workspace sends at most {MOST_TRIALS} trials an hour"),
+            "Wait a while. Real notices are sent as ever.",
+        ));
+    }
+    Ok(())
+}
+
+fn client(settings: &NoticeSettings) -> reqwest::Client {
     // An error means that a provider is installed already, and there is only this one in the program.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     reqwest::Client::builder()
         .user_agent(concat!("strongroom/", env!("CARGO_PKG_VERSION")))
         .redirect(redirect::Policy::none())
         .no_proxy()
+        .dns_resolver(Arc::new(Resolver { settings: settings.clone() }))
         .connect_timeout(Duration::from_secs(5))
         .timeout(PATIENCE)
         .build()
@@ -311,8 +342,20 @@ mod tests {
 
     #[test]
     fn webhooks_go_over_tls_and_to_this_machine_only_if_the_operator_says_so() {
-        let (strict, open) = (NoticeSettings::default(), NoticeSettings { allow_loopback: true, mail: None });
+        let (strict, open) =
+            (NoticeSettings::default(), NoticeSettings { allow_loopback: true, ..NoticeSettings::default() });
         assert!(checked("https://hooks.example.com/a?b=c", &strict).is_ok());
+        let private = NoticeSettings { allow_private: true, ..NoticeSettings::default() };
+        for address in
+            ["https://10.0.0.1", "https://169.254.169.254/latest", "https://[fd00::1]/", "https://192.168.1.1:8443"]
+        {
+            assert!(checked(address, &strict).is_err() && checked(address, &private).is_ok(), "{address}");
+        }
+        for address in
+            ["https://0.0.0.0", "https://[::]", "https://localhost.", "https://a.localhost.", "https://127.1"]
+        {
+            assert!(checked(address, &strict).is_err() && checked(address, &open).is_ok(), "{address}");
+        }
         for address in ["http://127.0.0.1:9/x", "https://localhost", "http://[::1]/", "https://[::ffff:127.0.0.1]/"] {
             assert!(checked(address, &strict).is_err() && checked(address, &open).is_ok(), "{address}");
         }

@@ -222,7 +222,8 @@ fn notice_settings(config: &Config) -> Result<NoticeSettings> {
         (Some(url), Some(from)) => Some(Arc::new(Mail::new(url, from, config.smtp.password.as_ref())?)),
         _ => None,
     };
-    Ok(NoticeSettings { allow_loopback: config.notices.allow_loopback, mail })
+    let crate::config::NoticesConfig { allow_loopback, allow_private } = config.notices;
+    Ok(NoticeSettings { allow_loopback, allow_private, mail })
 }
 
 /// The id of the instance key that this database was last opened with.

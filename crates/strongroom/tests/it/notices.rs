@@ -16,6 +16,7 @@ use strongroom::{
     id::NoticeId,
     notice::{DeliveryState, Kind, MadeWebhook, Mail, NoticeSettings, words},
     secret_text::SecretText,
+    store::Tx,
 };
 use strongroom_keys::TokenUse;
 use tokio::net::TcpListener;
@@ -68,7 +69,7 @@ fn with_settings<F: Future<Output = ()>>(settings: NoticeSettings, test: impl Fn
 }
 
 fn loopback() -> NoticeSettings {
-    NoticeSettings { allow_loopback: true, mail: None }
+    NoticeSettings { allow_loopback: true, ..NoticeSettings::default() }
 }
 
 /// A notice as a denial would raise it.
@@ -267,6 +268,70 @@ fn a_trial_says_what_the_receiver_answered() {
 }
 
 #[test]
+fn trials_need_a_fresh_sign_in_and_are_few() {
+    with_settings(loopback(), async |world| {
+        let owner = world.set_up().await;
+        let closed = hook(&world, &owner, "http://127.0.0.1:9/hook").await;
+        for _ in 0..30 {
+            world.app.test_webhook(&owner, closed.webhook.id).await.expect("tried");
+        }
+        assert_eq!(refusal(world.app.test_webhook(&owner, closed.webhook.id).await), "webhook.too_many_trials");
+        world.hours(1);
+        assert_eq!(refusal(world.app.test_webhook(&owner, closed.webhook.id).await), "signin.fresh_required");
+    });
+}
+
+#[test]
+fn a_row_that_this_program_does_not_know_holds_up_no_other() {
+    with_settings(loopback(), async |world| {
+        let owner = world.set_up().await;
+        let receiver = Receiver::default();
+        hook(&world, &owner, &receiver.listen().await).await;
+        let planted = raise(&world, &owner).await;
+        let good = raise(&world, &owner).await;
+        let plant = move |tx: &mut Tx<'_>| {
+            tx.execute("UPDATE notices SET kind = 'of.tomorrow' WHERE id = $1", &[planted.0.into()])
+        };
+        world.app.store.write(plant).await.expect("written");
+        assert_eq!(world.app.send_notices().await.expect("sent"), 1);
+        let seen = world.app.notices(&owner, false).await.expect("a list");
+        assert_eq!(seen.iter().map(|notice| notice.id).collect::<Vec<_>>(), [good]);
+        assert_eq!(receiver.got().len(), 1);
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_comes_and_goes_is_told_outside_once_an_hour() {
+    let world = AzureWorld::start(None).await;
+    // It gets one delivery of each notice, whatever comes of it.
+    let url = SecretText::from("https://hooks.invalid/x");
+    world.app.create_webhook(&world.owner, &url).await.expect("a webhook");
+    let turn = async |on: bool| {
+        world.clock.advance(Duration::from_secs(1));
+        world.enable_key(on).await;
+        for _ in 0..3 {
+            world.app.keyring.canary_round(TokenUse::Cached).await.expect("a round");
+        }
+        world.app.send_notices().await.expect("made out");
+    };
+    let told = async || {
+        let count = |tx: &mut Tx<'_>| tx.count("SELECT COUNT(*) FROM deliveries", &[]);
+        world.app.store.read(count).await.expect("counted")
+    };
+    for _ in 0..4 {
+        turn(false).await;
+        turn(true).await;
+    }
+    assert_eq!(world.app.notices(&world.owner, false).await.expect("a list").len(), 8);
+    assert_eq!(told().await, 2, "the first silence and its end");
+    turn(false).await;
+    assert_eq!(told().await, 2);
+    world.clock.advance(Duration::from_secs(3601));
+    world.app.send_notices().await.expect("made out");
+    assert_eq!(told().await, 3, "this one lasts");
+}
+
+#[test]
 fn this_machine_gets_no_webhooks_unless_its_operator_says_so() {
     on_both_engines(async |world| {
         let owner = world.set_up().await;
@@ -364,7 +429,7 @@ fn mail_goes_to_managers_who_want_it() {
     let (address, letters) = server.block_on(smtp::listen());
     let url = url::Url::parse(&format!("smtp://{address}")).expect("a URL");
     let mail = Mail::new(&url, "Strongroom <strongroom@example.com>", None).expect("sound settings");
-    with_settings(NoticeSettings { allow_loopback: false, mail: Some(Arc::new(mail)) }, async |world| {
+    with_settings(NoticeSettings { mail: Some(Arc::new(mail)), ..NoticeSettings::default() }, async |world| {
         let owner = world.set_up().await;
         let admin = world.member(&owner, "Adam", Role::Admin).await;
         world.member(&owner, "Uma", Role::User).await;

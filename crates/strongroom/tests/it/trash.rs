@@ -67,6 +67,30 @@ fn sixty_days_in_the_dark_do_not_count_and_destroy_nothing() {
 }
 
 #[test]
+fn an_item_that_was_planted_in_the_trash_is_not_destroyed() {
+    on_both_engines(|world| async move {
+        let owner = world.set_up().await;
+        let item = made(&world, &owner).await;
+        let plant = move |tx: &mut strongroom::store::Tx<'_>| {
+            tx.execute("UPDATE items SET trashed_at = 1", &[])?;
+            tx.execute("DELETE FROM trash_ages", &[])?;
+            tx.execute("INSERT INTO trash_ages (item_id, aged_ms) SELECT id, 9000000000000000 FROM items", &[])
+        };
+        world.app.store.write(plant).await.expect("the database lets it happen");
+        assert_eq!(world.app.trash_pass().await.expect("a pass"), 0);
+        assert_eq!(refusal(world.app.purge_item(&owner, item).await), "item.not_trashed");
+        assert!(rows_of(&world.app, item).await > 0);
+        // Put there truly, but a moment ago.
+        world.app.untrash_item(&owner, item).await.expect("restored");
+        world.app.trash_item(&owner, item, None).await.expect("trashed");
+        world.app.store.write(plant).await.expect("the database lets it happen");
+        assert_eq!(world.app.trash_pass().await.expect("a pass"), 0);
+        world.app.purge_item(&owner, item).await.expect("its owner may");
+        sound(&world.app).await;
+    });
+}
+
+#[test]
 fn a_clock_that_jumps_ahead_deletes_nothing() {
     on_both_engines(|world| async move {
         let owner = world.set_up().await;

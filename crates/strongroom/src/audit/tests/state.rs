@@ -152,8 +152,17 @@ impl Rows {
         self.log.store.write(write).await.expect("written");
     }
 
-    /// Both revisions under a fresh data key, as a re-encryption writes them.
-    async fn reseal(&self) {
+    /// The start of a job.
+    async fn job(&self, kind: &'static str, target: Option<Uuid>) -> Uuid {
+        let job = random_id(START);
+        let mut facts: Vec<(&str, Fact)> = vec![("job", job.into()), ("kind", kind.into()), ("total", 1u64.into())];
+        facts.extend(target.map(|target| ("target", target.into())));
+        self.log.record(self.log.event("job.start", Target::Vault(VaultId(self.vault)), facts)).await;
+        job
+    }
+
+    /// Both revisions under a fresh data key, as a re-encryption by `job` writes them.
+    async fn reseal(&self, job: Uuid) {
         let (key, item, vault) = (random_id(START), self.item, self.vault);
         let sealed: Vec<_> = [1, 2].into_iter().map(|revision| (revision, self.blobs(revision))).collect();
         let events: Vec<_> = (sealed.iter())
@@ -164,7 +173,7 @@ impl Rows {
                     ("data_key", key.into()),
                     ("overview", Fact::Bytes(commitment(overview).expect("a blob").0.to_vec())),
                     ("details", Fact::Bytes(commitment(details).expect("a blob").0.to_vec())),
-                    ("job", random_id(START).into()),
+                    ("job", job.into()),
                 ];
                 self.log.event("item.reencrypt", Target::Item(ItemId(item)), facts)
             })
@@ -436,7 +445,9 @@ async fn an_item_taken_out_of_the_trash_behind_the_log_is_named() {
 async fn a_purged_item_that_comes_back_is_named() {
     let rows = Rows::new().await;
     let target = Target::Item(ItemId(rows.item));
-    rows.log.record(rows.log.event("item.purge", target, vec![("revision", 2u64.into())])).await;
+    for action in ["item.trash", "item.purge"] {
+        rows.log.record(rows.log.event(action, target, vec![("revision", 2u64.into())])).await;
+    }
     let named = rows.named().await;
     assert_eq!(named[0], ("items", rows.item.to_string(), Wrong::RolledBack));
     assert_eq!(named.len(), 5, "its history, data key and two roles too: {named:?}");
@@ -462,18 +473,37 @@ async fn vaults_generations_and_wraps_that_were_changed_are_named() {
     assert_eq!(rows.named().await, [("wraps", id(&rows, "/1/local:2"), Wrong::Planted)]);
 }
 
-#[tokio::test]
-async fn a_generation_rolled_back_is_named() {
-    let rows = Rows::new().await;
-    let facts = vec![
+/// The facts of generation 1 rewrapped to `local:2`.
+fn rewrapped() -> Vec<(&'static str, Fact)> {
+    vec![
         ("generation", 1u64.into()),
         ("kid", "local:2".into()),
         ("wrap_digest", Fact::Bytes(digest(b"wrap 2").to_vec())),
-    ];
+        ("provider", random_id(START).into()),
+        ("from", "local:1".into()),
+    ]
+}
+
+#[tokio::test]
+async fn a_vault_made_while_the_clock_was_ahead_is_followed() {
+    let rows = Rows::new().await;
+    rows.log.now.fetch_sub(600_000, Ordering::Relaxed);
+    let rows = Rows { log: rows.log.restarted(), ..rows };
+    let (vault, target) = (rows.vault, Target::Vault(VaultId(rows.vault)));
+    rows.log.tamper(move |tx| insert_wrap(tx, vault, 1, "local:2", b"wrap 2")).await;
+    rows.change("UPDATE generations SET kid = 'local:2'", "key.rewrap", target, rewrapped()).await;
+    let facts = vec![("renamed", 0u64.into()), ("policy_digest", Fact::Bytes(digest(b"closed").to_vec()))];
+    rows.change("UPDATE vaults SET policy_mac = x'636c6f736564'", "vault.edit", target, facts).await;
+    assert_eq!(rows.named().await, []);
+}
+
+#[tokio::test]
+async fn a_generation_rolled_back_is_named() {
+    let rows = Rows::new().await;
     let vault = rows.vault;
     rows.log.tamper(move |tx| insert_wrap(tx, vault, 1, "local:2", b"wrap 2")).await;
     let target = Target::Vault(VaultId(vault));
-    rows.change("UPDATE generations SET kid = 'local:2'", "key.create", target, facts).await;
+    rows.change("UPDATE generations SET kid = 'local:2'", "key.rewrap", target, rewrapped()).await;
     assert_eq!(rows.named().await, []);
     rows.sql("UPDATE generations SET kid = 'local:1'").await;
     assert_eq!(rows.named().await, [("generations", format!("{vault}/1"), Wrong::RolledBack)]);
@@ -527,7 +557,7 @@ async fn an_item_sealed_anew_is_followed_and_one_put_back_to_before_that_is_name
         tx.first(sql, &[], |row| Ok((row.get::<Vec<u8>>(0)?, row.get::<Vec<u8>>(1)?)))
     };
     let (overview, details) = rows.log.store.read(read).await.expect("read").expect("a row");
-    rows.reseal().await;
+    rows.reseal(rows.job("reencrypt", None).await).await;
     assert_eq!(rows.named().await, []);
     rows.log.tamper(move |tx| insert_data_key(tx, key, item, vault)).await;
     assert_eq!(rows.named().await, [("data_keys", key.to_string(), Wrong::RolledBack)]);
@@ -542,6 +572,28 @@ async fn an_item_sealed_anew_is_followed_and_one_put_back_to_before_that_is_name
     let named = rows.named().await;
     assert_eq!(named[0], ("items", item.to_string(), Wrong::RolledBack));
     assert_eq!(named[1], ("data_keys", key.to_string(), Wrong::RolledBack));
+}
+
+#[tokio::test]
+async fn items_sealed_anew_by_a_job_that_nobody_started_so_are_named() {
+    let rows = Rows::new().await;
+    let (unknown, elsewhere) = (random_id(START), Some(random_id(START)));
+    for job in [unknown, rows.job("move", Some(rows.vault)).await, rows.job("rotate", elsewhere).await] {
+        rows.reseal(job).await;
+        let named = rows.named().await;
+        assert!(named.contains(&("jobs", job.to_string(), Wrong::Planted)), "{named:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_item_that_was_purged_though_nobody_put_it_in_the_trash_is_named() {
+    let rows = Rows::new().await;
+    let target = Target::Item(ItemId(rows.item));
+    for sql in ["DELETE FROM item_revisions", "DELETE FROM item_roles", "DELETE FROM data_keys"] {
+        rows.sql(sql).await;
+    }
+    rows.change("DELETE FROM items", "item.purge", target, vec![("revision", 2u64.into())]).await;
+    assert_eq!(rows.named().await, [("items", rows.item.to_string(), Wrong::Missing)]);
 }
 
 #[tokio::test]
