@@ -300,7 +300,7 @@ impl<'de> Deserialize<'de> for DatabaseUrl {
 }
 
 /// Every key there is, to find the one that was meant.
-const KEYS: [&str; 20] = [
+const KEYS: [&str; 21] = [
     "server.listen",
     "server.public_url",
     "server.metrics_listen",
