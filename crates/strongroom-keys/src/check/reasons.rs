@@ -25,7 +25,6 @@ pub const REASONS: &[(&str, &str, &str)] = &[
     ("key.type", "key.wrong_type", "The key is not RSA"),
     ("key.size", "key.too_small", "The key is shorter than required"),
     ("key.dates", "key.expires_soon", "The key expires within 30 days"),
-    ("key.compare", "fault.wrong_record", "Another value came back than was wrapped"),
     ("rights.role", "rights.wider_role", "The application has more rights than it needs"),
     ("rights.scope", "rights.whole_key_vault", "The application's role is on the whole Key Vault or above"),
     ("rights.scope", "rights.access_policies", "The Key Vault works by access policies, which hold for all its keys"),

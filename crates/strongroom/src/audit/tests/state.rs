@@ -156,6 +156,7 @@ impl Rows {
     async fn job(&self, kind: &'static str, target: Option<Uuid>) -> Uuid {
         let job = random_id(START);
         let mut facts: Vec<(&str, Fact)> = vec![("job", job.into()), ("kind", kind.into()), ("total", 1u64.into())];
+        facts.extend([("whole", 1u64.into()), ("weakens", 0u64.into())]);
         facts.extend(target.map(|target| ("target", target.into())));
         self.log.record(self.log.event("job.start", Target::Vault(VaultId(self.vault)), facts)).await;
         job
