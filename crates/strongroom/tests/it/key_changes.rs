@@ -18,7 +18,7 @@ use strongroom::{
     id::JobId,
     item::Patch,
     job::{Job, JobState},
-    vault::{KeyChange, VaultEdit, VaultState},
+    vault::{Accepted, KeyChange, KeyRequest, VaultEdit, VaultRequest, VaultState},
 };
 
 use crate::{
@@ -157,6 +157,13 @@ async fn a_disabled_vault_s_key_is_not_rewrapped_and_a_removed_manager_s_rotatio
     ] {
         assert_eq!(refused.expect_err("not a member any more").code(), "member.changed");
     }
+    let another = VaultRequest {
+        name: "Another".into(),
+        make_default: true,
+        accept_warnings: Accepted::All,
+        key: KeyRequest::Cloud,
+    };
+    world.app.create_vault(&world.owner, another).await.expect("the default one from now on");
     let edit = VaultEdit { state: Some(VaultState::Disabled), ..VaultEdit::default() };
     world.app.edit_vault(&world.owner, world.vault, None, edit).await.expect("disabled");
     new_key_version(&world).await;

@@ -82,6 +82,7 @@ fn an_item_that_was_planted_in_the_trash_is_not_destroyed() {
         assert!(rows_of(&world.app, item).await > 0);
         // Put there truly, but a moment ago.
         world.app.untrash_item(&owner, item).await.expect("restored");
+        world.clock.advance(std::time::Duration::from_secs(1));
         world.app.trash_item(&owner, item, None).await.expect("trashed");
         world.app.store.write(plant).await.expect("the database lets it happen");
         assert_eq!(world.app.trash_pass().await.expect("a pass"), 0);
