@@ -47,7 +47,7 @@ pub use self::{
 use self::{
     canary::{Fingerprint, GroupId},
     governor::{Counted, Governor, Share},
-    marks::Mark,
+    marks::{Mark, Stored},
     record::load,
 };
 pub(crate) use self::{
@@ -101,6 +101,8 @@ struct State {
     failures: HashMap<Slot, (Duration, Arc<Error>)>,
     /// The generations of vaults whose last answer was an outage or a fault, and which of the two.
     troubled: HashMap<VaultId, HashMap<u32, Unavailable>>,
+    /// Outages and faults as rows of the database tell them.
+    stored: HashMap<VaultId, Stored>,
     marks: HashMap<VaultId, Mark>,
     /// The rows that last passed their proof.
     proven: HashMap<Slot, Arc<KeyRecord>>,

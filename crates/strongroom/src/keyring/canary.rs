@@ -13,7 +13,7 @@ use super::{
     Keyring, ProviderRow, Slot, VaultState, governor::Share, marks::Failed, record::KeyRecord, record::load_in_use,
 };
 use crate::{
-    error::{Error, Result, Unavailable},
+    error::{Error, Result},
     id::VaultId,
 };
 
@@ -196,10 +196,7 @@ impl Keyring {
         });
         let turn = state.turns.get(&group.id).copied().unwrap_or_default();
         // A fault ends only by an answer to its own wrap: every other turn is for those.
-        let faulty = members.iter().find(|record| {
-            let generations = state.troubled.get(&record.vault);
-            generations.and_then(|known| known.get(&record.generation)) == Some(&Unavailable::Fault)
-        });
+        let faulty = members.iter().find(|record| state.is_faulty(record));
         let next = match faulty {
             Some(faulty) if turn % 2 == 1 => faulty,
             Some(_) => &members[turn / 2 % members.len()],

@@ -50,6 +50,14 @@ struct Denied {
     successes: u8,
 }
 
+/// What a row says of an outage or a fault, as it was last read: of this process, of one before it, or of another node.
+pub(super) struct Stored {
+    kid: String,
+    class: Unavailable,
+    /// When it was read, since boot: an unwrap that began later proves that it is over.
+    read_at: Duration,
+}
+
 impl Mark {
     pub(super) fn explained(&self) -> KeyUnavailable {
         self.why.clone()
@@ -167,12 +175,16 @@ impl Keyring {
                     generations.retain(|generation, _| records.iter().any(|record| record.generation == *generation));
                     generations.is_empty()
                 });
-                if troubled {
+                let needed = |kid: &String| records.iter().any(|record| record.kid.to_string() == *kid);
+                let stored = state.stored.get(vault).is_some_and(|stored| !needed(&stored.kid));
+                if stored && !state.troubled.contains_key(vault) && !state.marks.contains_key(vault) {
+                    state.stored.remove(vault);
+                    stale.extend(records.first().map(|record| (record.as_ref(), None)));
+                } else if troubled {
                     state.troubled.remove(vault);
                     stale.extend(records.first().map(|record| (record.as_ref(), None)));
                 }
                 let Some(mark) = state.marks.get_mut(vault) else { continue };
-                let needed = |kid: &String| records.iter().any(|record| record.kid.to_string() == *kid);
                 if mark.denied.keys().any(needed) {
                     mark.denied.retain(|kid, _| needed(kid));
                 } else if let (Some(record), Some(denied)) = (records.first(), mark.denied.values().next()) {
@@ -201,9 +213,14 @@ impl Keyring {
         self.store
             .write(move |tx| {
                 for (row, event) in &rows {
+                    // Another node may have said so already.
+                    let sql = "SELECT status FROM key_states WHERE vault_id = $1";
+                    let before = tx.first_locked(sql, &[row.vault.0.into()], |row| row.get::<String>(0))?;
                     row.put(tx)?;
-                    notice::healthy(tx, event)?;
-                    tx.record(event)?;
+                    if before.is_some_and(|before| before != row.status) {
+                        notice::healthy(tx, event)?;
+                        tx.record(event)?;
+                    }
                 }
                 Ok(())
             })
@@ -229,7 +246,8 @@ impl Keyring {
         let (mut settled, mut restored) = (true, Vec::new());
         for (position, record) in records.iter().enumerate() {
             state.answered.insert(record.vault, self.clock.now());
-            let troubled = state.calm(record.vault, record.generation, position == 0);
+            let troubled = state.calm(record.vault, record.generation, position == 0)
+                || state.outlived(record, started, position == 0);
             let Some(mark) = state.marks.get_mut(&record.vault) else {
                 if troubled {
                     restored.push((*record, None));
@@ -299,9 +317,11 @@ impl Keyring {
             tracing::warn!(%error, "the states of the vaults could not be read");
         }
         let rows = self.store.read(StateRow::read_all).await?;
+        let read_at = self.clock.since_boot();
         for row in rows {
             let vault = row.vault;
             let denied_on = self.state().marks.get(&vault).map(|mark| mark.denied_on);
+            self.remember(vault, row.trouble, &row.kid, read_at);
             match (row.why, denied_on) {
                 (Some(why), None) => {
                     let sign_in = why.code.starts_with("credential.") || why.code.starts_with("tenant.");
@@ -318,6 +338,19 @@ impl Keyring {
             }
         }
         Ok(())
+    }
+
+    /// Keeps what a row says of an outage or a fault, so that the next answer of the key clears it, whoever wrote it.
+    fn remember(&self, vault: VaultId, trouble: Option<Unavailable>, kid: &str, read_at: Duration) {
+        let mut state = self.state();
+        match trouble {
+            None => drop(state.stored.remove(&vault)),
+            Some(class) => {
+                let known = state.stored.get(&vault).filter(|known| known.kid == kid && known.class == class);
+                let read_at = known.map_or(read_at, |known| known.read_at);
+                state.stored.insert(vault, Stored { kid: kid.to_owned(), class, read_at });
+            }
+        }
     }
 
     /// Forgets the vaults that were disabled or deleted, on whichever node, and knows those that were enabled again.
@@ -506,6 +539,30 @@ impl State {
         is_news
     }
 
+    /// Whether this answer ends what a row says of an outage or a fault, and nothing that this process met stands against
+    /// it. A fault ends only where its own wrap was `asked`.
+    fn outlived(&mut self, record: &KeyRecord, started: Duration, asked: bool) -> bool {
+        let over = |stored: &Stored| {
+            stored.kid == record.kid.to_string()
+                && started >= stored.read_at
+                && (asked || stored.class != Unavailable::Fault)
+        };
+        let is_over = !self.troubled.contains_key(&record.vault)
+            && !self.marks.contains_key(&record.vault)
+            && self.stored.get(&record.vault).is_some_and(over);
+        if is_over {
+            self.stored.remove(&record.vault);
+        }
+        is_over
+    }
+
+    /// Whether a fault of this wrap is known.
+    pub(super) fn is_faulty(&self, record: &KeyRecord) -> bool {
+        let met = self.troubled.get(&record.vault).and_then(|known| known.get(&record.generation));
+        let stored = self.stored.get(&record.vault).filter(|stored| stored.kid == record.kid.to_string());
+        met == Some(&Unavailable::Fault) || stored.is_some_and(|stored| stored.class == Unavailable::Fault)
+    }
+
     /// Takes it back for a generation that answered; a fault only where it was the one `asked`. True when nothing is left
     /// of it for the vault.
     fn calm(&mut self, vault: VaultId, generation: u32, asked: bool) -> bool {
@@ -536,6 +593,8 @@ struct StateRow {
 struct Told {
     vault: VaultId,
     why: Option<KeyUnavailable>,
+    /// The outage or fault that it is in otherwise.
+    trouble: Option<Unavailable>,
     kid: String,
     now: Timestamp,
 }
@@ -589,8 +648,14 @@ impl StateRow {
                     since: row.get(5)?,
                     azure_request_id: row.get(4)?,
                 };
-                let is_dark = row.get::<String>(7)? == "dark";
-                Ok(Told { vault, why: is_dark.then_some(why), kid: row.get(8)?, now: row.get(6)? })
+                let status = row.get::<String>(7)?;
+                let trouble = match status.as_str() {
+                    "dark" | "healthy" => None,
+                    "outage" => Some(Unavailable::Outage),
+                    // What this program does not know is not over before its own wrap answers.
+                    _ => Some(Unavailable::Fault),
+                };
+                Ok(Told { vault, why: (status == "dark").then_some(why), trouble, kid: row.get(8)?, now: row.get(6)? })
             },
         )
     }

@@ -109,6 +109,30 @@ async fn one_outage_is_the_asked_vault_s_and_two_in_a_row_are_everyone_s() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn trouble_that_another_process_wrote_is_over_at_the_key_s_next_answer() {
+    let world = AzureWorld::start(None).await;
+    let gone = world.kid.replace(&world.kid[world.kid.len() - 32..], "0123456789abcdef0123456789abcdef");
+    for (status, kid) in [("outage", world.kid.clone()), ("fault", world.kid.clone()), ("outage", gone)] {
+        let restored = world.events("key.restored").await;
+        let vault = world.vault;
+        let write = move |tx: &mut strongroom::store::Tx<'_>| {
+            tx.execute("DELETE FROM key_states", &[])?;
+            tx.execute(
+                "INSERT INTO key_states (vault_id, status, code, detail, kid, node, since, changed_at) \
+                 VALUES ($1, $2, 'azure.timeout', '', $3, $1, 0, 0)",
+                &[vault.0.into(), status.into(), (&kid).into()],
+            )
+        };
+        world.app.store.write(write).await.expect("a process that is gone wrote it");
+        world.app.keyring.read_marks().await.expect("read");
+        round(&world).await;
+        assert_eq!(statuses(&world, status).await, 0);
+        round(&world).await;
+        assert_eq!(world.events("key.restored").await - restored, 1, "told once");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn every_key_version_that_data_keys_need_has_a_canary() {
     let world = AzureWorld::start(None).await;
     let item = world.account("Mail", "tide-and-lamp").await;
