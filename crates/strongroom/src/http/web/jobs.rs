@@ -68,16 +68,23 @@ pub fn refresh_while(shell: &mut Shell, jobs: &[JobCard]) {
     }
 }
 
-/// The jobs of a vault that matter on its page: those that go on, and the last one that ended within a day.
+/// The jobs of a vault that matter on its page, newest first: those that go on, and of each kind the newest one, if it
+/// ended within a day. Two kinds may work on a vault at once, and the one that ends first is not to vanish.
 pub fn of_vault(jobs: &[Job], vault: VaultId, shell: &Shell, names: &Names, now: Timestamp) -> Vec<JobCard> {
-    let of_it = |job: &&Job| job.vault == vault || job.target == Some(vault);
-    let recent = |job: &&Job| {
+    let recent = |job: &Job| {
         let age = job.finished_at.map(|at| now.duration_since(at));
         age.is_some_and(|age| age < jiff::SignedDuration::from_hours(24))
     };
-    let going_on = jobs.iter().filter(of_it).filter(|job| !job.state.has_ended());
-    let ended = jobs.iter().filter(of_it).filter(recent).max_by_key(|job| job.finished_at);
-    going_on.chain(ended).map(|job| card(job, shell, names, now)).collect()
+    let mut seen = Vec::new();
+    let mut cards = Vec::new();
+    for job in jobs.iter().filter(|job| job.vault == vault || job.target == Some(vault)) {
+        let newest = !seen.contains(&job.kind);
+        seen.push(job.kind);
+        if !job.state.has_ended() || (newest && recent(job)) {
+            cards.push(card(job, shell, names, now));
+        }
+    }
+    cards
 }
 
 pub fn card(job: &Job, shell: &Shell, names: &Names, now: Timestamp) -> JobCard {
