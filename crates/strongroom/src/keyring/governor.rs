@@ -124,7 +124,7 @@ impl Keyring {
         self.governor.samples.totals()
     }
 
-    /// Counts what a check asks beside the keyring.
+    /// Counts what a check, or the making of a vault, asks beside the keyring.
     pub(crate) fn count_check(&self, provider: &ProviderRow, operations: u32) {
         self.governor.count(&provider.vault_url, &provider.key_name, operations);
     }

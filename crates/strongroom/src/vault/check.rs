@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// What a check asks of a Key Vault, at most.
-const CHECK_OPERATIONS: u32 = 12;
+pub(super) const CHECK_OPERATIONS: u32 = 12;
 
 impl App {
     /// The checks of step 5 on values that nobody has saved; `tell` gets each line as soon as it is known.

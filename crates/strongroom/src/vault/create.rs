@@ -10,7 +10,7 @@ use strongroom_keys::{
 
 use super::{
     Strategy, Vault,
-    check::{Accepted, refused_by},
+    check::{Accepted, CHECK_OPERATIONS, refused_by},
 };
 use crate::{
     access::Action,
@@ -26,6 +26,8 @@ use crate::{
 pub const REQUIRED_BITS: u32 = 4096;
 /// Characters of a vault's name.
 const MAX_NAME: usize = 100;
+/// Key operations that proving a fresh vault key takes: wrap, unwrap.
+const CREATE_OPERATIONS: u32 = 2;
 
 /// What the *Create new vault* dialog asks for.
 pub struct VaultRequest {
@@ -180,6 +182,7 @@ impl App {
         let place = provider.credential_place(provider.credential.id);
         provider.credential.sealed =
             seal(self.keys.as_ref(), &place, sealed, self.random.as_ref()).map_err(|_| Error::random())?;
+        self.keyring.count_check(&provider, CHECK_OPERATIONS + CREATE_OPERATIONS);
         self.prepare(provider, name, caller.member).await
     }
 

@@ -339,6 +339,16 @@ async fn a_wrap_that_a_newer_key_version_answered_makes_the_watch_look_at_once()
     assert_eq!(events(&world).await, 1);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_making_a_vault_asks_of_the_key_vault_counts_against_its_quota() {
+    let world = AzureWorld::start(None).await;
+    let health = world.app.key_health(&world.owner, world.vault).await.expect("its health");
+    let stats = world.standin.stats();
+    let asked = stats.operations_on(&world.kid, "wrapkey") + stats.operations_on(&world.kid, "unwrapkey");
+    let used = health.quota.expect("of the Key Vault").used;
+    assert!(asked >= 2 && u64::from(used) >= asked, "{used} of {asked}");
+}
+
 #[test]
 fn the_health_of_a_key_tells_its_leases_quota_and_how_it_answered() {
     on_each_database(|database| {
