@@ -40,6 +40,11 @@ pub struct KeyChange {
     pub exposes: Vec<&'static str>,
 }
 
+/// What a rotation leaves to whoever had the vault key, and any change to whoever has read.
+const LEARNED: &str = "Whoever has learned the vault key before and has a copy from before can open today’s content of the items in \
+                       it too: their data keys stay the same.";
+const READ: &str = "What somebody has read stays known: change the passwords themselves.";
+
 impl KeyChange {
     /// What the choice means, in a sentence.
     pub fn means(kind: JobKind) -> &'static str {
@@ -59,24 +64,32 @@ impl KeyChange {
     }
 
     /// What earlier copies of the database still expose once it is done.
-    fn exposes(kind: JobKind) -> Vec<&'static str> {
-        match kind {
-            JobKind::Rewrap => vec![
+    fn exposes(kind: JobKind, strategy: Strategy) -> Vec<&'static str> {
+        match (kind, strategy) {
+            (JobKind::Rewrap, _) => vec![
                 "Earlier copies of the database open with the older key version for as long as it is enabled in Key Vault.",
                 "Whoever has learned the vault key itself can still open everything, later items included: it stays the same.",
             ],
-            JobKind::Rotate => vec![
+            (JobKind::Rotate, Strategy::Cloud) => vec![
+                "Earlier copies of the database open with the vault key before, for whoever also has the instance key of that \
+                 time.",
+                LEARNED,
+            ],
+            (JobKind::Rotate, Strategy::AzureExternalKeys) => vec![
                 "Earlier copies of the database open with the vault key before, for as long as a key version that wraps it \
                  is enabled.",
-                "Whoever has learned the vault key before and has a copy from before can open today's content of the items \
-                 in it too: their data keys stay the same.",
+                LEARNED,
             ],
-            JobKind::Reencrypt => vec![
+            (JobKind::Reencrypt, Strategy::Cloud) => vec![
+                "Earlier copies of the database show what was in them, to whoever also has the instance key of that time.",
+                READ,
+            ],
+            (JobKind::Reencrypt, Strategy::AzureExternalKeys) => vec![
                 "Earlier copies of the database show what was in them, for as long as a key version that wraps the keys of \
                  that time is enabled.",
-                "What somebody has read stays known: change the passwords themselves.",
+                READ,
             ],
-            JobKind::Move => vec![],
+            (JobKind::Move, _) => vec![],
         }
     }
 }
@@ -119,9 +132,11 @@ impl App {
             JobKind::Rewrap => Contents::default(),
             _ => self.store.read(move |tx| Contents::count(tx, vault)).await?,
         };
-        let (vault_keys, key_operations) = match kind {
-            JobKind::Rewrap => (behind, behind * u64::from(REWRAP_OPERATIONS)),
-            _ => (1, u64::from(ROTATE_OPERATIONS)),
+        let (vault_keys, key_operations) = match (kind, row.strategy) {
+            (JobKind::Rewrap, _) => (behind, behind * u64::from(REWRAP_OPERATIONS)),
+            (_, Strategy::AzureExternalKeys) => (1, u64::from(ROTATE_OPERATIONS)),
+            // Its KEK lies here: nobody is asked.
+            (_, Strategy::Cloud) => (1, 0),
         };
         let (items, revisions) = if kind == JobKind::Reencrypt { (has.items, has.revisions) } else { (0, 0) };
         let quota = self.keyring.quota(row);
@@ -141,7 +156,7 @@ impl App {
             items,
             revisions,
             seconds_at_least: at_azure.max(here),
-            exposes: KeyChange::exposes(kind),
+            exposes: KeyChange::exposes(kind, row.strategy),
         })
     }
 }
@@ -157,4 +172,19 @@ pub(super) fn behind(tx: &mut Tx<'_>, vault: VaultId, provider: ProviderId, newe
     )?;
     let is_there = |kid: &str, by| by == Some(provider.0) && kid.parse().is_ok_and(|kid| newest.same_key_version(&kid));
     Ok(in_use.into_iter().filter(|(_, kid, by)| !is_there(kid, *by)).map(|(generation, ..)| generation).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cloud_vault_is_told_nothing_of_key_versions() {
+        for kind in [JobKind::Rotate, JobKind::Reencrypt] {
+            let told = |strategy| KeyChange::exposes(kind, strategy).join(" ");
+            assert!(told(Strategy::AzureExternalKeys).contains("key version"));
+            assert!(told(Strategy::Cloud).contains("instance key"));
+            assert!(!told(Strategy::Cloud).contains("key version"));
+        }
+    }
 }

@@ -135,7 +135,11 @@ fn cost_of(change: &KeyChange) -> KeyCost {
         0 => "no item opened".to_owned(),
         items => format!("{} with {} sealed anew", counted(items, "item"), counted(change.revisions, "revision")),
     };
-    let mut parts = vec![format!("{} at Key Vault", counted(change.key_operations, "key operation"))];
+    let mut parts = Vec::new();
+    // A Cloud vault asks nobody.
+    if change.key_operations > 0 || change.kind == JobKind::Rewrap {
+        parts.push(format!("{} at Key Vault", counted(change.key_operations, "key operation")));
+    }
     if change.kind != JobKind::Rewrap {
         parts.push(format!("{} wrapped anew", counted(change.data_keys, "data key")));
     }
