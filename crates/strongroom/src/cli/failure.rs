@@ -108,13 +108,18 @@ impl DerefMut for Failure {
 
 impl From<Problem> for Failure {
     fn from(problem: Problem) -> Self {
+        // The page says where to click; here it is a command.
+        let fix = match problem.code.as_str() {
+            "signin.fresh_required" => Some("sign in again by `strongroom login`, then repeat what you did".to_owned()),
+            _ => problem.fix.clone(),
+        };
         Self(Box::new(Parts {
             exit: exit_of(&problem),
             code: problem.code,
             state: problem.state,
             title: problem.title,
             detail: problem.detail,
-            fix: problem.fix,
+            fix,
             azure_request_id: problem.azure_request_id,
             errors: problem.errors,
         }))
