@@ -111,6 +111,7 @@ fn workspace(routes: Routes) -> Routes {
         .at(GET, "/settings/vaults/rewrap", Session(A::ManageVaults), vault::ask_rewrap_all)
         .at(POST, "/settings/vaults/rewrap", Session(A::ManageVaults), vault::rewrap_all)
         .at(POST, "/settings/vaults/check", Session(A::ManageVaults), vaults::check_values)
+        .at(GET, "/settings/vaults", Session(A::ManageVaults), vaults::back)
         .at(POST, "/settings/vaults", Session(A::ManageVaults), vaults::create)
         .at(GET, "/settings/vaults/{vault}", Session(A::ManageVaults), vault::show)
         .at(POST, "/settings/vaults/{vault}/check", Session(A::ManageVaults), vault::check)

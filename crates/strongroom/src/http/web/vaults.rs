@@ -36,6 +36,11 @@ use crate::{
 
 const TABLE: &str = "/settings/privacy-and-security";
 
+/// `GET /settings/vaults`, where a form is sent to: whoever shortens the address of a vault wants the table.
+pub async fn back(_: Visit) -> Response {
+    to(TABLE)
+}
+
 pub async fn table(visit: Visit) -> Result<Response> {
     let now = visit.app.clock.now();
     let mut shell = visit.shell("Privacy and Security", Section::Settings).await?;

@@ -92,6 +92,12 @@ fn words(status: u16) -> Words {
             "Attempts are counted by account and by address, so that nobody can guess passwords.",
             &["Wait a minute, then try once more."],
         ),
+        405 => (
+            "Nothing to see at this address",
+            "The address belongs to a form, and cannot be opened by itself.",
+            "It was typed, shortened or bookmarked, or a form was sent to the wrong place. Nothing was changed.",
+            &["Go back to the page with the form, and use it from there."],
+        ),
         409 => (
             "That is not possible now",
             "A rule of the workspace stands against it.",
