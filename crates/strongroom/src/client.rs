@@ -225,6 +225,17 @@ impl Client {
         Ok(())
     }
 
+    /// Tries another key for an existing vault, as [`Client::check_azure`].
+    pub async fn check_key_vault(
+        &self,
+        id: Uuid,
+        request: &NewKeyVault,
+        tell: impl FnMut(&Check),
+    ) -> Result<Checks, ClientError> {
+        let path = ["vaults", &id.to_string(), "key-vault", "check"];
+        self.server.checks(self.request(Method::POST, &path).json(request), tell).await
+    }
+
     pub async fn change_key_vault(&self, id: Uuid, request: &NewKeyVault) -> Result<ChangedKeyVault, ClientError> {
         self.send(self.request(Method::PUT, &["vaults", &id.to_string(), "key-vault"]).json(request)).await
     }

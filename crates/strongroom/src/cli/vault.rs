@@ -77,8 +77,11 @@ Instead of a client secret: --client-certificate certificate.pem, or --workload-
     /// Take a vault to another key in Azure: another Key Vault, another key, another tenant
     ///
     /// The new key is checked first. A job then brings the vault's keys over; until it is done, both are needed.
-    #[command(after_help = "Example:
-  strongroom vault key-vault Azure --vault-url https://fabrikam.vault.azure.net --vault-key-name strongroom")]
+    #[command(after_help = "Examples:
+  strongroom vault key-vault Azure --check \\
+      --vault-url https://fabrikam.vault.azure.net --vault-key-name strongroom
+  strongroom vault key-vault Azure \\
+      --vault-url https://fabrikam.vault.azure.net --vault-key-name strongroom")]
     KeyVault(life::KeyVault),
     /// Delete an empty vault
     #[command(after_help = "Example:\n  strongroom vault delete Team --name Team")]

@@ -118,6 +118,13 @@ fn vaults(routes: Routes) -> Routes {
         .doc(
             Doc::new("Take a vault to another key in Azure").takes::<t::NewKeyVault>().gives::<t::ChangedKeyVault>(200),
         )
+        .at(POST, here!("/vaults/{vault}/key-vault/check"), Token(A::ManageVaults), vaults::check_key_vault)
+        .doc(
+            Doc::new("Check another key in Azure for a vault; changes nothing")
+                .takes::<t::NewKeyVault>()
+                .gives::<t::Checks>(200)
+                .or_lines::<t::Check>(),
+        )
         .at(GET, here!("/vaults/{vault}/health"), Token(A::ManageVaults), key_health::get)
         .doc(
             Doc::new("How a vault's key is: what Azure says of it, when it answered, its quota")

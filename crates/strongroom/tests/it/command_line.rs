@@ -11,6 +11,8 @@ use crate::{
     credentials::{certificate, register},
 };
 
+mod vaults;
+
 const SAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/samples");
 
 /// A served world and a token of its Owner.

@@ -15,7 +15,8 @@ use crate::http::api::types::{AcceptWarnings, NewCredential, ReplacedCredential}
 
 /// What `--help` shows below the options.
 pub const EXAMPLES: &str = "Examples:
-  strongroom vault credential Azure --client-secret-stdin --client-secret-expires 2027-05-01 < new-secret.txt
+  strongroom vault credential Azure --client-secret-stdin \\
+      --client-secret-expires 2027-05-01 < new-secret.txt
   strongroom vault credential Azure --client-certificate certificate.pem --everywhere
   strongroom vault credential Azure --expiry-only --client-secret-expires 2027-05-01
 
@@ -58,7 +59,7 @@ pub struct Arguments {
 pub async fn run(arguments: Arguments, client: &Client, console: &Console) -> Result<(), Failure> {
     let vaults = client.vaults().await?;
     let vault = lookup::vault(&vaults, &arguments.vault)?;
-    let check_only = arguments.check;
+    let (check_only, date_only) = (arguments.check, arguments.expiry_only);
     let mut request = arguments.read(console)?;
     if check_only {
         let checks = client.check_credential(vault.id, &request, |check| print_check(check, console)).await?;
@@ -78,14 +79,18 @@ pub async fn run(arguments: Arguments, client: &Client, console: &Console) -> Re
         }
         replaced => replaced?,
     };
-    report(&replaced, console)
+    report(&replaced, date_only, console)
 }
 
-fn report(replaced: &ReplacedCredential, console: &Console) -> Result<(), Failure> {
+fn report(replaced: &ReplacedCredential, date_only: bool, console: &Console) -> Result<(), Failure> {
     if console.format == Format::Json {
         return console.json(replaced);
     }
-    console.line(&format!("{} has a new credential.", printable(&replaced.vault.name)))?;
+    let name = printable(&replaced.vault.name);
+    console.line(&match date_only {
+        true => format!("Noted when the credential of {name} ends."),
+        false => format!("{name} has a new credential."),
+    })?;
     for other in &replaced.others {
         let name = printable(&other.name);
         match &other.problem {

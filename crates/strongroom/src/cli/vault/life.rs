@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::{ArgGroup, Args, ValueEnum};
 
-use super::{WARNED, read_certificate, shown_warnings};
+use super::{WARNED, print_check, print_checks, read_certificate, shown_warnings, verdict};
 use crate::cli::{
     console::{Console, Format, printable, secret_from_stdin},
     failure::Failure,
@@ -14,6 +14,8 @@ use crate::client::{Client, ClientError};
 use crate::http::api::types::{AcceptWarnings, EditVault, NewKeyVault, VaultState};
 
 #[derive(Args)]
+#[command(group(ArgGroup::new("change").required(true).multiple(true)
+                .args(["name", "default", "lease_seconds", "state", "may_leave"])))]
 pub struct Edit {
     /// Name or id of the vault
     vault: String,
@@ -76,7 +78,7 @@ pub struct KeyVault {
     #[arg(long)]
     client_secret_stdin: bool,
     /// The day on which the client secret ends, as in 2027-05-01, to be warned in time
-    #[arg(long, value_name = "DATE")]
+    #[arg(long, value_name = "DATE", conflicts_with_all = ["client_certificate", "workload_identity"])]
     client_secret_expires: Option<String>,
     /// A PEM file with an RSA private key and its certificate
     #[arg(long, value_name = "FILE", conflicts_with_all = ["client_secret_stdin", "workload_identity"])]
@@ -84,6 +86,9 @@ pub struct KeyVault {
     /// Sign in with the server's own workload identity
     #[arg(long, conflicts_with = "client_secret_stdin")]
     workload_identity: bool,
+    /// Only check the key there; change nothing
+    #[arg(long, conflicts_with = "accept_warnings")]
+    check: bool,
     /// Change it although checks warn
     #[arg(long)]
     accept_warnings: bool,
@@ -138,6 +143,11 @@ pub async fn key_vault(arguments: KeyVault, client: &Client, console: &Console) 
         client_secret_expires: arguments.client_secret_expires,
         accept_warnings: AcceptWarnings::All(arguments.accept_warnings),
     };
+    if arguments.check {
+        let checks = client.check_key_vault(vault.id, &request, |check| print_check(check, console)).await?;
+        print_checks(&checks, console)?;
+        return verdict(&checks.checks);
+    }
     let changed = match client.change_key_vault(vault.id, &request).await {
         Err(ClientError::Problem(problem)) if problem.code == WARNED && console.interactive() => {
             for warning in &problem.errors {

@@ -105,9 +105,25 @@ pub async fn change_key_vault(
     PathId(id): PathId<VaultId>,
     Body(body): Body<Asked>,
 ) -> Result<Json<ChangedKeyVault>> {
+    let job = app.change_key_vault(&caller, id, key_vault(body)?).await?;
+    Ok(Json(ChangedKeyVault { vault: shown(app.vault(&caller, id).await?, &caller), job: job.0 }))
+}
+
+pub async fn check_key_vault(
+    State(app): Server,
+    Authenticated(caller): Authenticated,
+    headers: HeaderMap,
+    PathId(id): PathId<VaultId>,
+    Body(body): Body<Asked>,
+) -> Result<Response> {
+    let new = key_vault(body)?;
+    answer_checks(&headers, move |tell| async move { app.check_key_vault(&caller, id, &new, &*tell).await }).await
+}
+
+fn key_vault(body: Asked) -> Result<NewKeyVault> {
     let typed = (body.client_secret, body.client_certificate, body.workload_identity);
     let (credential, expires) = credential("azure", typed, body.client_secret_expires)?;
-    let new = NewKeyVault {
+    Ok(NewKeyVault {
         tenant_id: body.tenant_id,
         client_id: body.client_id,
         credential,
@@ -115,9 +131,7 @@ pub async fn change_key_vault(
         vault_url: body.vault_url,
         vault_key_name: body.vault_key_name,
         accept_warnings: body.accept_warnings.into(),
-    };
-    let job = app.change_key_vault(&caller, id, new).await?;
-    Ok(Json(ChangedKeyVault { vault: shown(app.vault(&caller, id).await?, &caller), job: job.0 }))
+    })
 }
 
 pub async fn check_azure(

@@ -96,7 +96,7 @@ pub struct VaultName {
     pub name: String,
 }
 
-/// `PUT …/vaults/{id}/key-vault`: another key for the vault. What is absent stays as it is; without a credential the one
+/// `PUT …/vaults/{id}/key-vault` and `POST …/key-vault/check`: another key for the vault. What is absent stays as it is; without a credential the one
 /// that is held signs in there too.
 #[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
