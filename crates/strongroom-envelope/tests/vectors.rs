@@ -208,6 +208,7 @@ impl Vector {
             "mac_wrap_row" => verify_wrap_row(&keys, &self.wrap_row(&algorithm, &kid, &wrap), mac),
             "mac_vault_policy" => verify_vault_policy(&keys, &self.policy_row(&fields), mac),
             "mac_provider" => verify_provider_row(&keys, &self.provider_row(&fields), mac),
+            "mac_job" => verify_job_row(&keys, &self.job_row(&fields), mac),
             "mac_audit" => verify_audit(&keys, &self.event_hash(), mac),
             token => {
                 let all = token_macs_all_keys(&keys, token_kind(token), &self.bytes("token"));
@@ -226,6 +227,7 @@ impl Vector {
             "mac_wrap_row" => mac_wrap_row(&keys, &self.wrap_row(&algorithm, &kid, &wrap)),
             "mac_vault_policy" => mac_vault_policy(&keys, &self.policy_row(&fields)),
             "mac_provider" => mac_provider_row(&keys, &self.provider_row(&fields)),
+            "mac_job" => mac_job_row(&keys, &self.job_row(&fields)),
             "mac_audit" => audit_mac(&keys, &self.event_hash()),
             token => token_mac(&keys, token_kind(token), &self.bytes("token")),
         }
@@ -249,6 +251,10 @@ impl Vector {
 
     fn provider_row<'a>(&self, fields: &'a [Field<'a>]) -> ProviderRow<'a> {
         ProviderRow { workspace: self.id("workspace"), provider: self.id("provider"), fields }
+    }
+
+    fn job_row<'a>(&self, fields: &'a [Field<'a>]) -> JobRow<'a> {
+        JobRow { workspace: self.id("workspace"), job: self.id("job"), fields }
     }
 
     fn data_key_place(&self) -> DataKeyPlace {

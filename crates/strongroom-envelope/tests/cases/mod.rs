@@ -46,6 +46,7 @@ fn good() -> Vec<(String, Vector)> {
         ("mac_wrap_row", case("mac_wrap_row", b"", "The MAC of a wrap row")),
         ("mac_vault_policy", case("mac_vault_policy", b"", "The MAC of a vault's policy")),
         ("mac_provider", case("mac_provider", b"", "The MAC of a provider; one field is NULL")),
+        ("mac_job", case("mac_job", b"", "The MAC of a job; one field is NULL")),
         ("mac_audit", case("mac_audit", b"", "The MAC of an audit event")),
         ("mac_session", case("mac_session", b"", "What is stored for a session token")),
         ("mac_api_token", case("mac_api_token", b"", "What is stored for an API token")),
@@ -202,7 +203,7 @@ fn bad_macs() -> Vec<(String, Vector)> {
     add("mac_changed", "Mismatch", "A bit of the MAC", &|b| b[39] ^= 1);
     add("mac_of_unknown_instance_key", "UnknownInstanceKey", "A bit of the key id", &|b| b[0] ^= 1);
     add("mac_cut", "Length", "39 bytes", &|b| b.truncate(39));
-    for kind in ["mac_vault_policy", "mac_provider"] {
+    for kind in ["mac_vault_policy", "mac_provider", "mac_job"] {
         cases.extend(with_other_fields(kind));
     }
     let session = hostile(&case("mac_session", b"", ""), "A session token as API token", "Mismatch", |v| {
@@ -310,6 +311,10 @@ fn place(kind: &str) -> Value {
             ["vault", vault], ["kind", hex::encode("cloud")], ["tenant_id", Value::Null], ["client_id", ""],
             ["vault_url", ""], ["key_name", ""], ["credential_id", id("aa")], ["sealed_credential", "f0".repeat(120)],
             ["revision", "0000000000000001"]]}),
+        "mac_job" => json!({"workspace": workspace, "job": id("0b"), "fields": [
+            ["kind", hex::encode("move")], ["vault", vault], ["target", id("23")], ["whole", "01"], ["weakens", "00"],
+            ["state", hex::encode("running")], ["started_by", id("cc")], ["created_at", "0000018bcfe56800"],
+            ["chosen", Value::Null]]}),
         "mac_audit" => json!({"event": hex::encode("canonical bytes of an event")}),
         token => json!({"token": hex::encode(format!("srm_a token for {token}"))}),
     }

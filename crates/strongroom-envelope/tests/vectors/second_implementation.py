@@ -145,7 +145,7 @@ def verify_mac(kind, place, key, stored):
             values += [value_of(place, name) for name in ["vault", "generation/4", "provider"]]
             values += [place["algorithm"].encode(), place["kid"].encode(), bytes.fromhex(place["wrap"])]
         else:
-            values.append(value_of(place, "vault" if row == "vault-policy" else "provider"))
+            values.append(value_of(place, "vault" if row == "vault-policy" else row))
             for name, value in place["fields"]:
                 values += [name.encode(), None if value is None else bytes.fromhex(value)]
         message = b"".join(map(field, values))
