@@ -85,7 +85,8 @@ async fn show(job: &Job, client: &Client, console: &Console) -> Result<(), Failu
     let vaults = client.vaults().await?;
     console.line(&format!("{}: {}, {} of {}", about(job, &vaults), state(job), job.done + job.failed, job.total))?;
     if let Some(why) = &job.waiting {
-        console.line(&format!("  waits: {} ({})", printable(&why.detail), why.code))?;
+        let still = if job.state == JobState::Paused { "paused until somebody resumes it" } else { "waits" };
+        console.line(&format!("  {still}: {} ({})", printable(&why.detail), why.code))?;
     }
     let Some(account) = &job.account else { return Ok(()) };
     let verb = if job.target_id.is_some() { "moved" } else { "re-encrypted" };

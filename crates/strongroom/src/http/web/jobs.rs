@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use super::{
     form::Form,
     views::{
-        Refresh, Section, Shell,
+        Moment, Refresh, Section, Shell,
         jobs::{AccountView, JobCard, JobPage, JobsPage, KeptRow, Stage},
     },
     visit::{Names, Visit, next, to},
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     error::Result,
-    http::extract::PathId,
+    http::{error::capital, extract::PathId},
     id::{JobId, VaultId},
     job::{Account, Job, JobKind, JobState},
 };
@@ -114,16 +114,23 @@ pub fn card(job: &Job, shell: &Shell, names: &Names, now: Timestamp) -> JobCard 
         total: job.total,
         done: job.done,
         failed: job.failed,
-        waiting: job
-            .waiting
-            .as_ref()
-            .filter(|_| job.state == JobState::Running)
-            .map(|waiting| (waiting.detail.clone(), words::moment(now, waiting.until))),
+        why: why_still(job, now),
         started: words::moment(now, job.created_at),
         by: names.of(job.started_by),
         finished: job.finished_at.map(|at| words::moment(now, at)),
         back: shell.path.clone(),
     }
+}
+
+/// Why nothing happens, as a sentence, and when it is tried again by itself; never, where somebody has to resume it.
+fn why_still(job: &Job, now: Timestamp) -> Option<(String, Option<Moment>)> {
+    let waiting = job.waiting.as_ref()?;
+    let again = match job.state {
+        JobState::Running => Some(words::moment(now, waiting.until)),
+        JobState::Paused => None,
+        JobState::Done | JobState::Cancelled => return None,
+    };
+    Some((format!("{}.", capital(waiting.detail.trim_end_matches('.'))), again))
 }
 
 async fn account_view(visit: &Visit, kind: JobKind, account: Account) -> Result<AccountView> {
@@ -160,5 +167,51 @@ pub fn why_kept(code: &str) -> String {
         "vault.may_not_leave" => "Its vault lets no item leave the key in Azure.".to_owned(),
         "vault.closed" => "The vault that it was to go to takes no new items any more.".to_owned(),
         code => code.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::SignedDuration;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::{
+        id::{JobId, MemberId, WorkspaceId},
+        job::Waiting,
+    };
+
+    #[test]
+    fn a_job_says_why_it_waits_or_was_paused_and_only_one_that_waits_is_tried_again() {
+        let now = Timestamp::UNIX_EPOCH + SignedDuration::from_hours(1);
+        let job = |state| Job {
+            id: JobId(Uuid::nil()),
+            workspace: WorkspaceId(Uuid::nil()),
+            kind: JobKind::Rotate,
+            vault: VaultId(Uuid::nil()),
+            target: None,
+            whole: true,
+            weakens: false,
+            state,
+            total: 2,
+            done: 1,
+            failed: 0,
+            waiting: Some(Waiting {
+                code: "vault.closed".into(),
+                detail: "that vault takes no new items".into(),
+                until: now + SignedDuration::from_secs(30),
+            }),
+            started_by: MemberId(Uuid::nil()),
+            created_at: now,
+            updated_at: now,
+            finished_at: None,
+            account: None,
+        };
+        let why = |state| why_still(&job(state), now).map(|(text, again)| (text, again.is_some()));
+        let text = "That vault takes no new items.".to_owned();
+        assert_eq!(why(JobState::Running), Some((text.clone(), true)));
+        assert_eq!(why(JobState::Paused), Some((text, false)));
+        assert_eq!(why(JobState::Done), None);
+        assert_eq!(why_still(&Job { waiting: None, ..job(JobState::Paused) }, now).map(|why| why.0), None);
     }
 }

@@ -26,7 +26,7 @@ pub struct Job {
     pub done: u64,
     /// Those that stay as they were.
     pub failed: u64,
-    /// Why nothing happens for now; it goes on by itself.
+    /// Why nothing happens for now: it goes on by itself, or when somebody resumes it where `state` is `paused`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting: Option<JobWaiting>,
     pub started_by: Uuid,
@@ -44,7 +44,7 @@ pub struct JobWaiting {
     /// Stable, such as `key.disabled`.
     pub code: String,
     pub detail: String,
-    /// When it tries again.
+    /// When it tries again; of a paused job it says nothing.
     pub until: Timestamp,
 }
 

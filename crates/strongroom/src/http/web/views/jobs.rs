@@ -43,8 +43,8 @@ pub struct JobCard {
     pub total: u64,
     pub done: u64,
     pub failed: u64,
-    /// Why nothing happens for now, and when it is tried again.
-    pub waiting: Option<(String, Moment)>,
+    /// Why nothing happens, as a sentence, and when it is tried again by itself; never, where somebody has to resume it.
+    pub why: Option<(String, Option<Moment>)>,
     pub started: Moment,
     pub by: String,
     pub finished: Option<Moment>,
@@ -151,7 +151,7 @@ mod tests {
             total,
             done,
             failed,
-            waiting: None,
+            why: None,
             started: Moment::default(),
             by: "you".into(),
             finished: None,
@@ -165,6 +165,17 @@ mod tests {
         assert_eq!(job(Stage::Running, 12, 0, 10).percent(), "100 %");
         assert_eq!(job(Stage::Running, 0, 0, 0).percent(), "0 %");
         assert_eq!(job(Stage::Running, 62, 1, 1200).count(), "62 of 1,200 items, 1 kept as it was");
+    }
+
+    #[test]
+    fn a_paused_job_says_why_and_that_it_does_not_go_on_by_itself() {
+        let why = "Its policy forbids it.".to_owned();
+        let html = |stage, again| JobCard { why: Some((why.clone(), again)), ..job(stage, 1, 0, 2) }.render();
+        let paused = html(Stage::Paused, None).expect("it renders");
+        assert!(paused.contains("Its policy forbids it. It goes on only when somebody resumes it."), "{paused}");
+        assert!(!paused.contains("by itself"), "{paused}");
+        let waits = html(Stage::Waiting, Some(Moment::default())).expect("it renders");
+        assert!(waits.contains("it goes on by itself") && !waits.contains("resumes it"), "{waits}");
     }
 
     #[test]
