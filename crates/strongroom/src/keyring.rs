@@ -49,6 +49,7 @@ use self::{
     governor::{Counted, Governor, Share},
     marks::{Mark, Stored},
     record::load,
+    rewrap::Superseded,
 };
 pub(crate) use self::{
     rewrap::{REWRAP_OPERATIONS, Rewrapped},
@@ -118,6 +119,8 @@ struct State {
     providers: HashMap<ProviderId, (u64, Arc<dyn KeyProvider>)>,
     /// The newest key version by tenant, Vault URL and key name, and when it was asked for.
     described: HashMap<(String, String, String), (Timestamp, KeyDescription)>,
+    /// The superseded wrap that was looked at last, where the looking through stopped before the end.
+    superseded_after: Option<Superseded>,
     /// Vaults that their managers switched off: no lease is given.
     disabled: HashSet<VaultId>,
     /// How often each vault was forgotten. An unwrap that began before the last time installs no lease.

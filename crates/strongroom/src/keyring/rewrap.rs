@@ -4,6 +4,8 @@
 //! policy names, which may be in another Key Vault: three key operations, and no item is touched. The row is swapped by
 //! one compare-and-set, so of two nodes that try at once one wins and the other does no harm.
 
+use std::time::Duration;
+
 use jiff::{SignedDuration, Timestamp};
 use strongroom_envelope::{VaultKey, VaultKeyPlace, read_wrap_record, wrap_record};
 use strongroom_keys::{Class, Code, INTERACTIVE, KeyDescription, KeyFailure, KeyProvider, Kid, Receipts, TokenUse};
@@ -16,11 +18,13 @@ use crate::{
     audit::Fact,
     error::{Error, KeyUnavailable, Result},
     id::VaultId,
-    store::Tx,
+    store::{Row, Tx},
 };
 
 /// How long a superseded wrap stays, at least.
 const KEPT: SignedDuration = SignedDuration::from_hours(24);
+/// Rows read in one go.
+const PAGE: u32 = 200;
 /// Key operations that rewrapping one vault key takes: unwrap, wrap, unwrap.
 pub(crate) const REWRAP_OPERATIONS: u32 = 3;
 
@@ -32,6 +36,9 @@ pub(crate) struct ProvenWrap {
     pub wrapped_by: Option<String>,
     pub proven_by: Option<String>,
 }
+
+/// A wrap that nothing uses any more: since when, of which vault and generation, under which kid.
+pub(super) type Superseded = (Timestamp, VaultId, u32, String);
 
 /// What became of a rewrap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -198,29 +205,30 @@ impl Keyring {
 
     /// Drops wraps that were superseded a day ago or earlier, each after another verified unwrap of the one in use; with
     /// its last wrap goes the row of a Key Vault that the vault has left. Returns how many wraps went. What is dark,
-    /// disabled or out of reach stays for the next time.
-    pub async fn drop_superseded(&self) -> Result<u64> {
-        let until = self.clock.now() - KEPT;
-        let due = self
-            .store
-            .read(move |tx| {
-                tx.all(
-                    "SELECT vault_id, generation, kid FROM wraps WHERE superseded_at <= $1 ORDER BY superseded_at \
-                     LIMIT 1000",
-                    &[until.into()],
-                    |row| Ok((VaultId(row.get(0)?), row.get::<u32>(1)?, row.get::<String>(2)?)),
-                )
-            })
-            .await?;
+    /// disabled or out of reach stays for the next time. A pass takes `at_most` this long, but for the wrap that it is
+    /// at then; the next one goes on there.
+    pub async fn drop_superseded(&self, at_most: Duration) -> Result<u64> {
+        let (until, began) = (self.clock.now() - KEPT, self.clock.since_boot());
         let mut dropped = 0;
-        for (vault, generation, kid) in due {
-            match self.drop_one(vault, generation, kid, until).await {
-                Ok(gone) => dropped += u64::from(gone),
-                Err(Error::Store(error)) => return Err(error.into()),
-                Err(error) => tracing::warn!(%vault, %error, "a superseded wrap stays for now"),
+        loop {
+            let after = self.state().superseded_after.take();
+            let page = self.store.read(move |tx| superseded(tx, until, after.as_ref())).await?;
+            if page.is_empty() {
+                return Ok(dropped);
+            }
+            for wrap in page {
+                let (_, vault, generation, kid) = wrap.clone();
+                self.state().superseded_after = Some(wrap);
+                match self.drop_one(vault, generation, kid, until).await {
+                    Ok(gone) => dropped += u64::from(gone),
+                    Err(Error::Store(error)) => return Err(error.into()),
+                    Err(error) => tracing::warn!(%vault, %error, "a superseded wrap stays for now"),
+                }
+                if self.clock.since_boot() >= began + at_most {
+                    return Ok(dropped);
+                }
             }
         }
-        Ok(dropped)
     }
 
     async fn drop_one(&self, vault: VaultId, generation: u32, kid: String, until: Timestamp) -> Result<bool> {
@@ -306,6 +314,21 @@ impl Keyring {
         let provider = self.provider(row)?;
         let failure = KeyFailure::new(code, strongroom_keys::Operation::Wrap, String::new());
         Err(self.not_wrapped(row, provider.as_ref(), &failure, Some(&newest.kid)))
+    }
+}
+
+/// The next wraps after `after` that were superseded at `until` or earlier.
+fn superseded(tx: &mut Tx<'_>, until: Timestamp, after: Option<&Superseded>) -> Result<Vec<Superseded>> {
+    let read = |row: &Row<'_>| Ok((row.get(0)?, VaultId(row.get(1)?), row.get(2)?, row.get(3)?));
+    let order = "superseded_at, vault_id, generation, kid";
+    let sql = format!("SELECT {order} FROM wraps WHERE superseded_at <= $1");
+    match after {
+        None => tx.all(&format!("{sql} ORDER BY {order} LIMIT {PAGE}"), &[until.into()], read),
+        Some((at, vault, generation, kid)) => tx.all(
+            &format!("{sql} AND ({order}) > ($2, $3, $4, $5) ORDER BY {order} LIMIT {PAGE}"),
+            &[until.into(), (*at).into(), vault.0.into(), i64::from(*generation).into(), kid.into()],
+            read,
+        ),
     }
 }
 

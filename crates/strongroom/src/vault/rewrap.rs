@@ -17,6 +17,8 @@ use crate::{
 
 /// How often superseded wraps are looked through.
 const LOOK: Duration = Duration::from_secs(600);
+/// How long one time of that takes at most.
+const A_PASS: Duration = Duration::from_secs(60);
 /// How long a step waits that another node, or Azure's own delay, has left without work.
 const NOTHING_CAME: SignedDuration = SignedDuration::from_secs(5);
 
@@ -131,7 +133,7 @@ impl App {
     /// Drops wraps that nothing uses any more, a day after they were superseded, until the server stops.
     pub async fn tend_wraps(self: Arc<Self>) {
         loop {
-            if let Err(error) = self.keyring.drop_superseded().await {
+            if let Err(error) = self.keyring.drop_superseded(A_PASS).await {
                 tracing::warn!(%error, "superseded wraps could not be looked through");
             }
             self.clock.sleep(LOOK).await;

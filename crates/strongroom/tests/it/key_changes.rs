@@ -59,13 +59,13 @@ async fn a_superseded_wrap_goes_a_day_later_after_another_unwrap_of_the_one_in_u
     new_key_version(&world).await;
     done(&world, world.app.rewrap(&world.owner, world.vault, false).await.expect("started")).await;
     world.clock.advance(Duration::from_secs(24 * 3600 - 60));
-    assert_eq!(world.app.keyring.drop_superseded().await.expect("looked"), 0);
+    assert_eq!(world.app.keyring.drop_superseded(BOUND).await.expect("looked"), 0);
     world.clock.advance(Duration::from_secs(120));
     let unwraps = operations(&world).1;
     world.standin.set_fault(fault("unwrapkey", Effect { status: Some(503), ..Effect::default() }));
-    assert_eq!(world.app.keyring.drop_superseded().await.expect("looked"), 0, "the one in use did not open");
+    assert_eq!(world.app.keyring.drop_superseded(BOUND).await.expect("looked"), 0, "the one in use did not open");
     world.standin.clear_faults();
-    assert_eq!(world.app.keyring.drop_superseded().await.expect("looked"), 1);
+    assert_eq!(world.app.keyring.drop_superseded(BOUND).await.expect("looked"), 1);
     assert!(operations(&world).1 > unwraps);
     assert_eq!(
         count(&world, "SELECT COUNT(*) FROM wraps w JOIN vaults v ON v.id = w.vault_id WHERE v.strategy <> 'cloud'")
@@ -73,6 +73,29 @@ async fn a_superseded_wrap_goes_a_day_later_after_another_unwrap_of_the_one_in_u
         1
     );
     verified(&world).await;
+}
+
+#[test]
+fn superseded_wraps_that_stay_keep_no_other_from_going() {
+    on_each_database(|database| {
+        runtime().block_on(async {
+            let world = AzureWorld::start(Some(&database.url())).await;
+            for _ in 0..2 {
+                new_key_version(&world).await;
+                done(&world, world.app.rewrap(&world.owner, world.vault, false).await.expect("started")).await;
+                world.clock.advance(Duration::from_secs(120));
+            }
+            plant_superseded(&world, 300).await;
+            world.clock.advance(Duration::from_secs(24 * 3600 - 180));
+            assert_eq!(world.app.keyring.drop_superseded(BOUND).await.expect("looked"), 1, "in one long pass");
+            world.clock.advance(Duration::from_secs(120));
+            let mut passes = Vec::new();
+            for _ in 0..=300 {
+                passes.push(world.app.keyring.drop_superseded(Duration::ZERO).await.expect("looked"));
+            }
+            assert_eq!((passes.iter().sum(), passes.last()), (1, Some(&1)), "each short pass goes on where it stopped");
+        });
+    });
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -545,6 +568,24 @@ async fn canaries(world: &AzureWorld) {
 fn operations(world: &AzureWorld) -> (u64, u64) {
     let stats = world.standin.stats();
     (stats.operations("wrapkey"), stats.operations("unwrapkey"))
+}
+
+/// Rows that fail their proof, and so never go; superseded before all others.
+async fn plant_superseded(world: &AzureWorld, rows: u32) {
+    let vault = world.vault;
+    let plant = move |tx: &mut strongroom::store::Tx<'_>| {
+        for row in 0..rows {
+            tx.execute(
+                "INSERT INTO wraps (vault_id, generation, kid, provider_id, algorithm, wrapped, created_at, \
+                                    superseded_at, row_mac) \
+                 SELECT vault_id, generation, $2, provider_id, algorithm, wrapped, 0, 0, row_mac FROM wraps \
+                 WHERE vault_id = $1 AND superseded_at IS NULL",
+                &[vault.0.into(), (&format!("planted-{row}")).into()],
+            )?;
+        }
+        Ok(())
+    };
+    world.app.store.write(plant).await.expect("planted");
 }
 
 async fn kid_in_use(world: &AzureWorld) -> String {
