@@ -313,18 +313,6 @@ pub(super) fn require_readable(tx: &mut Tx<'_>, vaults: &BTreeSet<VaultId>) -> R
     Ok(())
 }
 
-/// In a transaction that works on a job: whoever started it may still do so. Returns their role.
-pub(super) fn require_starter(tx: &mut Tx<'_>, job: &Job) -> Result<Role> {
-    let role: Option<Role> = tx.first(
-        "SELECT role FROM members WHERE id = $1 AND workspace_id = $2 AND removed_at IS NULL",
-        &[job.started_by.0.into(), job.workspace.0.into()],
-        |row| row.parse(0),
-    )?;
-    role.filter(|role| access::allowed(*role, job.needs(), Aim::Workspace)).ok_or_else(|| {
-        Error::Denied("Whoever started this job may not do so any more; cancel it, and start another one.".into())
-    })
-}
-
 /// Whether whoever started a job for chosen items, `role` in the workspace, may still move this one.
 pub(super) fn may_still_move(tx: &mut Tx<'_>, job: &Job, role: Role, item: ItemId) -> Result<bool> {
     if job.whole {

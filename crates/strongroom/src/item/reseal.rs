@@ -13,7 +13,7 @@ use strongroom_envelope::{DataKey, InstanceKeys, wrap_data_key};
 
 use super::{
     Content, ItemRow, Patch, key_place,
-    moving::{may_still_move, require_policies, require_readable, require_starter},
+    moving::{may_still_move, require_policies, require_readable},
     open_row,
     rows::{self, ROTATED, Swap},
     seal_into, written,
@@ -98,7 +98,7 @@ impl App {
         let (reads, mut verdicts) = self
             .store
             .read(move |tx| {
-                let role = require_starter(tx, &job)?;
+                let role = job.require_starter(tx)?;
                 read_items(tx, &job, &asked, |tx, item| may_still_move(tx, &job, role, item))
             })
             .await?;
@@ -292,7 +292,7 @@ fn swap_all(
     verdicts: &[Verdict],
     now: Timestamp,
 ) -> Result<Vec<Listed>> {
-    let role = require_starter(tx, &claim.job)?;
+    let role = claim.job.require_starter(tx)?;
     require_vaults(tx, keys, &claim.job, target, verdicts)?;
     rows::require_generation(tx, target, generation)?;
     let (mut done, mut kept, mut changed) = (0, 0, Vec::new());

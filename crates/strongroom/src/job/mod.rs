@@ -20,7 +20,7 @@ pub(crate) use self::{
     run::Step,
 };
 use crate::{
-    access::{Action, Target as Aim},
+    access::{self, Action, Role, Target as Aim},
     app::{App, Caller},
     audit::{Event, Fact, Target},
     error::{Error, Result},
@@ -258,6 +258,19 @@ impl Job {
             Self { whole: true, .. } => Action::ManageVaults,
             Self { .. } => Action::CreateItem,
         }
+    }
+
+    /// In a transaction that works on the job: whoever started it may still do so. Returns their role. Who resumes a job
+    /// starts it again, and lends it no right.
+    pub(crate) fn require_starter(&self, tx: &mut Tx<'_>) -> Result<Role> {
+        let role: Option<Role> = tx.first(
+            "SELECT role FROM members WHERE id = $1 AND workspace_id = $2 AND removed_at IS NULL",
+            &[self.started_by.0.into(), self.workspace.0.into()],
+            |row| row.parse(0),
+        )?;
+        role.filter(|role| access::allowed(*role, self.needs(), Aim::Workspace)).ok_or_else(|| {
+            Error::Denied("Whoever started this job may not do so any more; cancel it, and start another one.".into())
+        })
     }
 }
 

@@ -13,6 +13,7 @@ use crate::{
     item::still_allowed,
     job::{Claim, JobKind, NewJob, Step},
     keyring::Rewrapped,
+    store::Tx,
 };
 
 /// How often superseded wraps are looked through.
@@ -99,7 +100,17 @@ impl App {
         let (_, target) = self.keyring.wraps_to(vault).await?;
         let newest = self.keyring.newest(&target, claim.job.created_at).await?;
         let provider = target.id;
-        let behind = self.store.read(move |tx| behind(tx, vault, provider, &newest)).await?;
+        let job = claim.job.clone();
+        let behind = self
+            .store
+            .read(move |tx| {
+                let behind = behind(tx, vault, provider, &newest)?;
+                if !behind.is_empty() {
+                    job.require_starter(tx)?;
+                }
+                Ok(behind)
+            })
+            .await?;
         if behind.is_empty() {
             self.account_adds_up(claim, 0).await?;
             return Ok(Step::Finished);
@@ -110,7 +121,11 @@ impl App {
             let (claim, now) = (claim.clone(), self.clock.now());
             let rewrapped = async {
                 let record = self.keyring.record(vault, generation).await?;
-                self.keyring.rewrap(&record, &target, move |tx| claim.progress(tx, 1, 0, now)).await
+                let also = move |tx: &mut Tx<'_>| {
+                    claim.job.require_starter(tx)?;
+                    claim.progress(tx, 1, 0, now)
+                };
+                self.keyring.rewrap(&record, &target, also).await
             };
             match rewrapped.await {
                 // The next step looks again at what the newest key version is: there may be a newer one by now.

@@ -78,7 +78,17 @@ impl App {
         let mut olds: HashMap<u32, Arc<Lease>> = HashMap::new();
         let (mut after, mut unopened) = (DataKeyId(uuid::Uuid::nil()), 0u64);
         loop {
-            let rows = self.store.read(move |tx| DataKeyRow::behind(tx, vault, current, after, BATCH)).await?;
+            let job = claim.job.clone();
+            let rows = self
+                .store
+                .read(move |tx| {
+                    let rows = DataKeyRow::behind(tx, vault, current, after, BATCH)?;
+                    if !rows.is_empty() {
+                        job.require_starter(tx)?;
+                    }
+                    Ok(rows)
+                })
+                .await?;
             let Some(last) = rows.last() else {
                 return self.rotation_ends(claim, unopened).await;
             };
@@ -117,6 +127,7 @@ impl App {
         let (claim, keys, now) = (claim.clone(), Arc::clone(&self.keys), self.clock.now());
         self.store
             .write(move |tx| {
+                claim.job.require_starter(tx)?;
                 // Another rotation may have come: then these would be behind again.
                 if Policy::held(tx, &keys, vault)?.generation != current {
                     return Ok(());

@@ -194,6 +194,44 @@ async fn a_disabled_vault_s_key_is_not_rewrapped_and_a_removed_manager_s_rotatio
     assert_eq!(refused.code(), "vault.disabled");
 }
 
+#[test]
+fn a_change_whose_starter_may_not_do_so_any_more_is_paused_and_says_so() {
+    on_each_database(|database| {
+        runtime().block_on(async {
+            let world = AzureWorld::start(Some(&database.url())).await;
+            let (app, owner, vault) = (&world.app, &world.owner, world.vault);
+            let item = world.account("Mail", "tide-and-lamp").await;
+            let grace = world.member("Grace", Role::Admin).await;
+            let newest = new_key_version(&world).await;
+            let rewrap = app.rewrap(&grace, vault, false).await.expect("started").job.expect("a job");
+            let rotation = app.rotate(&grace, vault, false).await.expect("started").job.expect("a job");
+            app.change_role(owner, grace.member, None, Role::User).await.expect("demoted");
+            let _jobs = working(&world);
+            for job in [rewrap, rotation] {
+                let paused = until(&world, job, |job| job.state != JobState::Running).await;
+                let why = paused.waiting.expect("it says why");
+                assert_eq!((paused.state, paused.done, why.code.as_str()), (JobState::Paused, 0, "denied"));
+                assert!(why.detail.contains("Whoever started this job may not"), "{}", why.detail);
+            }
+            let before = (1, world.kid.clone());
+            assert_eq!(first_generation(&world).await, before, "the data key and the vault key are where they were");
+            assert_eq!(world.password(item).await.expect("readable"), "tide-and-lamp");
+            // It stays the job of whoever started it: another's word starts it again, and lends them no right.
+            app.resume_job(owner, rotation).await.expect("resumed");
+            until(&world, rotation, |job| job.state == JobState::Paused).await;
+            assert_eq!(first_generation(&world).await, before);
+            app.change_role(owner, grace.member, None, Role::Admin).await.expect("an admin again");
+            for job in [rewrap, rotation] {
+                app.resume_job(owner, job).await.expect("resumed");
+                until(&world, job, |job| job.state == JobState::Done).await;
+            }
+            assert_eq!(first_generation(&world).await, (0, newest));
+            assert_eq!(world.password(item).await.expect("readable"), "tide-and-lamp");
+            verified(&world).await;
+        });
+    });
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_expired_key_still_reads_and_refuses_rewrap_and_rotation_in_words() {
     let world = AzureWorld::start(None).await;
@@ -590,6 +628,18 @@ async fn plant_superseded(world: &AzureWorld, rows: u32) {
 
 async fn kid_in_use(world: &AzureWorld) -> String {
     world.app.vault(&world.owner, world.vault).await.expect("the vault").kid
+}
+
+/// Of generation 1: how many data keys are under it, and the key version that it is under.
+async fn first_generation(world: &AzureWorld) -> (u64, String) {
+    let vault = world.vault;
+    let look = move |tx: &mut strongroom::store::Tx<'_>| {
+        let under = "SELECT COUNT(*) FROM data_keys WHERE vault_id = $1 AND generation = 1";
+        let kid = "SELECT kid FROM generations WHERE vault_id = $1 AND generation = 1";
+        let count = tx.count(under, &[vault.0.into()])?;
+        Ok((count, tx.first(kid, &[vault.0.into()], |row| row.get(0))?.expect("it is there")))
+    };
+    world.app.store.read(look).await.expect("read")
 }
 
 async fn wraps_of(world: &AzureWorld) -> u64 {
