@@ -3,7 +3,7 @@
 
 import assert from "node:assert/strict";
 import { after, afterEach, before, test } from "node:test";
-import { axe, cspViolations, launchBrowser, newPage, screenshot, signIn, startDemo } from "./harness.mjs";
+import { axe, cspViolations, launchBrowser, newPage, screenshot, signIn, startDemo, strongroom } from "./harness.mjs";
 
 let demo, browser, azure, cloud;
 
@@ -308,3 +308,50 @@ test("without JavaScript a key is changed, and the page looks again by itself", 
   await job("Move").filter({ hasText: "Done" }).waitFor();
   await page.context().close();
 });
+
+test("a vault goes to another Key Vault: healthy on its key, the vault keys rewrapped, an item reveals", async () => {
+  const url = await secondKeyVault("strongroom-second");
+  const { page, refused, button, link, heading, job } = await owner(`/settings/vaults/${azure.id}`);
+  await link("Change the Key Vault…").click();
+  await heading(/^Change the Key Vault of/).waitFor();
+  const box = page.getByRole("dialog");
+  assert.equal(await page.getByRole("radio", { name: "The same", exact: true }).isChecked(), true);
+  await page.getByLabel("Vault URL", { exact: true }).fill(url);
+  await button("Check").click();
+  await box.locator("#checks-told:is(.ok, .warn)").waitFor();
+  const warned = box.getByRole("checkbox", { name: /I have read the warning/ });
+  if (await warned.count()) await warned.check();
+  await fine(page, "key-vault");
+  await button("Change").click();
+  await page.getByRole("status").filter({ hasText: "Key Vault" }).waitFor();
+  await job("Rewrap").filter({ hasText: "Done" }).waitFor();
+  await page.locator("h1").getByText("Healthy").waitFor();
+  await page.locator("main").getByText(url).first().waitFor();
+  await fine(page, "key-vault-changed");
+
+  await page.goto(`${demo.info.url}/items?vault=${azure.id}`);
+  await page.locator("a.item").first().click();
+  await button("Reveal").click();
+  await page.locator("[data-revealed]").waitFor();
+  assert.deepEqual(refused, []);
+  await page.context().close();
+});
+
+/** Steps 2 to 4 once more, as the customer's administrator: a Key Vault of this name, where the demo's application may use a key. */
+async function secondKeyVault(name) {
+  const { azure: values, standin } = demo.info;
+  const made = ["--resource-group", name, "--key-vault", name, "--location", "westeurope", "--key", values.vault_key_name];
+  const { code, printed } = await strongroom(
+    ["azure", "setup", "--yes", "--sign-in", "service-principal", "--client-id", values.client_id, ...made],
+    {
+      HTTPS_PROXY: standin.proxy,
+      SSL_CERT_FILE: standin.ca,
+      AZURE_TENANT_ID: standin.admin.tenant_id,
+      AZURE_CLIENT_ID: standin.admin.client_id,
+      AZURE_CLIENT_SECRET: standin.admin.client_secret,
+      AZURE_SUBSCRIPTION_ID: standin.admin.subscription_id,
+    },
+  );
+  assert.equal(code, 0, printed);
+  return `https://${name}.vault.azure.net`;
+}
