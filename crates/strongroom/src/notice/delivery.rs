@@ -123,8 +123,8 @@ impl App {
              AND NOT (n.kind = 'key.unhealthy' AND n.over_at IS NULL AND n.vault_id IS NOT NULL \
                       AND EXISTS (SELECT 1 {TOLD_OF_KEY} AND e.vault_id = n.vault_id)) ORDER BY n.id LIMIT 100"
         );
-        let read = move |tx: &mut Tx<'_>| tx.all(&new, &[(now - QUIET).into()], News::read);
-        let new = self.store.read(read).await?;
+        let read = move |tx: &mut Tx<'_>| tx.all(&new, &[(now - QUIET).into()], |row| Ok(News::read(row)));
+        let new = readable(self.store.read(read).await?);
         if new.is_empty() {
             return Ok(());
         }

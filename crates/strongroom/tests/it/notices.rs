@@ -300,6 +300,24 @@ fn a_row_that_this_program_does_not_know_holds_up_no_other() {
     });
 }
 
+#[test]
+fn an_unsent_notice_that_cannot_be_read_holds_up_no_other() {
+    with_settings(loopback(), async |world| {
+        let owner = world.set_up().await;
+        let receiver = Receiver::default();
+        hook(&world, &owner, &receiver.listen().await).await;
+        let (planted, good) = (raise(&world, &owner).await, raise(&world, &owner).await);
+        // A time that no calendar has.
+        let plant = move |tx: &mut Tx<'_>| {
+            tx.execute("UPDATE notices SET created_at = $2 WHERE id = $1", &[planted.0.into(), i64::MAX.into()])
+        };
+        world.app.store.write(plant).await.expect("written");
+        assert_eq!(world.app.send_notices().await.expect("sent"), 1);
+        let got = receiver.got();
+        assert_eq!((got.len(), &got[0].0["webhook-id"]), (1, &good.to_string().parse().expect("a header")));
+    });
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_comes_and_goes_is_told_outside_once_an_hour() {
     let world = AzureWorld::start(None).await;
