@@ -90,6 +90,14 @@ impl fmt::Display for KeyUrl {
 }
 
 impl Kid {
+    /// Whether both name key versions of the same key.
+    pub fn same_key(&self, other: &Kid) -> bool {
+        match (self, other) {
+            (Kid::Azure(one), Kid::Azure(other)) => one.same_key(other),
+            (one, other) => one == other,
+        }
+    }
+
     /// Whether both name the same key version; in Azure without regard to letter case in the key's name.
     pub fn same_key_version(&self, other: &Kid) -> bool {
         match (self, other) {

@@ -101,6 +101,9 @@ pub struct KeyUnavailable {
     pub detail: String,
     pub fix: String,
     pub since: Timestamp,
+    /// Of a deleted key: about when it can no longer be recovered. Nobody tells when it was deleted, so that this counts
+    /// from when it was first denied. None where the days are not known.
+    pub recoverable_until: Option<Timestamp>,
     pub azure_request_id: Option<String>,
 }
 
@@ -128,6 +131,7 @@ impl KeyUnavailable {
             detail: failure.detail.clone(),
             fix: mends(provider, failure, kid),
             since,
+            recoverable_until: None,
             azure_request_id: failure.azure_request_id.clone(),
         }
     }
@@ -149,6 +153,7 @@ impl KeyUnavailable {
             detail: what.clone().into_owned(),
             fix: error.fix().into_owned(),
             since,
+            recoverable_until: None,
             azure_request_id: None,
         })
     }
@@ -200,6 +205,7 @@ impl Error {
             detail: "Somebody who manages the vaults switched it off. Its items are kept.".into(),
             fix: "An Owner, Super Admin or Admin can enable it again in the vault's settings.".into(),
             since: now,
+            recoverable_until: None,
             azure_request_id: None,
         }))
     }

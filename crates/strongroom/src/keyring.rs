@@ -545,6 +545,7 @@ impl Keyring {
             detail: "The key's answer did not arrive while this request waited.".into(),
             fix: code.fix().into(),
             since: self.clock.now(),
+            recoverable_until: None,
             azure_request_id: None,
         }))
     }

@@ -2,6 +2,7 @@
 
 use std::ops::{Deref, DerefMut};
 
+use jiff::Timestamp;
 use serde::Serialize;
 use strongroom_keys::State;
 
@@ -33,6 +34,9 @@ pub struct Parts {
     /// The state of a vault whose key does not answer: `key_disabled` …
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
+    /// Of a deleted key, about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recoverable_until: Option<Timestamp>,
     pub title: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
@@ -53,6 +57,7 @@ impl Failure {
             exit,
             code: code.to_owned(),
             state: None,
+            recoverable_until: None,
             title: title.into(),
             detail: None,
             fix: None,
@@ -82,7 +87,8 @@ impl Failure {
 
     /// For a person: what happened, why, what to do.
     pub fn text(&self) -> String {
-        let state = self.state.as_deref().map(|word| format!("{}: ", state_label(word))).unwrap_or_default();
+        let state = self.state.as_deref().map(|word| format!("{}: ", state_words(word, self.recoverable_until)));
+        let state = state.unwrap_or_default();
         let mut lines = vec![format!("error: {state}{}", self.title)];
         lines.extend(self.detail.as_ref().map(|detail| format!("  why: {detail}")));
         lines.extend(self.errors.iter().map(|error| format!("  {}: {}", error.field, error.message)));
@@ -117,6 +123,7 @@ impl From<Problem> for Failure {
             exit: exit_of(&problem),
             code: problem.code,
             state: problem.state,
+            recoverable_until: problem.recoverable_until,
             title: problem.title,
             detail: problem.detail,
             fix,
@@ -157,11 +164,13 @@ impl From<std::io::Error> for Failure {
     }
 }
 
-/// `key_disabled` as people read it; a word of a newer server as it stands.
-pub fn state_label(word: &str) -> &str {
-    match State::of_word(word) {
-        Some(state) => state.label(),
-        None => word,
+/// `key_disabled` as people read it, a word of a newer server as it stands; of a deleted key with the day until which it
+/// can be recovered, where that is known.
+pub fn state_words(word: &str, recoverable_until: Option<Timestamp>) -> String {
+    let label = State::of_word(word).map_or(word, |state| state.label());
+    match recoverable_until {
+        Some(until) => format!("{label} (recoverable until about {})", until.strftime("%F")),
+        None => label.to_owned(),
     }
 }
 
@@ -190,6 +199,7 @@ mod tests {
             status,
             code: code.into(),
             state: (status == 423).then(|| "key_disabled".into()),
+            recoverable_until: None,
             detail: Some("Azure answers KeyDisabled".into()),
             fix: Some("az keyvault key set-attributes --enabled true".into()),
             azure_request_id: Some("0a1b".into()),
@@ -222,6 +232,16 @@ mod tests {
             "error: Key disabled: The key is disabled\n  why: Azure answers KeyDisabled\n  \
              what to do: az keyvault key set-attributes --enabled true\n  Azure request id: 0a1b"
         );
+    }
+
+    #[test]
+    fn a_deleted_key_says_until_when_it_can_be_recovered_where_that_is_known() {
+        let until = "2026-12-23T14:00:00Z".parse().ok();
+        let (state, title) = (Some("key_deleted".into()), "The key was deleted in Azure".into());
+        let deleted = Problem { state, title, recoverable_until: until, ..problem(423, "key.deleted") };
+        let text = Failure::from(deleted).text();
+        assert!(text.starts_with("error: Key deleted (recoverable until about 2026-12-23): The key was"), "{text}");
+        assert_eq!(state_words("key_deleted", None), "Key deleted");
     }
 
     #[test]

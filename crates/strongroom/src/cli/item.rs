@@ -9,7 +9,7 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::console::{Console, Format, printable, secret_from_stdin};
-use super::failure::{Exit, Failure, state_label};
+use super::failure::{Exit, Failure, state_words};
 use super::{lookup, moving};
 use crate::client::Client;
 use crate::http::api::types::{
@@ -323,7 +323,7 @@ fn note_dark(dark: &[DarkVault], vaults: &[Vault], console: &Console) {
         let since = vault.since.map(|since| format!(" since {since:.0}")).unwrap_or_default();
         console.note(&format!(
             "vault {name} is dark{since}: {}: {} ({} items not shown)",
-            state_label(&vault.state),
+            state_words(&vault.state, vault.recoverable_until),
             vault.title,
             vault.count
         ));

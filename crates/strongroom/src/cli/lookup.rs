@@ -161,6 +161,7 @@ fn in_the_dark(wanted: &str, dark: &[DarkVault], vaults: &[Vault]) -> Failure {
     )
     .why(causes.join("; "));
     failure.state = Some(dark[0].state.clone());
+    failure.recoverable_until = dark[0].recoverable_until;
     failure.fix = fix;
     failure
 }

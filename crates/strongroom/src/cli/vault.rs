@@ -15,7 +15,7 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::console::{Console, Format, printable, secret_from_stdin};
-use super::failure::{Exit, Failure, state_label};
+use super::failure::{Exit, Failure, state_words};
 use super::{lookup, moving};
 use crate::client::{Client, ClientError};
 use crate::http::api::types::{
@@ -351,6 +351,7 @@ fn unavailable(vault: &Vault) -> Option<Failure> {
     let code = health.code.as_deref().unwrap_or("key.unavailable");
     let mut failure = Failure::new(Exit::KeyUnavailable, code, health.title.as_deref().unwrap_or(code));
     failure.state = health.state.clone();
+    failure.recoverable_until = health.recoverable_until;
     failure.detail = health.detail.clone();
     failure.fix = health.fix.clone();
     failure.azure_request_id = health.azure_request_id.clone();
@@ -439,7 +440,7 @@ fn health_word(health: &VaultHealth) -> String {
         HealthStatus::Unknown => "unknown",
     };
     match &health.state {
-        Some(state) => format!("{word} ({})", state_label(state)),
+        Some(state) => format!("{word} ({})", state_words(state, health.recoverable_until)),
         None => word.to_owned(),
     }
 }

@@ -70,6 +70,10 @@ pub fn problem(error: &Error) -> Problem {
             Error::KeyUnavailable(key) => Some(key.state().word().to_owned()),
             _ => None,
         },
+        recoverable_until: match error {
+            Error::KeyUnavailable(key) => key.recoverable_until,
+            _ => None,
+        },
         detail: detail.filter(|detail| !detail.is_empty()),
         fix: Some(error.fix().into_owned()),
         azure_request_id,
@@ -171,6 +175,7 @@ impl Refusal {
             status,
             code: code.to_owned(),
             state: None,
+            recoverable_until: None,
             detail: None,
             fix: Some(fix.to_owned()),
             azure_request_id: None,

@@ -13,9 +13,9 @@ use std::{
     time::Duration,
 };
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use strongroom_envelope::RecordError;
-use strongroom_keys::{Class, Code, KeyFailure, KeyProvider, TokenUse};
+use strongroom_keys::{Class, Code, KeyFailure, KeyProvider, Kid, State as KeyState, TokenUse};
 
 use super::{Fingerprint, KeyRecord, Keyring, State, Strategy, VaultState};
 use crate::{
@@ -151,6 +151,7 @@ impl Keyring {
             detail: error.to_string(),
             fix: code.fix().into(),
             since: self.clock.now(),
+            recoverable_until: None,
             azure_request_id: None,
         };
         self.note(&[record], why, false).await
@@ -334,10 +335,20 @@ impl Keyring {
                 }
                 // Ours is newer: the next canary writes it again.
                 (None, Some(_)) => self.noted(vault, false),
-                _ => {}
+                (Some(why), Some(_)) => self.learn_recovery(&why),
+                (None, None) => {}
             }
         }
         Ok(())
+    }
+
+    /// Takes over how long the deleted key of a vault that is dark can be recovered.
+    fn learn_recovery(&self, told: &KeyUnavailable) {
+        if let Some(mark) = self.state().marks.get_mut(&told.vault)
+            && mark.why.code == told.code
+        {
+            mark.why.recoverable_until = told.recoverable_until;
+        }
     }
 
     /// Keeps what a row says of an outage or a fault, so that the next answer of the key clears it, whoever wrote it.
@@ -407,8 +418,10 @@ impl Keyring {
                 Err(error) => return error,
             }
         }
+        let known = self.dark(why.vault).filter(|known| known.code == why.code);
+        let recoverable_until = known.and_then(|known| known.recoverable_until);
         let since = self.dark(why.vault).map_or(why.since, |mark| mark.since);
-        Error::KeyUnavailable(Box::new(KeyUnavailable { since, ..why }))
+        Error::KeyUnavailable(Box::new(KeyUnavailable { since, recoverable_until, ..why }))
     }
 
     /// An outage or a fault. True when it is news; a dark vault stays what it is.
@@ -480,7 +493,8 @@ impl Keyring {
                     let same = mark.why.code == why.code;
                     mark.noted &= same;
                     mark.denied_on = denied_on;
-                    mark.why = KeyUnavailable { since: mark.why.since, ..why };
+                    let recoverable_until = mark.why.recoverable_until.filter(|_| same);
+                    mark.why = KeyUnavailable { since: mark.why.since, recoverable_until, ..why };
                     mark.denied.insert(kid.to_owned(), denied);
                     (same, mark.noted)
                 }
@@ -630,22 +644,30 @@ impl StateRow {
     /// Of all vaults with Azure keys.
     fn read_all(tx: &mut Tx<'_>) -> Result<Vec<Told>> {
         tx.all(
-            "SELECT k.vault_id, v.name, k.code, k.detail, k.azure_request_id, k.since, k.changed_at, k.status, k.kid \
-             FROM key_states k JOIN vaults v ON v.id = k.vault_id WHERE v.strategy = $1",
+            "SELECT k.vault_id, v.name, k.code, k.detail, k.azure_request_id, k.since, k.changed_at, k.status, k.kid, \
+                    w.newest_kid, w.recoverable_days \
+             FROM key_states k JOIN vaults v ON v.id = k.vault_id LEFT JOIN key_watch w ON w.vault_id = v.id \
+             WHERE v.strategy = $1",
             &[Strategy::AzureExternalKeys.word().into()],
             |row| {
                 let vault = VaultId(row.get(0)?);
                 let code: String = row.get(2)?;
                 let known = Code::of(&code);
+                let (kid, since) = (row.get::<String>(8)?, row.get(5)?);
+                let (newest, days) = (row.get::<Option<String>>(9)?, row.get::<Option<i64>>(10)?);
                 let why = KeyUnavailable {
                     vault,
                     vault_name: row.get(1)?,
                     class: Unavailable::Dark,
                     title: known.map_or("The key is denied", |code| code.title()).into(),
                     fix: known.map_or("Look at the vault's checks.", |code| code.fix_of_vault()).into(),
+                    recoverable_until: known
+                        .filter(|code| code.state() == KeyState::KeyDeleted)
+                        .and(newest.zip(days))
+                        .and_then(|(newest, days)| recoverable_until(since, &kid, &newest, days)),
                     code,
                     detail: row.get(3)?,
-                    since: row.get(5)?,
+                    since,
                     azure_request_id: row.get(4)?,
                 };
                 let status = row.get::<String>(7)?;
@@ -655,8 +677,16 @@ impl StateRow {
                     // What this program does not know is not over before its own wrap answers.
                     _ => Some(Unavailable::Fault),
                 };
-                Ok(Told { vault, why: (status == "dark").then_some(why), trouble, kid: row.get(8)?, now: row.get(6)? })
+                Ok(Told { vault, why: (status == "dark").then_some(why), trouble, kid, now: row.get(6)? })
             },
         )
     }
+}
+
+/// About when a key that was deleted at `since` can no longer be recovered. `days` were told of the key of `newest`, and
+/// count only where the denied key version, `kid`, is of the same key. None where it cannot be recovered at all.
+fn recoverable_until(since: Timestamp, kid: &str, newest: &str, days: i64) -> Option<Timestamp> {
+    let (kid, newest) = (kid.parse::<Kid>().ok()?, newest.parse().ok()?);
+    (days > 0 && kid.same_key(&newest)).then_some(())?;
+    since.checked_add(SignedDuration::from_hours(days.checked_mul(24)?)).ok()
 }

@@ -285,6 +285,8 @@ fn read_health(row: &Row<'_>, vault: VaultId, vault_name: String) -> Result<Heal
         code,
         detail: row.get(RECORD_COLUMNS + 5)?,
         since: row.get(RECORD_COLUMNS + 7)?,
+        // The keyring knows, once it has read the row.
+        recoverable_until: None,
         azure_request_id: row.get(RECORD_COLUMNS + 6)?,
     }))
 }

@@ -14,6 +14,7 @@ use serde_json::json;
 use strongroom::{
     error::{Error, KeyUnavailable, Unavailable},
     id::ItemId,
+    vault::Health,
 };
 use strongroom_keys::{
     State, TokenUse,
@@ -71,7 +72,34 @@ async fn a_deleted_key_that_is_recovered_brings_everything_back() {
     let item = world.account("Mail", "tide-and-lamp").await;
     world.delete_key().await;
     round(&world, TokenUse::Cached).await;
-    assert_eq!(state(&world, item).await, State::KeyDeleted);
+    world.app.keyring.read_marks().await.expect("read");
+    let unknown = why(&world, item).await;
+    assert_eq!((unknown.state(), unknown.recoverable_until), (State::KeyDeleted, None), "nobody has told the days");
+    world.recover_key().await;
+    back_within_the_promise(&world, item, TokenUse::Cached).await;
+
+    world.app.keyring.look_round().await.expect("the watch has seen for how many days");
+    world.enable_key(false).await;
+    round(&world, TokenUse::Cached).await;
+    assert_eq!(why(&world, item).await.recoverable_until, None, "a disabled key is there");
+    world.clock.advance(Duration::from_secs(30 * 86_400));
+    world.enable_key(true).await;
+    world.delete_key().await;
+    round(&world, TokenUse::Cached).await;
+    world.app.keyring.read_marks().await.expect("read");
+    let deleted = why(&world, item).await;
+    let seen = strongroom::clock::Clock::now(&world.clock);
+    let ninety_days = jiff::SignedDuration::from_hours(90 * 24);
+    assert_eq!(deleted.state(), State::KeyDeleted);
+    let until = deleted.recoverable_until.map(jiff::Timestamp::as_millisecond);
+    assert_eq!(until, Some((seen + ninety_days).as_millisecond()));
+    assert!(deleted.since < seen, "dark for longer than deleted");
+    world.clock.advance(Duration::from_secs(86_400));
+    round(&world, TokenUse::Cached).await;
+    world.app.keyring.read_marks().await.expect("read");
+    assert_eq!(why(&world, item).await.recoverable_until, deleted.recoverable_until, "it does not move on");
+    let vault = world.app.vault(&world.owner, world.vault).await.expect("seen");
+    assert!(matches!(vault.health, Health::Unavailable(told) if told.recoverable_until == deleted.recoverable_until));
     world.recover_key().await;
     back_within_the_promise(&world, item, TokenUse::Cached).await;
 }

@@ -53,6 +53,7 @@ struct Seen {
 async fn each_fault_has_its_class_its_words_and_purges_only_if_it_denies() {
     let world = AzureWorld::start(None).await;
     let item = world.account("Mail", "tide-and-lamp").await;
+    world.app.keyring.look_round().await.expect("the key was looked at");
     let before = rows(&world).await;
     let mut table = String::from(
         "| What Azure, or the way to it, does | Class | Shown as | Code | HTTP | Leases | Rows | Back after |\n|---|---|---|---|---|---|---|---|\n",
@@ -70,7 +71,7 @@ async fn each_fault_has_its_class_its_words_and_purges_only_if_it_denies() {
         table += &format!(
             "| {} | {class} | {} | `{}` | {} | {} | all kept | {} s |\n",
             case.what,
-            seen.why.state().label(),
+            shown(&seen),
             seen.why.code,
             seen.status,
             if seen.purged { "purged" } else { "run to their end" },
@@ -213,6 +214,7 @@ async fn observe(world: &AzureWorld, item: strongroom::id::ItemId, case: &Case) 
     for _ in 0..if twice { 2 } else { 1 } {
         round(world, token).await;
     }
+    world.app.keyring.read_marks().await.expect("a look at the marks");
     let leased = world.password(item).await;
     let purged = leased.is_err();
     if !purged {
@@ -266,6 +268,13 @@ async fn lift(world: &AzureWorld, strike: &Strike, undo: Option<Assignment>) {
         }
         _ => {}
     }
+}
+
+/// The state in words; with the days for which a deleted key can be recovered.
+fn shown(seen: &Seen) -> String {
+    let label = seen.why.state().label();
+    let days = seen.why.recoverable_until.map(|until| (until.duration_since(seen.why.since).as_hours() + 12) / 24);
+    days.map_or_else(|| label.into(), |days| format!("{label} (recoverable until about {days} days later)"))
 }
 
 async fn round(world: &AzureWorld, token: TokenUse) {

@@ -258,7 +258,15 @@ fn item_page(found: Found, window: &Window) -> ItemPage {
 
 fn dark(Dark { why, count }: Dark) -> DarkVault {
     let state = why.state().word().into();
-    DarkVault { vault_id: why.vault.0, count, code: why.code, state, title: why.title, since: Some(why.since) }
+    DarkVault {
+        vault_id: why.vault.0,
+        count,
+        code: why.code,
+        state,
+        title: why.title,
+        since: Some(why.since),
+        recoverable_until: why.recoverable_until,
+    }
 }
 
 fn parts(item: CreateItem) -> (Option<VaultId>, Content) {

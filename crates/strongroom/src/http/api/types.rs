@@ -78,6 +78,9 @@ pub struct Problem {
     /// `credential_expired`, `blocked`, `throttled`, `unreachable`, `wrong_answer` or `fault`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
+    /// Of a deleted key: about when it can no longer be recovered; absent where Azure did not tell for how many days.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recoverable_until: Option<Timestamp>,
     /// Why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
@@ -326,6 +329,9 @@ pub struct VaultHealth {
     pub detail: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
+    /// Of a deleted key: about when it can no longer be recovered; absent where Azure did not tell for how many days.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recoverable_until: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fix: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -541,6 +547,9 @@ pub struct DarkVault {
     pub title: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
+    /// Of a deleted key: about when it can no longer be recovered; absent where Azure did not tell for how many days.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recoverable_until: Option<Timestamp>,
 }
 
 /// The query of `GET …/items` and of `GET …/trash`.

@@ -12,7 +12,7 @@ use axum::{
 
 use super::{
     cookies,
-    views::{DarkPanel, Theme, error::ErrorPage},
+    views::{Theme, error::ErrorPage},
     visit::{is_local, local_path},
     words,
 };
@@ -124,7 +124,7 @@ impl Around {
                 page.what_to_do = vec![fix];
             }
             Refusal::Refused(Error::KeyUnavailable(why)) => {
-                let mut panel = DarkPanel::of(why, 0, words::since(why.since));
+                let mut panel = words::panel(why, 0);
                 panel.folded = false;
                 page.dark = Some(panel);
             }

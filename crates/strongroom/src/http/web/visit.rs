@@ -107,7 +107,7 @@ impl Visit {
 
     /// A panel in place of a vault's items.
     pub fn panel(&self, why: &KeyUnavailable, items: u64, shell: &Shell) -> DarkPanel {
-        let mut panel = DarkPanel::of(why, items, words::since(why.since));
+        let mut panel = words::panel(why, items);
         if let Some(vault) = shell.vaults.iter().find(|vault| vault.id == panel.vault_id) {
             vault.name.clone_into(&mut panel.vault_name);
         }

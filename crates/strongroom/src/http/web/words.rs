@@ -11,10 +11,10 @@ use jiff::Timestamp;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use zeroize::Zeroizing;
 
-use super::views::{Cause, Choice, Moment, VaultState};
+use super::views::{Cause, Choice, DarkPanel, Moment, VaultState};
 use crate::{
     access::{ItemRole, Role},
-    error::{Error, Result},
+    error::{Error, KeyUnavailable, Result},
     vault::Health,
 };
 
@@ -86,6 +86,11 @@ pub fn state(health: &Health) -> VaultState {
         Health::Healthy(None) => VaultState::Checking,
         Health::Unavailable(why) => VaultState::Stopped(Cause::new(why.class, &why.code)),
     }
+}
+
+/// A panel in place of so many items of a vault.
+pub fn panel(why: &KeyUnavailable, items: u64) -> DarkPanel {
+    DarkPanel::of(why, items, since(why.since), why.recoverable_until.map(day))
 }
 
 /// The workspace roles that `fits` allows, for a drop-down.

@@ -182,6 +182,8 @@ pub struct DarkPanel {
     /// A command, or where none mends it, what to do.
     pub fix: String,
     pub since: Moment,
+    /// Of a deleted key: the day, about.
+    pub recoverable_until: Option<Moment>,
     /// Azure's own id of the request that was refused.
     pub azure_request_id: Option<String>,
     /// One line that opens on a click (lists), or all of it at once (the page of an item or a vault).
@@ -191,8 +193,9 @@ pub struct DarkPanel {
 }
 
 impl DarkPanel {
-    /// The panel of `why`, for `items` items of that vault; `since` is `why.since` in the reader's words.
-    pub fn of(why: &KeyUnavailable, items: u64, since: Moment) -> Self {
+    /// The panel of `why`, for `items` items of that vault; `since` and `recoverable_until` are those of `why` in the
+    /// reader's words.
+    pub fn of(why: &KeyUnavailable, items: u64, since: Moment, recoverable_until: Option<Moment>) -> Self {
         Self {
             vault_id: why.vault.to_string(),
             vault_name: why.vault_name.clone(),
@@ -202,6 +205,7 @@ impl DarkPanel {
             detail: why.detail.clone(),
             fix: why.fix.clone(),
             since,
+            recoverable_until,
             azure_request_id: why.azure_request_id.clone(),
             folded: true,
             can_manage: false,
@@ -287,9 +291,10 @@ mod tests {
             detail: String::new(),
             fix: fix.into(),
             since: jiff::Timestamp::UNIX_EPOCH,
+            recoverable_until: None,
             azure_request_id: None,
         };
-        let words = |fix: &str| DarkPanel::of(&why(fix), 1, Moment::default()).in_words().to_owned();
+        let words = |fix: &str| DarkPanel::of(&why(fix), 1, Moment::default(), None).in_words().to_owned();
         assert!(words("az keyvault set-policy --name kv").contains("access policy"));
         assert!(words("az role assignment create --role x").starts_with("Assign the role"));
     }
