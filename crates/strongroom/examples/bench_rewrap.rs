@@ -203,8 +203,15 @@ async fn fill(app: &Arc<App>, owner: &Caller, values: &Values, vaults: usize, it
     for (index, vault) in all.into_iter().enumerate() {
         let count = items * (index + 1) / vaults - made;
         for batch in (0..count).collect::<Vec<_>>().chunks(500) {
-            let contents = batch.iter().map(|number| secret(made + number)).collect();
-            for outcome in app.create_items(owner, Some(vault), contents).await? {
+            let contents = || batch.iter().map(|number| secret(made + number)).collect();
+            // Each vault is cold: the first hundreds use up what Azure allows, and the others wait.
+            let outcomes = loop {
+                match app.create_items(owner, Some(vault), contents()).await {
+                    Err(strongroom::error::Error::KeyUnavailable(why)) if why.code == "azure.throttled" => {}
+                    other => break other?,
+                }
+            };
+            for outcome in outcomes {
                 outcome?;
             }
         }

@@ -65,6 +65,8 @@ use crate::{
 
 /// How long the failure of an outage answers for new readers too, so that they do not all ask again.
 const SHARED_FAILURE: Duration = Duration::from_secs(1);
+/// How much longer than the unwrap itself whoever waits for it stays, so as to hear why it failed.
+const GRACE: Duration = Duration::from_millis(500);
 
 /// Every vault key that this process may use now, and why it may not use others.
 pub struct Keyring {
@@ -229,7 +231,7 @@ impl Keyring {
                 None => self.depart(&mut state, slot),
             }
         };
-        match tokio::time::timeout(INTERACTIVE, flight).await {
+        match tokio::time::timeout(INTERACTIVE + GRACE, flight).await {
             Ok(Ok(lease)) => Ok(lease),
             Ok(Err(error)) => Err(again(&error)),
             Err(_) => Err(self.too_slow(vault)),
