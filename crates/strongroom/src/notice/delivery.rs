@@ -6,9 +6,10 @@
 
 use std::{str::FromStr, sync::Arc, time::Duration};
 
-use futures_util::{FutureExt, future::join_all};
+use futures_util::FutureExt;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
+use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use super::{
@@ -18,7 +19,7 @@ use super::{
 use crate::{
     app::App,
     error::{Error, Result},
-    id::{MemberId, NoticeId, WebhookId},
+    id::{MemberId, NoticeId, WebhookId, WorkspaceId},
     store::{Row, Tx},
 };
 
@@ -28,8 +29,10 @@ const BEAT: Duration = Duration::from_secs(2);
 const BEATS_A_PASS: u64 = 30;
 /// For how long a delivery belongs to who took it: longer than any attempt lasts.
 const LEASE: SignedDuration = SignedDuration::from_secs(60);
-/// At most this many at once, each workspace's first ones first: slow receivers of one hold up no other's.
-const BATCH: u64 = 20;
+/// Attempts under way at once.
+const PLACES: usize = 20;
+/// Of one workspace: its slow receivers hold up no other's.
+const PLACES_EACH: usize = 5;
 /// A vault's key that stops answering is told outside at most once in this time, however often it comes and goes.
 const QUIET: SignedDuration = SignedDuration::from_hours(1);
 /// Seconds after each failed attempt until the next: a day in all.
@@ -90,29 +93,53 @@ impl Outcome {
 impl App {
     /// Sends notices and looks for new ones, until the task is dropped.
     pub async fn keep_telling(self: Arc<Self>) {
+        let mut sending = Sending::default();
         for beat in 0u64.. {
-            let pause = self.clock.sleep(BEAT);
+            let mut pause = self.clock.sleep(BEAT);
             if beat % BEATS_A_PASS == 0
                 && let Err(error) = unbroken(self.look_for_news()).await
             {
                 tracing::warn!(%error, "keys and credentials could not be looked at for notices");
             }
-            if let Err(error) = unbroken(self.send_notices()).await {
+            if let Err(error) = unbroken(self.begin_sending(&mut sending)).await {
                 tracing::warn!(%error, "notices could not be sent");
             }
-            pause.await;
+            loop {
+                let ended = tokio::select! {
+                    () = &mut pause => break,
+                    Some(ended) = sending.ended() => ended,
+                };
+                let filled = unbroken(self.fill_places(&mut sending)).await;
+                if let Err(error) = ended.and(filled) {
+                    tracing::warn!(%error, "notices could not be sent");
+                }
+            }
         }
     }
 
-    /// Makes out the deliveries of new notices, and tries those that are due, once. Returns how many were tried.
-    pub async fn send_notices(&self) -> Result<usize> {
-        self.make_out().await?;
-        let taken = self.take_due().await?;
-        let tried = taken.len();
-        for outcome in join_all(taken.into_iter().map(|due| self.attempt(due))).await {
-            outcome?;
+    /// Makes out the deliveries of new notices, and tries all that are due. Returns how often one was tried.
+    pub async fn send_notices(self: &Arc<Self>) -> Result<usize> {
+        let (mut sending, mut tried) = (Sending::default(), 0);
+        self.begin_sending(&mut sending).await?;
+        while let Some(ended) = sending.ended().await {
+            ended?;
+            tried += 1;
+            self.fill_places(&mut sending).await?;
         }
         Ok(tried)
+    }
+
+    async fn begin_sending(self: &Arc<Self>, sending: &mut Sending) -> Result<()> {
+        self.make_out().await?;
+        self.fill_places(sending).await
+    }
+
+    /// Starts what is due, as far as there are places.
+    async fn fill_places(self: &Arc<Self>, sending: &mut Sending) -> Result<()> {
+        for due in self.take_due(&sending.of).await? {
+            sending.start(self, due);
+        }
+        Ok(())
     }
 
     async fn make_out(&self) -> Result<()> {
@@ -156,10 +183,21 @@ impl App {
             .await
     }
 
-    /// Takes what is due, so that no other node sends it meanwhile.
-    async fn take_due(&self) -> Result<Vec<Due>> {
-        let now = self.clock.now();
-        let due = self.store.read(move |tx| due(tx, now)).await?;
+    /// Takes what is due, so that no other node sends it meanwhile; no more than fits beside attempts `of` these.
+    async fn take_due(&self, of: &[WorkspaceId]) -> Result<Vec<Due>> {
+        if of.len() >= PLACES {
+            return Ok(vec![]);
+        }
+        let (now, mut of) = (self.clock.now(), of.to_vec());
+        let full: Vec<_> = of.iter().copied().filter(|workspace| is_full(&of, *workspace)).collect();
+        let mut due = self.store.read(move |tx| due(tx, now, &full)).await?;
+        due.retain(|due| {
+            let fits = of.len() < PLACES && !is_full(&of, due.notice.workspace);
+            if fits {
+                of.push(due.notice.workspace);
+            }
+            fits
+        });
         if due.is_empty() {
             return Ok(due);
         }
@@ -292,6 +330,36 @@ impl App {
     }
 }
 
+/// Attempts under way. They end when this is dropped, and are due again after their lease.
+#[derive(Default)]
+struct Sending {
+    attempts: JoinSet<(WorkspaceId, Result<()>)>,
+    /// The workspace of each.
+    of: Vec<WorkspaceId>,
+}
+
+impl Sending {
+    fn start(&mut self, app: &Arc<App>, due: Due) {
+        let (app, workspace) = (Arc::clone(app), due.notice.workspace);
+        self.of.push(workspace);
+        self.attempts.spawn(async move { (workspace, unbroken(app.attempt(due)).await) });
+    }
+
+    /// Whether the next to end could be carried out; none when none is under way.
+    async fn ended(&mut self) -> Option<Result<()>> {
+        // An error means that the whole runtime ends: nobody aborts an attempt, and its panics are caught.
+        let (workspace, outcome) = self.attempts.join_next().await?.ok()?;
+        if let Some(place) = self.of.iter().position(|of| *of == workspace) {
+            self.of.swap_remove(place);
+        }
+        Some(outcome)
+    }
+}
+
+fn is_full(of: &[WorkspaceId], workspace: WorkspaceId) -> bool {
+    of.iter().filter(|of| **of == workspace).count() >= PLACES_EACH
+}
+
 /// Deliveries of a vault's silence that were made out after `$1`.
 const TOLD_OF_KEY: &str = "FROM notices e JOIN deliveries d ON d.notice_id = e.id \
                            WHERE e.kind = 'key.unhealthy' AND d.created_at > $1";
@@ -365,17 +433,24 @@ impl Due {
     }
 }
 
-fn due(tx: &mut Tx<'_>, now: Timestamp) -> Result<Vec<Due>> {
+/// The next that are due, each workspace's first ones first, those of the `full` ones left out.
+fn due(tx: &mut Tx<'_>, now: Timestamp, full: &[WorkspaceId]) -> Result<Vec<Due>> {
+    let mut values = vec![now.into(), (PLACES as u64).into()];
+    let mut others = String::new();
+    for workspace in full {
+        values.push(workspace.0.into());
+        others += &format!(" AND n.workspace_id <> ${}", values.len());
+    }
     // Words that this program does not know take no place among those that it does.
     let kinds = Kind::ALL.map(|kind| format!("'{}'", kind.word())).join(", ");
     let sql = format!(
         "SELECT {NOTICE_COLUMNS}, d.recipient_id, d.channel, d.attempts, d.next_at, w.slug {NOTICE_TABLES} \
          JOIN deliveries d ON d.notice_id = n.id JOIN workspaces w ON w.id = n.workspace_id \
          WHERE d.state = 'waiting' AND d.next_at <= $1 AND d.channel IN ('webhook', 'mail') \
-               AND n.kind IN ({kinds}) AND n.severity IN ('info', 'warning', 'critical') \
+               AND n.kind IN ({kinds}) AND n.severity IN ('info', 'warning', 'critical'){others} \
          ORDER BY ROW_NUMBER() OVER (PARTITION BY n.workspace_id ORDER BY d.next_at, d.recipient_id), d.next_at LIMIT $2"
     );
-    let rows = tx.all(&sql, &[now.into(), BATCH.into()], |row| Ok(Due::read(row)))?;
+    let rows = tx.all(&sql, &values, |row| Ok(Due::read(row)))?;
     Ok(readable(rows))
 }
 

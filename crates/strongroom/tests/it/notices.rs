@@ -2,7 +2,10 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -13,7 +16,7 @@ use serde_json::Value;
 use strongroom::{
     access::Role,
     app::Caller,
-    id::NoticeId,
+    id::{MemberId, NoticeId, WorkspaceId},
     notice::{DeliveryState, Kind, MadeWebhook, Mail, NoticeSettings, words},
     secret_text::SecretText,
     store::Tx,
@@ -298,6 +301,99 @@ fn a_row_that_this_program_does_not_know_holds_up_no_other() {
         assert_eq!(seen.iter().map(|notice| notice.id).collect::<Vec<_>>(), [good]);
         assert_eq!(receiver.got().len(), 1);
     });
+}
+
+#[test]
+fn slow_receivers_of_one_workspace_hold_up_no_other() {
+    with_settings(loopback(), async |world| {
+        let owner = world.set_up().await;
+        let neighbour = neighbour(&world, &owner).await;
+        let (slow, receiver) = (Silent::default(), Receiver::default());
+        let url = slow.listen().await;
+        for _ in 0..20 {
+            hook(&world, &owner, &url).await;
+        }
+        hook(&world, &neighbour, &receiver.listen().await).await;
+        raise(&world, &owner).await;
+        let telling = tokio::spawn(Arc::clone(&world.app).keep_telling());
+        beats(&world, || slow.held.load(Ordering::SeqCst) > 0).await;
+        let notice = raise(&world, &neighbour).await;
+        beats(&world, || !receiver.got().is_empty()).await;
+        assert_eq!(receiver.got()[0].0["webhook-id"], notice.to_string().as_str());
+        let (held, most) = (slow.held.load(Ordering::SeqCst), slow.most.load(Ordering::SeqCst));
+        assert!(held > 0 && most <= 5, "{held} wait still, {most} did at once");
+        telling.abort();
+    });
+}
+
+/// A receiver that takes requests and answers none.
+#[derive(Clone, Default)]
+struct Silent {
+    /// Requests that wait now.
+    held: Arc<AtomicUsize>,
+    /// The most that ever waited at once.
+    most: Arc<AtomicUsize>,
+}
+
+impl Silent {
+    async fn listen(&self) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let url = format!("http://{}/hook", listener.local_addr().expect("its address"));
+        let silent = self.clone();
+        let hook = async move || {
+            let _held = Held::of(&silent);
+            std::future::pending::<StatusCode>().await
+        };
+        tokio::spawn(async move { axum::serve(listener, Router::new().route("/hook", post(hook))).await });
+        url
+    }
+}
+
+/// One request that waits, until whoever sent it gives up.
+struct Held(Silent);
+
+impl Held {
+    fn of(silent: &Silent) -> Self {
+        let held = silent.held.fetch_add(1, Ordering::SeqCst) + 1;
+        silent.most.fetch_max(held, Ordering::SeqCst);
+        Self(silent.clone())
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.held.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Lets the sender look again and again until `is`.
+async fn beats(world: &World, is: impl Fn() -> bool) {
+    let looking = async {
+        while !is() {
+            world.clock.advance(Duration::from_secs(2));
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), looking).await.expect("within 20 s");
+}
+
+/// The Owner of a second workspace.
+async fn neighbour(world: &World, owner: &Caller) -> Caller {
+    let (workspace, member) = (WorkspaceId(Uuid::now_v7()), MemberId(Uuid::now_v7()));
+    let planted = world.app.store.write(move |tx| {
+        tx.execute(
+            "INSERT INTO workspaces (id, slug, name, external_keys, require_code, created_at, revision) \
+             VALUES ($1, 'other', 'Other', 1, 0, 0, 1)",
+            &[workspace.0.into()],
+        )?;
+        tx.execute(
+            "INSERT INTO members (id, workspace_id, email, name, role, password_hash, totp_confirmed, totp_last_step, \
+                                  created_at, revision) VALUES ($1, $2, 'n@example.com', 'N', 'owner', 'x', 0, 0, 0, 1)",
+            &[member.0.into(), workspace.0.into()],
+        )
+    });
+    planted.await.expect("a second workspace");
+    Caller { workspace, workspace_slug: "other".into(), member, ..owner.clone() }
 }
 
 #[test]
