@@ -40,7 +40,7 @@ pub enum Action {
     InviteMember,
     ChangeRole,
     RemoveMember,
-    /// Moving items out of the customer's own key.
+    /// Taking items, or a vault's key, out of the tenant whose key they are under.
     LeaveAzure,
     TransferOwnership,
     ManageSelf,

@@ -34,8 +34,8 @@ use strongroom_keys::{INTERACTIVE, KeyDescription, KeyProvider, Kid, TokenUse, U
 use tokio::sync::broadcast;
 
 pub(crate) use self::record::{
-    POLICY_COLUMNS, RECORD_COLUMNS, connect_with, policy_columns, proven, provider_columns, providers_of,
-    record_columns,
+    POLICY_COLUMNS, RECORD_COLUMNS, connect_with, load_provider, policy_columns, proven, provider_columns,
+    providers_of, record_columns,
 };
 pub use self::{
     canary::CANARY_PAUSE,

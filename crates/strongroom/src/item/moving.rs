@@ -13,7 +13,7 @@ use crate::{
     error::{Error, Result},
     id::{ItemId, JobId, NoticeId, VaultId},
     job::{Job, JobKind, JobState, NewJob, UNREADABLE},
-    keyring::{Policy, Strategy, VaultState},
+    keyring::{Policy, Strategy, VaultState, load_provider, providers_of},
     notice::{self, Kind, NewNotice, Severity},
     store::Tx,
 };
@@ -46,7 +46,7 @@ pub struct MovePlan {
     pub revisions: u64,
     /// Sealed bytes that are read, and as many that are written.
     pub bytes: u64,
-    /// Items leave the customer's own key for one that this server holds.
+    /// Items leave the customer's own key, for one that this server holds or one in another tenant.
     pub weakens: bool,
     /// Chosen items that stay, each with the code of the reason.
     pub refused: Vec<(ItemId, &'static str)>,
@@ -57,8 +57,9 @@ pub struct MovePlan {
 impl App {
     /// Moves items to another vault: re-encrypted under new data keys, with their history and their shares.
     ///
-    /// A whole vault is for who manages vaults, chosen items for their owners. Leaving Azure for a Cloud vault is for
-    /// the workspace's Owner, where the vault's policy lets items leave. Both need a fresh sign-in.
+    /// A whole vault is for who manages vaults, chosen items for their owners. Leaving the key of one's own tenant, for
+    /// a Cloud vault or another tenant, is for the workspace's Owner, where the vault's policy lets items leave. Both need
+    /// a fresh sign-in.
     pub async fn move_items(&self, caller: &Caller, request: MoveRequest) -> Result<MovePlan> {
         let (chosen, refused) = match &request.what {
             MoveWhat::Vault(vault) => {
@@ -127,24 +128,24 @@ impl App {
         let (from, to) = self
             .store
             .read(move |tx| {
-                let mut policy = |vault| {
-                    let policy = Policy::held(tx, &keys, vault)?;
-                    if policy.workspace == workspace { Ok(policy) } else { Err(Error::NotFound("vault")) }
+                let mut side = |vault| {
+                    let side = Side::held(tx, &keys, vault)?;
+                    if side.policy.workspace == workspace { Ok(side) } else { Err(Error::NotFound("vault")) }
                 };
-                let from = vaults.iter().map(|vault| policy(*vault)).collect::<Result<Vec<_>>>()?;
-                Ok((from, policy(to)?))
+                let from = vaults.iter().map(|vault| side(*vault)).collect::<Result<Vec<_>>>()?;
+                Ok((from, side(to)?))
             })
             .await?;
-        require_target(&to)?;
-        let leaving: Vec<_> = from.iter().filter(|from| weakens(from, &to)).collect();
+        require_target(&to.policy)?;
+        let leaving: Vec<_> = from.iter().filter(|from| from.loses_by(&to)).collect();
         if !leaving.is_empty() {
-            self.authorize(caller, Action::LeaveAzure, Aim::Workspace, Target::Vault(to.vault)).await?;
+            self.authorize(caller, Action::LeaveAzure, Aim::Workspace, Target::Vault(to.policy.vault)).await?;
             self.require_fresh(caller)?;
-            leaving.iter().try_for_each(|from| require_leave(from))?;
+            leaving.iter().try_for_each(|from| require_leave(&from.policy))?;
         }
-        let leaving = leaving.into_iter().map(|from| from.vault).collect();
+        let leaving = leaving.into_iter().map(|from| from.policy.vault).collect();
         // While a vault is dark, nothing of it moves.
-        for policy in from.iter().chain([&to]) {
+        for Side { policy, .. } in from.iter().chain([&to]) {
             self.keyring.lease(policy.vault, policy.generation).await?;
         }
         Ok(leaving)
@@ -179,7 +180,7 @@ impl App {
             .await
     }
 
-    /// Writes the job, and a notice to all who manage vaults where items leave Azure, if everything that allowed it
+    /// Writes the job, and a notice to all who manage vaults where items leave their key, if everything that allowed it
     /// still does.
     async fn start_move(
         &self,
@@ -226,11 +227,11 @@ impl App {
         Ok(MovePlan { job: Some(job), ..plan })
     }
 
-    /// The notices of a job that goes on after it stopped, where items leave Azure by it.
+    /// The notices of a job that goes on after it stopped, where items leave their key by it.
     pub(crate) async fn leaving_again(&self, caller: &Caller, job: &Job) -> Result<Vec<NewNotice>> {
-        if !job.weakens || job.state != JobState::Paused {
+        let Some(target) = job.target.filter(|_| job.weakens && job.state == JobState::Paused) else {
             return Ok(Vec::new());
-        }
+        };
         let (id, keys) = (job.id, self.keys.clone());
         let leaving = self
             .store
@@ -238,9 +239,8 @@ impl App {
                 let sql = "SELECT DISTINCT vault_id FROM job_items WHERE job_id = $1 AND outcome IS NULL";
                 let mut vaults = tx.all(sql, &[id.0.into()], |row| Ok(VaultId(row.get(0)?)))?;
                 // One that is gone, or was changed behind our back, is refused when its turn comes.
-                vaults.retain(|vault| {
-                    Policy::held(tx, &keys, *vault).is_ok_and(|from| from.strategy == Strategy::AzureExternalKeys)
-                });
+                let Ok(to) = Side::held(tx, &keys, target) else { return Ok(Vec::new()) };
+                vaults.retain(|vault| Side::held(tx, &keys, *vault).is_ok_and(|from| from.loses_by(&to)));
                 Ok(vaults)
             })
             .await?;
@@ -276,12 +276,12 @@ pub(super) fn require_policies(
     to: VaultId,
     may_weaken: bool,
 ) -> Result<()> {
-    let to = Policy::held(tx, keys, to)?;
-    require_target(&to)?;
+    let to = Side::held(tx, keys, to)?;
+    require_target(&to.policy)?;
     for source in sources {
-        let from = Policy::held(tx, keys, *source)?;
-        if weakens(&from, &to) {
-            require_leave(&from)?;
+        let from = Side::held(tx, keys, *source)?;
+        if from.loses_by(&to) {
+            require_leave(&from.policy)?;
             if !may_weaken {
                 return Err(Error::conflict(
                     "vault.changed",
@@ -326,9 +326,29 @@ pub(super) fn may_still_move(tx: &mut Tx<'_>, job: &Job, role: Role, item: ItemI
     Ok(access::allowed(role, Action::ManageItem, Aim::Item(held)))
 }
 
-/// The customer's own key is the stronger promise.
-fn weakens(from: &Policy, to: &Policy) -> bool {
-    from.strategy == Strategy::AzureExternalKeys && to.strategy == Strategy::Cloud
+/// One vault of a move.
+struct Side {
+    policy: Policy,
+    /// Those who can switch its keys off; more than one while it goes from one to another. Of a Cloud vault there is
+    /// none, which stands here as the empty one.
+    tenants: BTreeSet<String>,
+}
+
+impl Side {
+    /// Its rows, proven, and the vault's held until the transaction ends.
+    fn held(tx: &mut Tx<'_>, keys: &InstanceKeys, vault: VaultId) -> Result<Self> {
+        let policy = Policy::held(tx, keys, vault)?;
+        let current = load_provider(tx, keys, &policy)?;
+        let all = providers_of(tx, keys, &policy)?;
+        let tenants = all.iter().chain([&current]).map(|provider| provider.tenant_id.to_lowercase()).collect();
+        Ok(Self { policy, tenants })
+    }
+
+    /// Whether its items would open with a key that none of its tenants can switch off: the promise of a key in Azure.
+    fn loses_by(&self, to: &Self) -> bool {
+        self.policy.strategy == Strategy::AzureExternalKeys
+            && (to.policy.strategy == Strategy::Cloud || !to.tenants.is_subset(&self.tenants))
+    }
 }
 
 fn require_target(to: &Policy) -> Result<()> {
@@ -346,7 +366,7 @@ fn require_leave(from: &Policy) -> Result<()> {
     }
     Err(Error::conflict(
         "vault.may_not_leave",
-        "items may not leave this vault for a Cloud vault: its policy forbids it",
+        "items may not leave this vault's key for a Cloud vault or another tenant: its policy forbids it",
         "The Owner can allow it in the vault's settings, or with `strongroom vault edit VAULT --may-leave on`.",
     ))
 }

@@ -70,7 +70,8 @@ pub struct Job {
     pub target: Option<VaultId>,
     /// It concerns the whole vault, not items that were chosen.
     pub whole: bool,
-    /// Items may leave the customer's own key for one that this server holds; whoever started it was allowed to.
+    /// Items may leave the customer's own key, for one that this server holds or one in another tenant; whoever started
+    /// it was allowed to.
     pub weakens: bool,
     pub state: JobState,
     /// Vault keys, data keys or items, by the kind. It grows when more come meanwhile.
@@ -126,7 +127,7 @@ pub(crate) struct NewJob {
     pub target: Option<VaultId>,
     /// Vault keys or data keys; a kind that works on items counts for itself.
     pub total: u64,
-    /// Items may leave Azure for a Cloud vault.
+    /// Items may leave the customer's own key.
     pub weakens: bool,
     /// Each with the vault where it was chosen. Empty: the whole vault.
     pub items: Vec<(ItemId, VaultId)>,

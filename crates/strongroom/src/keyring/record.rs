@@ -348,7 +348,7 @@ pub struct Policy {
     pub generation: u32,
     /// Where new wraps go.
     pub provider: ProviderId,
-    /// Whether items may move to a vault that promises less.
+    /// Whether items may move to a Cloud vault or to another tenant.
     pub may_leave: bool,
 }
 
@@ -566,7 +566,7 @@ pub(super) fn external_keys(
 }
 
 /// Where the vault's new wraps go, proven.
-pub(super) fn load_provider(tx: &mut Tx<'_>, keys: &InstanceKeys, policy: &Policy) -> Result<ProviderRow> {
+pub(crate) fn load_provider(tx: &mut Tx<'_>, keys: &InstanceKeys, policy: &Policy) -> Result<ProviderRow> {
     let sql = concat!("SELECT ", provider_columns!(), " FROM providers p WHERE p.id = $1 AND p.vault_id = $2");
     let found = tx.first(sql, &[policy.provider.0.into(), policy.vault.0.into()], |row| {
         let provider = ProviderRow::read(row, 0, policy)?;

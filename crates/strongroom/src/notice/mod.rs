@@ -63,7 +63,7 @@ pub enum Kind {
     PurgeProtectionOff,
     #[serde(rename = "key.rights_too_wide")]
     RightsTooWide,
-    /// Items left an Azure vault for a weaker strategy.
+    /// Items left an Azure vault for a Cloud vault, or for another tenant.
     #[serde(rename = "vault.left")]
     VaultLeft,
     /// `code` is the kind of job.

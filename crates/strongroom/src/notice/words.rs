@@ -58,8 +58,8 @@ pub fn words(notice: &Notice, now: Timestamp) -> Words {
             "It needs to read the key, wrap and unwrap. Give it the role Key Vault Crypto Service Encryption User on the one key. The vault's checks name what is too much.".to_owned(),
         ),
         Kind::VaultLeft => (
-            "items are leaving this vault for one whose key this server holds".to_owned(),
-            "They can no longer be withdrawn by disabling the key in Azure. Activity says who started it.".to_owned(),
+            "items are leaving this vault for one whose key is this server's, or another tenant's".to_owned(),
+            "They can no longer be withdrawn by disabling this vault's key. Activity says who started it.".to_owned(),
         ),
         Kind::JobFinished => (format!("{} is done", job(&notice.code)), "The vault's page has the account.".to_owned()),
         Kind::JobFailed => {

@@ -13,11 +13,12 @@ use super::{
     check::{Accepted, kept, refused_by},
 };
 use crate::{
-    access::Action,
+    access::{Action, Target as Aim},
     app::{App, Caller},
     audit::Target,
     error::{Error, Result},
     id::{JobId, ProviderId, VaultId},
+    item::still_allowed,
     job::{JobKind, NewJob},
     keyring::{HeldCredential, Policy, ProviderRow, VaultState},
 };
@@ -51,12 +52,18 @@ impl App {
     }
 
     /// Points a vault's new wraps at another key and starts the rewrap that brings its vault keys over. Returns that job.
+    /// Only the Owner takes a vault to another tenant: who could switch its key off before cannot do so there.
     pub async fn change_key_vault(self: &Arc<Self>, caller: &Caller, id: VaultId, new: NewKeyVault) -> Result<JobId> {
         self.authorize_here(caller, Action::ManageVaults).await?;
         self.require_fresh(caller)?;
         let (policy, before) = self.key_of(caller, id).await?;
         require_external(&policy)?;
         let request = self.asked_for(&before, &new)?;
+        // What cannot be read as a tenant is refused by the checks.
+        let leaves = TenantId::parse(&request.tenant_id).is_ok_and(|tenant| tenant.to_string() != before.tenant_id);
+        if leaves {
+            self.authorize(caller, Action::LeaveAzure, Aim::Workspace, Target::Vault(id)).await?;
+        }
         let lines = self.check_values(caller, id, kept(&request.input()), None, &|_| ()).await?;
         if refused_by(&lines, &new.accept_warnings) {
             return Err(Error::ChecksFailed(lines));
@@ -84,7 +91,7 @@ impl App {
             ));
         }
         let row = self.signing_in_with(row, client.to_string(), &request.credential, request.credential_expires)?;
-        self.point_at(caller, policy, row).await
+        self.point_at(caller, policy, row, if leaves { Action::LeaveAzure } else { Action::ManageVaults }).await
     }
 
     /// The new values, with those of now for what is absent.
@@ -120,8 +127,8 @@ impl App {
         Ok(ProviderRow { credential: HeldCredential { id, client_id, kind, expires, sealed }, ..row })
     }
 
-    /// New wraps go to `row` from now on, and a job brings the others.
-    async fn point_at(&self, caller: &Caller, before: Policy, row: ProviderRow) -> Result<JobId> {
+    /// New wraps go to `row` from now on, and a job brings the others. Whoever asked may still do what it `needs`.
+    async fn point_at(&self, caller: &Caller, before: Policy, row: ProviderRow, needs: Action) -> Result<JobId> {
         let (vault, now, keys) = (row.vault, self.clock.now(), Arc::clone(&self.keys));
         let facts = vec![("provider", row.id.0.into()), ("from", before.provider.0.into())];
         let event = self.event(caller, "vault.key_vault", Target::Vault(vault), facts)?;
@@ -131,8 +138,10 @@ impl App {
             .await?;
         let new = NewJob::of_vault(JobKind::Rewrap, vault, generations);
         let job = self.new_job(caller, new)?;
+        let caller = caller.clone();
         self.store
             .write(move |tx| {
+                still_allowed(tx, &caller, None, needs)?;
                 let mut policy = Policy::held(tx, &keys, vault)?;
                 if policy.provider != before.provider {
                     return Err(Error::conflict(

@@ -48,9 +48,9 @@ impl AzureWorld {
         world
     }
 
-    /// The same on SQLite, with room for so many vaults.
-    pub async fn with_room_for(vaults: u32) -> Self {
-        let mut world = Self::up_to_step_4(None, vaults, None).await;
+    /// The same, with room for so many vaults.
+    pub async fn with_room_for(url: Option<&str>, vaults: u32) -> Self {
+        let mut world = Self::up_to_step_4(url, vaults, None).await;
         let made = world.app.create_vault(&world.owner, request("Azure", &world.values)).await.expect("step 5");
         (world.vault, world.kid) = (made.id, made.kid);
         world

@@ -173,7 +173,7 @@ async fn a_check_s_own_refusals_purge_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_expired_key_is_read_from_and_written_to_but_makes_no_new_vault() {
-    let world = AzureWorld::with_room_for(2).await;
+    let world = AzureWorld::with_room_for(None, 2).await;
     let item = world.account("Mail", "tide-and-lamp").await;
     world.change_key(json!({"attributes": {"exp": jiff::Timestamp::now().as_second() - 60}})).await;
     world.clock.advance(Duration::from_secs(300));

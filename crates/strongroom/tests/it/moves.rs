@@ -18,13 +18,13 @@ use strongroom::{
     id::{ItemId, JobId, VaultId},
     item::{MovePlan, MoveRequest, MoveWhat, Patch},
     job::{Job, JobState},
-    keyring::Policy,
+    keyring::{Policy, Strategy},
 };
 use strongroom_keys::TokenUse;
 use tokio::task::JoinHandle;
 
 use crate::{
-    azure::{AzureWorld, account},
+    azure::{AzureWorld, account, request},
     world::{on_each_database, refusal, runtime, wrong_fields},
 };
 
@@ -191,6 +191,48 @@ fn leaving_azure_is_for_the_owner_freshly_signed_in_where_the_vault_s_policy_all
         let back = MoveRequest { what: MoveWhat::Vault(cloud), to: world.vault, dry_run: true };
         assert_eq!(refusal(app.move_items(&world.owner, back).await), "signin.fresh_required");
         assert_sound(&world).await;
+    });
+}
+
+#[test]
+fn a_vault_in_another_tenant_is_as_much_a_leave_as_a_cloud_vault() {
+    on_each_database(|database| {
+        runtime().block_on(async {
+            let world = Arc::new(AzureWorld::with_room_for(Some(&database.url()), 2).await);
+            let (app, first) = (&world.app, world.vault);
+            let mira = world.member("Mira", Role::SuperAdmin).await;
+            let second = app.create_vault(&world.owner, request("Second", &world.values)).await.expect("made").id;
+            let item = world.account("Mail", "tide-and-lamp").await;
+            create(&world, second, "There", "x").await;
+            let whole = |from, to, dry_run| MoveRequest { what: MoveWhat::Vault(from), to, dry_run };
+            // Within the tenant nothing is lost, and nobody has to be asked.
+            let plan = app.move_items(&mira, whole(first, second, false)).await.expect("started");
+            assert!(!plan.weakens);
+            let begun = plan.job.expect("a job");
+            in_another_tenant(&world, second).await;
+            let _running = Running::begin(app);
+            until(&world, "it is paused", async || state_of(&world, begun).await.state == JobState::Paused).await;
+            let why = state_of(&world, begun).await.waiting.map(|why| why.code);
+            assert_eq!((why.as_deref(), rows_of(&world, first).await), (Some("vault.may_not_leave"), (1, 1)));
+            app.cancel_job(&world.owner, begun).await.expect("cancelled");
+
+            let refused = app.move_items(&world.owner, whole(first, second, true)).await;
+            assert_eq!(refusal(refused), "vault.may_not_leave");
+            let back = app.move_items(&world.owner, whole(second, first, true)).await;
+            assert_eq!(refusal(back), "vault.may_not_leave", "nor out of the other tenant");
+            may_leave(&world).await;
+            assert_eq!(refusal(app.move_items(&mira, whole(first, second, true)).await), "denied");
+            let plan = app.move_items(&world.owner, whole(first, second, false)).await.expect("started");
+            assert!(plan.weakens);
+            let told = "SELECT COUNT(*) FROM notices WHERE kind = 'vault.left'";
+            let told = app.store.read(move |tx| tx.count(told, &[])).await.expect("counted");
+            assert_eq!((told, ended(&world, plan.job.expect("a job")).await.done), (1, 1));
+            assert_eq!(world.password(item).await.expect("it opens there"), "tide-and-lamp");
+            // Nobody holds a Cloud vault's key but this server: what goes from there to a tenant wins.
+            let cloud = cloud_vault(&world).await;
+            create(&world, cloud, "Cloud", "y").await;
+            assert!(!app.move_items(&mira, whole(cloud, second, true)).await.expect("a plan").weakens);
+        });
     });
 }
 
@@ -371,7 +413,7 @@ fn an_item_that_does_not_open_is_kept_and_named_and_the_others_move() {
 
 pub async fn cloud_vault(world: &AzureWorld) -> VaultId {
     let vaults = world.app.vaults(&world.owner).await.expect("listed");
-    vaults.iter().find(|vault| vault.id != world.vault).expect("the built-in vault").id
+    vaults.iter().find(|vault| vault.strategy == Strategy::Cloud).expect("the built-in vault").id
 }
 
 pub async fn create(world: &AzureWorld, vault: VaultId, title: &str, password: &str) -> ItemId {
@@ -436,6 +478,19 @@ async fn data_keys(world: &AzureWorld) -> Vec<(uuid::Uuid, u32)> {
         tx.all("SELECT id, generation FROM data_keys", &[], |row| Ok((row.get(0)?, row.get(1)?)))
     };
     world.app.store.read(read).await.expect("the store works")
+}
+
+/// As if the vault's Key Vault were in another tenant; the lease that there is goes on.
+async fn in_another_tenant(world: &AzureWorld, vault: VaultId) {
+    let mut row = world.app.keyring.provider_row(vault, 1).await.expect("its row").0;
+    row.tenant_id = "00000000-1111-2222-3333-444444444444".into();
+    let mac = row.mac(&world.app.keys).to_bytes();
+    let sql = "UPDATE providers SET tenant_id = $2, row_mac = $3 WHERE id = $1";
+    let write = world
+        .app
+        .store
+        .write(move |tx| tx.execute(sql, &[row.id.0.into(), (&row.tenant_id).into(), mac.as_slice().into()]).map(drop));
+    write.await.expect("written");
 }
 
 pub async fn may_leave(world: &AzureWorld) {

@@ -145,7 +145,7 @@ async fn a_vault_that_went_dark_for_its_secret_comes_back_with_another() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_credential_of_several_vaults_is_replaced_in_all_of_them_at_once() {
-    let world = AzureWorld::with_room_for(2).await;
+    let world = AzureWorld::with_room_for(None, 2).await;
     let made = world.app.create_vault(&world.owner, request("Second", &world.values)).await.expect("made");
     let told = world.app.credential(&world.owner, world.vault).await.expect("told");
     assert_eq!(told.also_in.iter().map(|vault| vault.name.as_str()).collect::<Vec<_>>(), ["Second"]);

@@ -145,6 +145,12 @@ fn a_vault_goes_to_another_key_vault_and_is_read_all_the_while() {
             let wrong = app.change_key_vault(&world.owner, world.vault, new(&other.vault_url, "nothing")).await;
             assert_eq!(refusal(wrong), "vault.checks_failed");
             let (url, key) = (&other.vault_url, &other.vault_key_name);
+            // Another tenant is for the Owner: who could switch the key off before cannot do so there.
+            let samir = world.member("Samir", Role::SuperAdmin).await;
+            let away =
+                || NewKeyVault { tenant_id: Some("{00000000-1111-2222-3333-444444444444}".into()), ..new(url, key) };
+            assert_eq!(refusal(app.change_key_vault(&samir, world.vault, away()).await), "denied");
+            assert_eq!(refusal(app.change_key_vault(&world.owner, world.vault, away()).await), "vault.checks_failed");
             let job = app.change_key_vault(&world.owner, world.vault, new(url, key)).await.expect("changed");
             app.keyring.purge_all();
             assert_eq!(world.password(item).await.expect("revealed"), "tide-and-lamp");

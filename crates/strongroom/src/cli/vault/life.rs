@@ -31,7 +31,7 @@ pub struct Edit {
     /// closed takes no new items; disabled serves nothing
     #[arg(long)]
     state: Option<StateName>,
-    /// Whether items may move to a vault that promises less; for the Owner
+    /// Whether items may move to a Cloud vault or to another tenant; for the Owner
     #[arg(long)]
     may_leave: Option<Switch>,
 }
@@ -68,7 +68,7 @@ pub struct KeyVault {
     /// Name of the key
     #[arg(long)]
     vault_key_name: String,
-    /// Directory (tenant) ID, if it is another than before
+    /// Directory (tenant) ID, if it is another than before; for the Owner
     #[arg(long)]
     tenant_id: Option<String>,
     /// Application (client) ID, if it is another than before

@@ -253,7 +253,7 @@ pub struct EditVault {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(inline)]
     pub state: Option<VaultState>,
-    /// Whether items may move to a vault that promises less. The Owner's to say.
+    /// Whether items may move to a Cloud vault or to another tenant. The Owner's to say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub may_leave: Option<bool>,
 }
@@ -265,7 +265,7 @@ pub struct Vault {
     pub strategy: Strategy,
     pub default: bool,
     pub state: VaultState,
-    /// Whether items may move to a vault that promises less.
+    /// Whether items may move to a Cloud vault or to another tenant.
     pub may_leave: bool,
     /// Seconds.
     pub lease_seconds: u32,

@@ -164,7 +164,7 @@ pub fn why_kept(code: &str) -> String {
             "It is too large with its history: more than 32 MiB, or more than 5,000 revisions.".to_owned()
         }
         "job.planted" => "It was added to the list behind this server's back.".to_owned(),
-        "vault.may_not_leave" => "Its vault lets no item leave the key in Azure.".to_owned(),
+        "vault.may_not_leave" => "Its vault lets no item leave its key in Azure.".to_owned(),
         "vault.closed" => "The vault that it was to go to takes no new items any more.".to_owned(),
         code => code.to_owned(),
     }

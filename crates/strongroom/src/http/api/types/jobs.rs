@@ -98,7 +98,7 @@ pub struct MovePlan {
     pub revisions: u64,
     /// Sealed bytes that are read, and as many that are written.
     pub bytes: u64,
-    /// Items leave the customer's own key for one that the server holds.
+    /// Items leave the customer's own key, for one that the server holds or one in another tenant.
     pub weakens: bool,
     /// Chosen items that stay.
     pub refused: Vec<ItemKept>,

@@ -64,7 +64,8 @@ pub async fn change(visit: Visit, PathId(id): PathId<VaultId>, form: Form) -> Re
             let outcome = match error {
                 Error::ChecksFailed(lines) => Outcome::of(Ran { lines, took: None }, &form),
                 Error::Invalid(errors) => Outcome { errors, ..Outcome::default() },
-                error @ (Error::Conflict { .. } | Error::KeyUnavailable(_) | Error::CheckRunning) => {
+                error
+                @ (Error::Conflict { .. } | Error::Denied(_) | Error::KeyUnavailable(_) | Error::CheckRunning) => {
                     Outcome { problem: Some(said(&error)), ..Outcome::default() }
                 }
                 error => return Err(error),

@@ -82,7 +82,7 @@ pub struct VaultSettingsPage {
     pub lease_seconds: Field,
     pub longest_lease: u32,
     pub states: Vec<StateChoice>,
-    /// Whether items may move to a Cloud vault; None where it is one.
+    /// Whether items may move to a Cloud vault or another tenant; None for a Cloud vault.
     pub may_leave: Option<bool>,
     /// Whether the reader may change that.
     pub can_leave: bool,
