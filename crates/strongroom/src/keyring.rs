@@ -295,6 +295,29 @@ impl Keyring {
         Ok((record.provider.clone(), record.kid.clone()))
     }
 
+    /// The same, with every key version of that key that wraps a generation of the vault's key, the current one's first.
+    pub(crate) async fn key_in_use(&self, vault: VaultId, generation: u32) -> Result<(ProviderRow, Vec<Kid>)> {
+        let (row, current) = self.provider_row(vault, generation).await?;
+        let sql =
+            "SELECT generation FROM generations WHERE vault_id = $1 AND generation <> $2 ORDER BY generation DESC";
+        let older = self
+            .store
+            .read(move |tx| tx.all(sql, &[vault.0.into(), i64::from(generation).into()], |row| row.get::<u32>(0)))
+            .await?;
+        let mut kids = vec![current];
+        for generation in older {
+            match self.record(vault, generation).await {
+                Ok(record) if kids.iter().all(|known| !known.same_key_version(&record.kid)) => {
+                    kids.extend(Some(record.kid.clone()).filter(|kid| kid.same_key(&kids[0])));
+                }
+                // A generation whose rows fail their proof is told of by its canary.
+                Ok(_) | Err(Error::Integrity { .. } | Error::NotFound(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok((row, kids))
+    }
+
     /// The leases of a vault that run now, by generation.
     pub fn lease_states(&self, vault: VaultId) -> Vec<LeaseState> {
         let state = self.state();

@@ -89,16 +89,17 @@ pub async fn check(
     to_the_end(run, input, require_bits).await
 }
 
-/// The same check of a vault that exists, whose key is wrapped under the key version `in_use`.
+/// The same check of a vault that exists, the generations of whose key are wrapped under the key versions `in_use`, the
+/// current one's first.
 pub async fn check_vault(
     azure: &AzureKeys,
     input: &AzureInput<'_>,
-    in_use: &Kid,
+    in_use: &[Kid],
     now: Timestamp,
     require_bits: u32,
     tell: &(dyn Fn(&CheckLine) + Send + Sync),
 ) -> Vec<CheckLine> {
-    let run = Run { in_use: Some(in_use), ..Run::new(Report::new(tell), azure, now) };
+    let run = Run { in_use, ..Run::new(Report::new(tell), azure, now) };
     to_the_end(run, input, require_bits).await
 }
 
@@ -135,8 +136,9 @@ async fn stages(run: &mut Run<'_>, input: &AzureInput<'_>, require_bits: u32) ->
 struct Run<'a> {
     report: Report<'a>,
     azure: &'a AzureKeys,
-    /// The key version that wraps the vault's key; `None` where a vault is only to be made.
-    in_use: Option<&'a Kid>,
+    /// The key versions that wrap the generations of the vault's key, the current one's first; empty where a vault is only
+    /// to be made.
+    in_use: &'a [Kid],
     start: Instant,
     /// This server's clock at the start.
     now: Timestamp,
@@ -155,7 +157,7 @@ impl<'a> Run<'a> {
     fn new(report: Report<'a>, azure: &'a AzureKeys, now: Timestamp) -> Run<'a> {
         let start = Instant::now();
         let (stage, slowest) = (("the way to Azure", start), ("the way to Azure", Duration::ZERO));
-        Run { report, azure, in_use: None, start, now, stage, slowest, receipts: Vec::new(), skew: None }
+        Run { report, azure, in_use: &[], start, now, stage, slowest, receipts: Vec::new(), skew: None }
     }
 
     /// Begins a stage, unless the time is up: then its first line says so, and the rest is not looked at.
@@ -186,7 +188,7 @@ impl<'a> Run<'a> {
     }
 
     fn of(&self) -> Of {
-        if self.in_use.is_some() { Of::Vault } else { Of::NewVault }
+        if self.in_use.is_empty() { Of::NewVault } else { Of::Vault }
     }
 
     /// When a stage that begins now must be over.

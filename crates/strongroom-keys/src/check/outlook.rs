@@ -58,21 +58,19 @@ fn recovery(key: &KeyDescription, access: &AzureAccess) -> CheckLine {
         .advise("Turn on purge protection. It cannot be turned off again.", Some(command))
 }
 
-/// `in_use` is the key version of a vault that exists; that one has to be enabled. `key` is the one that Azure uses for
+/// `in_use` are the key versions of a vault that exists; each has to be enabled. `key` is the one that Azure uses for
 /// new wraps.
 fn key_versions(
     found: &[ListedVersion],
     all: bool,
     key: &KeyDescription,
-    in_use: Option<&Kid>,
+    in_use: &[Kid],
     access: &AzureAccess,
 ) -> CheckLine {
     const LINE: &str = "key.versions";
     let current = key_version(&key.kid);
     let counts = counted(found);
-    if let Some(kid) = in_use
-        && let Some(line) = lost(found, all, kid, current, access)
-    {
+    if let Some(line) = in_use.iter().find_map(|kid| lost(found, all, kid, current, access)) {
         return line;
     }
     if !all {
@@ -91,10 +89,15 @@ fn key_versions(
         let line = CheckLine::new(LINE, CheckStatus::Warn).because("key.newer_version", cause);
         return line.advise("See which key version is meant to be the current one.", Some(list(access)));
     }
-    let used = in_use.map_or_else(
-        || format!("The newest, {current}, is enabled."),
-        |kid| format!("{} It is enabled.", uses(key_version(kid), current)),
-    );
+    let used = match in_use {
+        [] => format!("The newest, {current}, is enabled."),
+        [kid] => format!("{} It is enabled.", uses(key_version(kid), current)),
+        [kid, older @ ..] => {
+            let older: Vec<_> = older.iter().map(key_version).collect();
+            let told = uses(key_version(kid), current);
+            format!("{told} Older generations of its key need {}. All of them are enabled.", older.join(", "))
+        }
+    };
     CheckLine::new(LINE, CheckStatus::Pass).noting(format!("{counts}. {used}"))
 }
 

@@ -78,8 +78,16 @@ impl Census {
 }
 
 impl KeyVersionUse {
-    /// Whether it may be switched off, in words.
+    /// Whether it may be switched off, in words, and what lies under it that nothing needs.
     pub fn verdict(&self) -> String {
+        match self.superseded_wraps {
+            0 => self.may_be_disabled(),
+            1 => format!("{} 1 superseded wrap is under it and goes a day later.", self.may_be_disabled()),
+            many => format!("{} {many} superseded wraps are under it and go a day later.", self.may_be_disabled()),
+        }
+    }
+
+    fn may_be_disabled(&self) -> String {
         if self.safe_to_disable {
             return "Safe to disable: nothing that this instance knows of needs it.".into();
         }

@@ -36,7 +36,7 @@ impl App {
     ) -> Result<Vec<CheckLine>> {
         self.authorize_here(caller, Action::ManageVaults).await?;
         let turn = self.guard.checks.take(vec![Whose::Member(caller.member)])?;
-        self.check_to_the_end(caller, Target::Workspace(caller.workspace), (kept(input), None), turn, tell).await
+        self.check_to_the_end(caller, Target::Workspace(caller.workspace), (kept(input), Vec::new()), turn, tell).await
     }
 
     /// The same checks on an existing vault, with the credential that it holds.
@@ -49,7 +49,7 @@ impl App {
         self.authorize_here(caller, Action::ManageVaults).await?;
         let vault = self.vault(caller, id).await?;
         // What is checked, and named in the commands, is what this instance wrote, not what the row says now.
-        let (row, in_use) = self.keyring.provider_row(id, vault.generation).await?;
+        let (row, in_use) = self.keyring.key_in_use(id, vault.generation).await?;
         if row.strategy == Strategy::Cloud {
             return Err(Error::conflict(
                 "vault.not_external",
@@ -66,30 +66,30 @@ impl App {
             vault_url: row.vault_url,
             vault_key_name: row.key_name,
         };
-        self.check_values(caller, id, request, Some(in_use), tell).await
+        self.check_values(caller, id, request, in_use, tell).await
     }
 
-    /// The checks of values that an existing vault is to have. With `in_use` comes the key version that it uses, where the
+    /// The checks of values that an existing vault is to have. With `in_use` come the key versions that it uses, where the
     /// values name its own key.
     pub(super) async fn check_values(
         self: &Arc<Self>,
         caller: &Caller,
         vault: VaultId,
         request: AzureRequest,
-        in_use: Option<Kid>,
+        in_use: Vec<Kid>,
         tell: &(dyn Fn(&CheckLine) + Send + Sync),
     ) -> Result<Vec<CheckLine>> {
         let turn = self.guard.checks.take(vec![Whose::Member(caller.member), Whose::Vault(vault)])?;
         self.check_to_the_end(caller, Target::Vault(vault), (request, in_use), turn, tell).await
     }
 
-    /// In a task of its own, which does not end when nobody waits for it any more. With the values comes the key version
+    /// In a task of its own, which does not end when nobody waits for it any more. With the values come the key versions
     /// that an existing vault uses.
     async fn check_to_the_end(
         self: &Arc<Self>,
         caller: &Caller,
         target: Target,
-        (request, in_use): (AzureRequest, Option<Kid>),
+        (request, in_use): (AzureRequest, Vec<Kid>),
         turn: Turn,
         tell: &(dyn Fn(&CheckLine) + Send + Sync),
     ) -> Result<Vec<CheckLine>> {
@@ -102,15 +102,16 @@ impl App {
                 let _ = sender.send(line.clone());
             };
             let (input, now) = (request.input(), app.clock.now());
-            let lines = match &in_use {
-                Some(kid) => check_vault(&app.azure, &input, kid, now, REQUIRED_BITS, &tell).await,
-                None => check(&app.azure, &input, now, REQUIRED_BITS, &tell).await,
+            let lines = if in_use.is_empty() {
+                check(&app.azure, &input, now, REQUIRED_BITS, &tell).await
+            } else {
+                check_vault(&app.azure, &input, &in_use, now, REQUIRED_BITS, &tell).await
             };
             let failed = lines.iter().any(|line| line.status == CheckStatus::Fail);
             let event = app.event(&caller, "vault.check", target, vec![("failed", failed.into())])?;
             // What it found wrong of a vault's own key is kept, for its health.
             let checked = match target {
-                Target::Vault(vault) if in_use.is_some() => Some(vault),
+                Target::Vault(vault) if !in_use.is_empty() => Some(vault),
                 _ => None,
             };
             let wrong = |line: &&CheckLine| matches!(line.status, CheckStatus::Fail | CheckStatus::Warn);

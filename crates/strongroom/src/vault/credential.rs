@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use strongroom_envelope::{read_wrap_record, seal};
-use strongroom_keys::{AzureInput, ClientId, INTERACTIVE, KeyFailure, Kid, TokenUse, check::CheckLine};
+use strongroom_keys::{AzureInput, ClientId, INTERACTIVE, KeyFailure, TokenUse, check::CheckLine};
 
 use super::{
     AzureRequest, CredentialKind, CredentialText, Strategy, Vault,
@@ -81,8 +81,9 @@ impl App {
     ) -> Result<Vec<CheckLine>> {
         self.authorize_here(caller, Action::ManageVaults).await?;
         let connection = self.connection(caller, id).await?;
-        let (request, in_use) = self.as_request(&connection.record, new)?;
-        self.check_values(caller, id, request, Some(in_use), tell).await
+        let request = self.as_request(&connection.record, new)?;
+        let (_, in_use) = self.keyring.key_in_use(id, connection.record.generation).await?;
+        self.check_values(caller, id, request, in_use, tell).await
     }
 
     /// Replaces the credential of a vault, or notes when the one that is held ends. A credential that its checks or the
@@ -97,8 +98,9 @@ impl App {
         self.require_fresh(caller)?;
         let connection = self.connection(caller, id).await?;
         if new.credential.is_some() {
-            let (request, in_use) = self.as_request(&connection.record, &new)?;
-            let lines = self.check_values(caller, id, request, Some(in_use), &|_| ()).await?;
+            let request = self.as_request(&connection.record, &new)?;
+            let (_, in_use) = self.keyring.key_in_use(id, connection.record.generation).await?;
+            let lines = self.check_values(caller, id, request, in_use, &|_| ()).await?;
             if refused_by(&lines, &new.accept_warnings) {
                 return Err(Error::ChecksFailed(lines));
             }
@@ -215,21 +217,20 @@ impl App {
     }
 
     /// The vault's connection with the new credential, for the checks, and the key version in use.
-    fn as_request(&self, record: &KeyRecord, new: &NewCredential) -> Result<(AzureRequest, Kid)> {
+    fn as_request(&self, record: &KeyRecord, new: &NewCredential) -> Result<AzureRequest> {
         let (row, opened) = (&record.provider, record.provider.opened(&record.provider.credential, &self.keys)?);
         let (credential, credential_expires) = match &new.credential {
             Some(text) => (text, new.expires),
             None => (&opened, new.expires.or(row.credential.expires)),
         };
-        let request = kept(&AzureInput {
+        Ok(kept(&AzureInput {
             client_id: new.client_id.as_deref().unwrap_or(&row.credential.client_id),
             tenant_id: &row.tenant_id,
             credential: credential.input(),
             credential_expires,
             vault_url: &row.vault_url,
             vault_key_name: &row.key_name,
-        });
-        Ok((request, record.kid.clone()))
+        }))
     }
 
     /// Replaces the credential in every row of a connection, once it has unwrapped the vault's key.

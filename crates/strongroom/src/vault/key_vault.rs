@@ -48,7 +48,7 @@ impl App {
         self.authorize_here(caller, Action::ManageVaults).await?;
         let (policy, before) = self.key_of(caller, id).await?;
         require_external(&policy)?;
-        self.check_values(caller, id, self.asked_for(&before, new)?, None, tell).await
+        self.check_values(caller, id, self.asked_for(&before, new)?, Vec::new(), tell).await
     }
 
     /// Points a vault's new wraps at another key and starts the rewrap that brings its vault keys over. Returns that job.
@@ -64,7 +64,7 @@ impl App {
         if leaves {
             self.authorize(caller, Action::LeaveAzure, Aim::Workspace, Target::Vault(id)).await?;
         }
-        let lines = self.check_values(caller, id, kept(&request.input()), None, &|_| ()).await?;
+        let lines = self.check_values(caller, id, kept(&request.input()), Vec::new(), &|_| ()).await?;
         if refused_by(&lines, &new.accept_warnings) {
             return Err(Error::ChecksFailed(lines));
         }

@@ -63,7 +63,7 @@ test("a new key version is seen; a rewrap takes the vault keys to it, and the ol
   await button("Start").click();
   await job("Rewrap").filter({ hasText: "Done" }).waitFor();
   const gone = page.locator(`tr[data-key-version="${older}"]`);
-  await gone.getByText("Safe to disable: nothing that this instance knows of needs it.").waitFor();
+  await gone.getByText("Safe to disable: nothing that this instance knows of needs it. 1 superseded wrap is under it").waitFor();
   assert.equal(await page.locator("#kill-switch .command").count(), 2, "superseded wraps still open by it");
   await fine(page, "rewrapped");
   assert.deepEqual(refused, []);

@@ -469,7 +469,9 @@ async fn the_census_tells_what_needs_which_key_version_and_what_is_safe_to_disab
     let [new, old] = census.versions.as_slice() else { panic!("two key versions: {census:?}") };
     assert_eq!((new.vault_keys, new.items, new.enabled, new.safe_to_disable), (1, 1, Some(true), false));
     assert_eq!((old.vault_keys, old.superseded_wraps, old.safe_to_disable), (0, 1, true));
-    assert_eq!(old.verdict(), "Safe to disable: nothing that this instance knows of needs it.");
+    let verdict = "Safe to disable: nothing that this instance knows of needs it. 1 superseded wrap is under it and goes a \
+                   day later.";
+    assert_eq!(old.verdict(), verdict);
     assert_eq!(census.kill_switch(), [switch_off(&newest), switch_off(&world.kid)]);
 
     enable(&world, &world.kid, false).await;

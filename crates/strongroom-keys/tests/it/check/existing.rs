@@ -19,12 +19,12 @@ fn key_version(kid: &Kid) -> String {
 }
 
 async fn check_in_use(tenant: &Tenant, in_use: &Kid) -> Vec<CheckLine> {
-    check_with_secret(tenant, in_use, &tenant.secret, None).await
+    check_with_secret(tenant, std::slice::from_ref(in_use), &tenant.secret, None).await
 }
 
 async fn check_with_secret(
     tenant: &Tenant,
-    in_use: &Kid,
+    in_use: &[Kid],
     secret: &str,
     credential_expires: Option<Timestamp>,
 ) -> Vec<CheckLine> {
@@ -67,6 +67,26 @@ async fn a_disabled_key_version_that_the_vault_uses_fails_with_the_command_that_
 }
 
 #[tokio::test]
+async fn a_disabled_key_version_that_only_an_older_generation_uses_fails_too() {
+    let tenant = Tenant::with(Settings { service_limits: None, ..Settings::default() }).await;
+    let older = newest(&tenant).await;
+    tenant.rotate_key().await;
+    let in_use = [newest(&tenant).await, older.clone()];
+    let lines = check_with_secret(&tenant, &in_use, &tenant.secret, None).await;
+    let line = find(&lines, "key.versions");
+    let told = format!("Older generations of its key need {}.", key_version(&older));
+    assert_eq!(line.status, CheckStatus::Pass);
+    assert!(line.cause.as_deref().is_some_and(|cause| cause.contains(&told)), "{line:?}");
+
+    tenant.set_version_enabled(&key_version(&older), false).await;
+    let lines = check_with_secret(&tenant, &in_use, &tenant.secret, None).await;
+    let line = find(&lines, "key.versions");
+    assert_eq!((line.status, line.reason), (CheckStatus::Fail, Some("key.disabled")), "{line:?}");
+    let command = line.command.as_deref().expect("a command");
+    assert!(command.contains(&format!("--version {} --enabled true", key_version(&older))), "{command}");
+}
+
+#[tokio::test]
 async fn a_key_version_that_the_vault_uses_and_azure_does_not_have_fails() {
     let tenant = Tenant::start().await;
     let in_use: Kid = format!("{URL}keys/{KEY}/0123456789abcdef0123456789abcdef").parse().expect("a kid");
@@ -92,6 +112,7 @@ async fn an_expired_key_version_still_unwraps_so_the_vault_may_use_it() {
 async fn an_existing_vault_whose_credential_ends_is_told_how_to_replace_it() {
     let tenant = Tenant::start().await;
     let in_use = newest(&tenant).await;
+    let in_use = [in_use];
     let refused = check_with_secret(&tenant, &in_use, "wrong8Q~secret", None).await;
     let ends = Timestamp::now() + SignedDuration::from_hours(24 * 10);
     let ending = check_with_secret(&tenant, &in_use, &tenant.secret, Some(ends)).await;
