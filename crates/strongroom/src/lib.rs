@@ -9,6 +9,7 @@ pub mod cli;
 pub mod client;
 pub mod clock;
 pub mod config;
+mod counted;
 #[cfg(feature = "demo")]
 pub mod demo;
 pub mod drill;

@@ -183,7 +183,7 @@ fn exit_of(problem: &Problem) -> Exit {
         404 => Exit::NotFound,
         401 | 403 => Exit::Denied,
         423 => Exit::KeyUnavailable,
-        500 | 503 if of_the_key => Exit::KeyUnavailable,
+        409 | 500 | 503 if of_the_key => Exit::KeyUnavailable,
         _ => Exit::Other,
     }
 }
@@ -214,6 +214,8 @@ mod tests {
             (401, "token.expired", Exit::Denied),
             (403, "access.denied", Exit::Denied),
             (423, "key.disabled", Exit::KeyUnavailable),
+            (409, "key.expired", Exit::KeyUnavailable),
+            (409, "vault.closed", Exit::Other),
             (503, "azure.unreachable", Exit::KeyUnavailable),
             (500, "key.wrong_record", Exit::KeyUnavailable),
             (500, "internal", Exit::Other),

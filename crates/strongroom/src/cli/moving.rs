@@ -7,6 +7,7 @@ use super::console::{Console, Format, printable};
 use super::failure::Failure;
 use super::{job, lookup};
 use crate::client::Client;
+use crate::counted::counted;
 use crate::http::api::types::{MoveItems, MovePlan, Vault};
 
 #[derive(Args)]
@@ -119,8 +120,4 @@ fn tell(plan: &MovePlan, to: &Vault, verb: &str, console: &Console) -> Result<()
         Some(id) => console.line(&format!("  job {id}; `strongroom jobs show {id}` tells how far it is")),
         None => Ok(()),
     }
-}
-
-fn counted(count: u64, noun: &str) -> String {
-    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }

@@ -122,9 +122,18 @@ impl DemoFile {
              \n  What Azure says of the key:\
              \n    {status}\
              \n\
+             \n  Measure how fast a withdrawal bites, way by way:\
+             \n    {program} vault drill Azure --demo {folder}\
+             \n\
+             \n  Make a new version of the key in Azure, and take the vault keys to it:\
+             \n    {rotate}\
+             \n    {program} vault rewrap Azure --wait\
+             \n\
              \nEverything lies in {dir}; Ctrl-C ends it, the same command goes on with it, --fresh starts over.\n",
             url = self.url,
             dir = dir.display(),
+            folder = shell_word(&dir.display().to_string()),
+            rotate = key_command(dir, "rotate"),
             disable = key_command(dir, "disable"),
             enable = key_command(dir, "enable"),
             status = key_command(dir, "status"),

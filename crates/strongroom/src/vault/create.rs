@@ -351,7 +351,7 @@ fn require_room(tx: &mut Tx<'_>, workspace: WorkspaceId, strategy: Strategy, lim
     if count >= u64::from(limit) {
         return Err(Error::conflict(
             "vault.limit",
-            format!("this workspace has {count} of at most {limit} vault(s) with Azure External Keys"),
+            format!("this workspace has {count} of at most {limit} vaults with Azure External Keys"),
             "Use the vault that exists, or ask whoever runs the server to raise vaults.max_per_provider.",
         ));
     }

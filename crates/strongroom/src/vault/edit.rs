@@ -9,6 +9,7 @@ use crate::{
     access::{Action, Target as Aim},
     app::{App, Caller},
     audit::{Event, Target},
+    counted::counted,
     error::{Error, Result},
     id::VaultId,
     item::note_pass,
@@ -184,7 +185,7 @@ fn require_deletable(tx: &mut Tx<'_>, vault: &Vault) -> Result<()> {
     if items + trashed > 0 {
         return Err(Error::conflict(
             "vault.not_empty",
-            format!("this vault still holds {items} item(s), and {trashed} in the trash"),
+            format!("this vault still holds {}, and {trashed} in the trash", counted(items, "item")),
             "Move its items to another vault, those in the trash come along, or have their owners delete them forever.",
         ));
     }

@@ -7,6 +7,7 @@ use crate::{
     access::Action,
     app::{App, Caller},
     audit::Target,
+    counted::counted,
     error::{Error, Result},
     id::{DataKeyId, VaultId},
     item::still_allowed,
@@ -211,7 +212,7 @@ fn require_unused(tx: &mut Tx<'_>, policy: &Policy, generation: u32) -> Result<(
     if used > 0 {
         return Err(Error::conflict(
             "generation.in_use",
-            format!("{used} data key(s) are still under generation {generation}"),
+            format!("generation {generation} is still needed by {}", counted(used, "data key")),
             "Wait until the rotation is done; `strongroom jobs list` shows it.",
         ));
     }

@@ -9,6 +9,7 @@ use crate::cli::{
     failure::{Exit, Failure},
 };
 use crate::client::Client;
+use crate::counted::counted;
 use crate::http::api::types::{Item, ItemQuery, PurgedItems};
 
 #[derive(Args)]
@@ -61,7 +62,7 @@ pub async fn purge(arguments: Purge, client: &Client, console: &Console) -> Resu
     let ids = found.collect::<Result<Vec<Uuid>, Failure>>()?;
     let question = match arguments.all {
         true => "Delete forever all that you own in the trash?".to_owned(),
-        false => format!("Delete {} item(s) forever?", ids.len()),
+        false => format!("Delete {} forever?", counted(ids.len() as u64, "item")),
     };
     if !arguments.yes && !console.confirm(&question)? {
         return Ok(());
@@ -74,7 +75,7 @@ pub async fn purge(arguments: Purge, client: &Client, console: &Console) -> Resu
 fn report(answer: &PurgedItems, console: &Console) -> Result<(), Failure> {
     match console.format {
         Format::Json => console.json(answer)?,
-        Format::Table => console.line(&format!("Deleted {} item(s) forever.", answer.purged.len()))?,
+        Format::Table => console.line(&format!("Deleted {} forever.", counted(answer.purged.len() as u64, "item")))?,
     }
     for kept in &answer.kept {
         console.note(&format!("kept {}: {} [{}]", kept.id, printable(&kept.problem.title), kept.problem.code));

@@ -6,6 +6,7 @@ use super::super::console::{Console, Format, printable};
 use super::super::failure::{Exit, Failure};
 use super::super::{job, lookup};
 use crate::client::Client;
+use crate::counted::counted;
 use crate::http::api::types::{Census, ChangeKey, JobKind, KeyChange, KeyVersionUse};
 
 /// One of the three changes of a vault's key.
@@ -105,8 +106,12 @@ pub async fn rewrap(arguments: Rewrap, client: &Client, console: &Console) -> Re
     }
     match failed {
         0 => Ok(()),
-        _ => Err(Failure::new(Exit::Other, "vault.not_rewrapped", format!("{failed} vault(s) were not rewrapped"))
-            .fix("mend what is named beside each, then run it again")),
+        _ => Err(Failure::new(
+            Exit::Other,
+            "vault.not_rewrapped",
+            format!("not rewrapped: {}", counted(failed, "vault")),
+        )
+        .fix("mend what is named beside each, then run it again")),
     }
 }
 
@@ -166,14 +171,14 @@ fn cost(change: &KeyChange) -> String {
     if change.kind == JobKind::Rewrap && change.vault_keys == 0 {
         return "nothing to do: every vault key is under the newest key version".into();
     }
-    let (keys, operations) = (change.vault_keys, change.key_operations);
+    let (keys, operations) = (counted(change.vault_keys, "vault key"), counted(change.key_operations, "key operation"));
     let touched = match change.kind {
         JobKind::Rewrap => "no data key and no item touched".to_owned(),
-        JobKind::Rotate => format!("{} data key(s) wrapped anew, no item touched", change.data_keys),
-        _ => format!("{} item(s) with {} revision(s) sealed anew", change.items, change.revisions),
+        JobKind::Rotate => format!("{} wrapped anew, no item touched", counted(change.data_keys, "data key")),
+        _ => format!("{} with {} sealed anew", counted(change.items, "item"), counted(change.revisions, "revision")),
     };
     let seconds = change.seconds_at_least.max(1);
-    format!("{}: {keys} vault key(s), {operations} key operation(s), {touched}; at least {seconds} s", change.kind)
+    format!("{}: {keys}, {operations}, {touched}; at least {seconds} s", change.kind)
 }
 
 fn show_census(census: &Census, console: &Console) -> Result<(), Failure> {

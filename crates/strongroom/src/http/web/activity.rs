@@ -153,7 +153,7 @@ impl Resolved<'_> {
     fn told(&self, done: &str, event: &Event<String>) -> String {
         let mut told = done.to_owned();
         if let Some(Fact::Number(count)) = event.fact("count") {
-            told = told.replace("{count} items", &super::views::dark::counted(*count, "item"));
+            told = told.replace("{count} items", &crate::counted::counted(*count, "item"));
         }
         if let Some(Fact::Id(member)) = event.fact("member") {
             told = told.replace("{member}", &self.names.of(MemberId(*member)));

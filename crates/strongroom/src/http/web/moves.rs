@@ -9,7 +9,6 @@ use super::{
     vaults::said,
     views::{
         Choice, Section, Shell,
-        dark::counted,
         jobs::KeptRow,
         moves::{MoveAskPage, MovePlanPage, Moving},
     },
@@ -17,6 +16,7 @@ use super::{
     words,
 };
 use crate::{
+    counted::counted,
     error::{Error, Result},
     http::{error::status, extract::PathId},
     id::{ItemId, VaultId},

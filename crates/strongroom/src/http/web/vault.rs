@@ -25,9 +25,10 @@ use super::{
         vault::{AzureKey, Expiry, VaultHead, VaultPage, VaultTab},
     },
     visit::{Visit, to},
-    words::{self, counted},
+    words,
 };
 use crate::{
+    counted::counted,
     error::Result,
     http::{extract::PathId, progress::wants_lines},
     id::VaultId,

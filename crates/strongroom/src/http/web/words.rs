@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 use super::views::{Cause, Choice, DarkPanel, Moment, VaultState};
 use crate::{
     access::{ItemRole, Role},
+    counted::counted,
     error::{Error, KeyUnavailable, Result},
     vault::Health,
 };
@@ -73,10 +74,6 @@ pub fn day(at: Timestamp) -> Moment {
 
 fn said(at: Timestamp, text: String) -> Moment {
     Moment { iso: at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(), text }
-}
-
-pub fn counted(amount: u64, unit: &str) -> String {
-    super::views::dark::counted(amount, unit)
 }
 
 /// A vault's health as pages show it.

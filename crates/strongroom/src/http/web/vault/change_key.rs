@@ -3,6 +3,7 @@
 use axum::{http::StatusCode, response::Response};
 
 use crate::{
+    counted::counted,
     error::{Error, Result},
     http::{
         error::status,
@@ -12,7 +13,6 @@ use crate::{
             vaults::said,
             views::{
                 Section,
-                dark::counted,
                 key::{ChangeKeyPage, KeyChoice, KeyCost, RewrapAllPage},
             },
             visit::{Visit, to},

@@ -115,7 +115,7 @@ impl Chart {
         } else {
             "no answer".into()
         };
-        let asked = super::dark::counted(ok + failed, "request");
+        let asked = crate::counted::counted(ok + failed, "request");
         let told = format!("{asked} in {}: {mean}; {failed} failed.", span.words());
         Some(Self {
             title: format!("Latency and failures in the last {}", span.words()),

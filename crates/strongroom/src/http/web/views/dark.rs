@@ -7,6 +7,7 @@ use askama::Template;
 use strongroom_keys::{ACCESS_POLICY, Code};
 
 use super::{Moment, Tone, filters};
+use crate::counted::counted;
 use crate::error::{KeyUnavailable, Unavailable, state_of};
 
 /// What is safe while a key does not answer.
@@ -245,20 +246,6 @@ pub fn headline(items: u64, class: Unavailable) -> String {
         1 => format!("{} {one}", counted(1, "item")),
         _ => format!("{} {many}", counted(items, "item")),
     }
-}
-
-/// "1 item", "12 items", "1,204 items".
-pub fn counted(count: u64, noun: &str) -> String {
-    let digits = count.to_string();
-    let mut grouped = String::new();
-    for (position, digit) in digits.chars().enumerate() {
-        if position > 0 && (digits.len() - position).is_multiple_of(3) {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    let plural = if count == 1 { "" } else { "s" };
-    format!("{grouped} {noun}{plural}")
 }
 
 #[cfg(test)]

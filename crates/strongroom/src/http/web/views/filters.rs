@@ -37,7 +37,7 @@ pub fn letter(text: &str, _: &dyn Values) -> Result<String> {
 /// `{{ 1|counted("item") }}`: "1 item", "12 items", "1,204 items".
 #[askama::filter_fn]
 pub fn counted(count: &u64, _: &dyn Values, noun: &str) -> Result<String> {
-    Ok(super::dark::counted(*count, noun))
+    Ok(crate::counted::counted(*count, noun))
 }
 
 /// `{{ name|initials }}`: up to two letters for the badge of a person.

@@ -110,7 +110,7 @@ impl JobCard {
 
     /// "62 of 100 items, 1 kept".
     fn count(&self) -> String {
-        let of = super::dark::counted(self.total, self.unit);
+        let of = crate::counted::counted(self.total, self.unit);
         let kept = if self.failed > 0 { format!(", {} kept as it was", self.failed) } else { String::new() };
         format!("{} of {of}{kept}", self.done)
     }
