@@ -8,7 +8,7 @@ use super::failure::Failure;
 use super::{job, lookup};
 use crate::client::Client;
 use crate::counted::counted;
-use crate::http::api::types::{MoveItems, MovePlan, Vault};
+use crate::http::api::types::{MoveItems, MovePlan, Strategy, Vault};
 
 #[derive(Args)]
 pub struct VaultMove {
@@ -43,7 +43,7 @@ struct How {
     /// Wait until it is done, and show how far it is
     #[arg(long, conflicts_with = "dry_run")]
     wait: bool,
-    /// Move out of the customer's own key without asking again
+    /// Move out of the customer's own key, to a Cloud vault or another tenant, without asking again
     #[arg(long)]
     weaken: bool,
 }
@@ -81,13 +81,10 @@ async fn start(
         return tell(&plan, to, "would move", console);
     }
     if plan.weakens && !how.weaken {
-        let question = format!(
-            "{} leave your own key in Azure for one that this server holds. Move them?",
-            counted(plan.items, "item")
-        );
+        let question = format!("{} {}. Move them?", counted(plan.items, "item"), leave(plan.items, to));
         if !console.interactive() {
             return Err(Failure::usage(format!("moving to {} weakens the promise", printable(&to.name)))
-                .why("the items leave your own key in Azure for one that this server holds")
+                .why(format!("the items {}", leave(2, to)))
                 .fix("say --weaken if that is meant"));
         }
         if !console.confirm(&question)? {
@@ -111,7 +108,7 @@ fn tell(plan: &MovePlan, to: &Vault, verb: &str, console: &Console) -> Result<()
     let kib = plan.bytes.div_ceil(1024);
     console.line(&format!("{verb} {items} with {revisions}, {kib} KiB sealed anew, to {}", printable(&to.name)))?;
     if plan.weakens {
-        console.line("  they leave your own key in Azure for one that this server holds")?;
+        console.line(&format!("  they {}", leave(2, to)))?;
     }
     for kept in &plan.refused {
         console.line(&format!("  stays {}: {}", kept.item_id, kept.code))?;
@@ -120,4 +117,14 @@ fn tell(plan: &MovePlan, to: &Vault, verb: &str, console: &Console) -> Result<()
         Some(id) => console.line(&format!("  job {id}; `strongroom jobs show {id}` tells how far it is")),
         None => Ok(()),
     }
+}
+
+/// What so many items do that lose the promise of their key.
+fn leave(items: u64, to: &Vault) -> String {
+    let verb = if items == 1 { "leaves" } else { "leave" };
+    let to_what = match to.strategy {
+        Strategy::Cloud => "one that this server holds",
+        Strategy::AzureExternalKeys => "one in another tenant",
+    };
+    format!("{verb} your own key in Azure for {to_what}")
 }

@@ -21,7 +21,7 @@ use crate::{
     http::{error::status, extract::PathId},
     id::{ItemId, VaultId},
     item::{MovePlan, MoveRequest, MoveWhat},
-    vault::VaultState,
+    vault::{Strategy, VaultState},
 };
 
 /// Items whose titles one page may ask for.
@@ -149,6 +149,7 @@ async fn plan(visit: &Visit, wish: Wish, target: VaultId, plan: MovePlan) -> Res
             target_id: target.id.to_string(),
             target: target.name,
             strategy: target.strategy.title(),
+            to_cloud: target.strategy == Strategy::Cloud,
             items: plan.items,
             revisions: plan.revisions,
             size: size(plan.bytes),

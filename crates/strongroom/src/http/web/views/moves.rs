@@ -39,8 +39,10 @@ pub struct MovePlanPage {
     pub revisions: u64,
     /// "12 KiB".
     pub size: String,
-    /// From a key in Azure to one on this server.
+    /// From a key in Azure to one on this server, or to one of another tenant.
     pub weakens: bool,
+    /// Which of the two it is.
+    pub to_cloud: bool,
     /// Those that stay where they are, and why.
     pub refused: Vec<KeptRow>,
     pub refused_count: u64,
