@@ -327,6 +327,9 @@ test("a vault goes to another Key Vault: healthy on its key, the vault keys rewr
   await job("Rewrap").filter({ hasText: "Done" }).waitFor();
   await page.locator("h1").getByText("Healthy").waitFor();
   await page.locator("main").getByText(url).first().waitFor();
+  const before = page.locator("tr[data-key-version]").filter({ hasNotText: "In use" }).first();
+  const demos = `of ${new URL(demo.info.azure.vault_url).host}/keys/${demo.info.azure.vault_key_name}`;
+  await before.getByText(demos, { exact: true }).waitFor();
   await fine(page, "key-vault-changed");
 
   await page.goto(`${demo.info.url}/items?vault=${azure.id}`);

@@ -75,6 +75,12 @@ async fn key_page(visit: &Visit, id: VaultId, ran: Option<Ran>) -> Result<Respon
     })
 }
 
+/// A key identifier without scheme and key version.
+fn key_of(kid: &str) -> &str {
+    let key = kid.rsplit_once('/').map_or(kid, |(key, _)| key);
+    key.strip_prefix("https://").unwrap_or(key)
+}
+
 async fn census(visit: &Visit, vault: &Vault) -> Result<Option<CensusView>> {
     if vault.kid.is_empty() {
         return Ok(None);
@@ -84,6 +90,7 @@ async fn census(visit: &Visit, vault: &Vault) -> Result<Option<CensusView>> {
     let short = |kid: &str| key_version(kid).chars().take(8).collect();
     let versions = census.versions.iter().filter(|_| vault.azure.is_some()).map(|used| KeyVersionRow {
         code: key_version(&used.kid).to_owned(),
+        elsewhere: (key_of(&used.kid) != key_of(&vault.kid)).then(|| key_of(&used.kid).to_owned()),
         in_use: used.kid == vault.kid,
         newest: used.newest,
         enabled: used.enabled,

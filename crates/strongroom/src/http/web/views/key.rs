@@ -61,6 +61,8 @@ impl CensusView {
 pub struct KeyVersionRow {
     /// The last part of the key identifier.
     pub code: String,
+    /// Where its key is, if that is not the key that wraps the current generation: `other.vault.azure.net/keys/name`.
+    pub elsewhere: Option<String>,
     /// The current generation is wrapped by it.
     pub in_use: bool,
     pub newest: bool,
