@@ -94,7 +94,6 @@ async fn census(visit: &Visit, vault: &Vault) -> Result<Option<CensusView>> {
         in_use: used.kid == vault.kid,
         newest: used.newest,
         enabled: used.enabled,
-        superseded_wraps: used.superseded_wraps,
         safe_to_disable: used.safe_to_disable,
         verdict: used.verdict(),
     });

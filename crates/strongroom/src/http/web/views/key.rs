@@ -68,8 +68,6 @@ pub struct KeyVersionRow {
     pub newest: bool,
     /// None where nobody has looked yet.
     pub enabled: Option<bool>,
-    /// Wraps that nothing uses any more.
-    pub superseded_wraps: u64,
     pub safe_to_disable: bool,
     /// Whether it may go, in words.
     pub verdict: String,
