@@ -6,6 +6,7 @@ mod azure;
 mod console;
 #[cfg(feature = "demo")]
 mod demo;
+mod doctor;
 mod env_file;
 mod failure;
 mod import;
@@ -80,6 +81,7 @@ enum Command {
     #[command(subcommand)]
     Webhooks(webhooks::Arguments),
     Serve(serve::Arguments),
+    Doctor(doctor::Arguments),
     #[command(subcommand)]
     Azure(azure::Arguments),
     #[command(subcommand)]
@@ -92,6 +94,8 @@ enum Command {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let console = Console { format: cli.format };
+    // Secrets pass through most commands. Where the system refuses, `doctor` says so.
+    let _ = crate::memory::forbid_dumps();
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return ExitCode::from(report(&Failure::from(error), &console)),
@@ -111,6 +115,7 @@ async fn execute(cli: Cli, console: &Console) -> Result<u8, Failure> {
             return login::run(arguments, given, console).await.map(|()| Exit::Ok as u8);
         }
         Command::Serve(arguments) => return serve::run(arguments, console).await.map(|()| Exit::Ok as u8),
+        Command::Doctor(arguments) => return doctor::run(arguments, console).await,
         Command::Audit(audit::Arguments::Verify(arguments)) => return audit::verify(arguments, console).await,
         Command::Azure(arguments) => return azure::run(arguments, given, console, now).await.map(|()| Exit::Ok as u8),
         Command::Admin(arguments) => return admin::run(arguments, console).await.map(|()| Exit::Ok as u8),

@@ -35,6 +35,9 @@ pub struct Config {
     pub vaults: VaultsConfig,
     pub notices: NoticesConfig,
     pub smtp: SmtpConfig,
+    /// The file, where a password stands in it.
+    #[serde(skip)]
+    pub secret_file: Option<PathBuf>,
 }
 
 #[derive(Deserialize)]
@@ -204,10 +207,12 @@ impl Config {
         let environment = source(config::Config::builder().add_source(over(environment)), "the environment")?;
         refuse_unknown(&file, origin)?;
         refuse_unknown(&environment, "the environment")?;
+        let secret_file = holds_secrets(&file).then(|| PathBuf::from(origin));
         let merged = source(config::Config::builder().add_source(file).add_source(environment), origin)?;
         let mut config: Self = merged.try_deserialize().map_err(|error| ConfigError::Value(error.to_string()))?;
         let configured = config.azure.federated_token_file.take();
         config.azure.federated_token_file = configured.or(token_file.map(PathBuf::from));
+        config.secret_file = secret_file;
         config.check()?;
         Ok(config)
     }
@@ -364,6 +369,13 @@ fn refuse_unknown(source: &config::Config, origin: &str) -> Result<(), ConfigErr
         None => Ok(()),
         Some(key) => Err(ConfigError::UnknownKey { nearest: nearest(&key), key, origin: origin.to_owned() }),
     }
+}
+
+fn holds_secrets(source: &config::Config) -> bool {
+    let text = |key| source.get_string(key).map(Zeroizing::new).ok();
+    let url_has_password = |url: Zeroizing<String>| Url::parse(&url).is_ok_and(|url| url.password().is_some());
+    text("smtp.password").is_some_and(|password| !password.is_empty())
+        || ["database.url", "azure.proxy"].into_iter().filter_map(text).any(url_has_password)
 }
 
 /// The paths of all values in a table; an empty table has none.

@@ -12,6 +12,7 @@ pub mod config;
 mod counted;
 #[cfg(feature = "demo")]
 pub mod demo;
+pub mod doctor;
 pub mod drill;
 pub mod error;
 pub mod http;
@@ -21,6 +22,7 @@ pub mod item;
 pub mod job;
 pub mod keyring;
 pub mod member;
+pub mod memory;
 pub mod notice;
 pub mod secret_text;
 pub mod server;

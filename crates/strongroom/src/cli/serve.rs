@@ -3,6 +3,7 @@
 use std::{io::IsTerminal, path::PathBuf, sync::Arc};
 
 use clap::Args;
+use rustix::fs::Mode;
 use strongroom_envelope::SystemRandom;
 use tracing_subscriber::EnvFilter;
 
@@ -13,7 +14,7 @@ use super::{
 use crate::{
     clock::SystemClock,
     config::{Config, EXAMPLE},
-    server,
+    memory, server,
 };
 
 /// Run the server: web app and REST API
@@ -38,6 +39,7 @@ pub async fn run(arguments: Arguments, console: &Console) -> Result<(), Failure>
         return console.raw(EXAMPLE);
     }
     start_logging("warn,strongroom=info");
+    keep_to_itself();
     let config = load(arguments.config)?;
     let listener = server::listen(config.server.listen).await?;
     let opened = server::open(&config, Arc::new(SystemClock), Arc::new(SystemRandom::new())).await?;
@@ -53,6 +55,8 @@ pub async fn run(arguments: Arguments, console: &Console) -> Result<(), Failure>
         opened.app.settings.public_url,
         opened.app.store.engine_name()
     ));
+    let (engine, node) = (opened.app.store.engine_name(), opened.app.node);
+    tracing::info!(listen = %config.server.listen, engine, %node, build = env!("CARGO_PKG_VERSION"), "serving");
     if let Some(address) = config.server.metrics_listen {
         let app = Arc::clone(&opened.app);
         tokio::spawn(async move {
@@ -62,6 +66,16 @@ pub async fn run(arguments: Arguments, console: &Console) -> Result<(), Failure>
         });
     }
     Ok(server::serve(opened.app, listener, server::Tls::of(&config), stopped()).await?)
+}
+
+/// What the server writes and holds is nobody else's.
+fn keep_to_itself() {
+    rustix::process::umask(Mode::RWXG | Mode::RWXO);
+    let core_dumps = if memory::dumps_are_forbidden() { "forbidden" } else { "possible" };
+    match memory::lock() {
+        Ok(()) => tracing::info!(core_dumps, memory = "locked", "guarded"),
+        Err(why) => tracing::info!(core_dumps, memory = "not locked", %why, "guarded"),
+    }
 }
 
 /// The configuration that `serve` and `admin` share.
@@ -89,7 +103,7 @@ pub fn start_logging(default: &str) {
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr);
     // A second start in one process (tests) keeps the first one's.
     let _ = if std::env::var("STRONGROOM_LOG_FORMAT").is_ok_and(|format| format == "json") {
-        builder.json().try_init()
+        builder.json().flatten_event(true).try_init()
     } else {
         builder.try_init()
     };

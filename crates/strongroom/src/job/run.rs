@@ -6,6 +6,7 @@ use std::{collections::HashSet, panic::AssertUnwindSafe, sync::Arc, time::Durati
 use futures_util::FutureExt;
 use jiff::Timestamp;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Job, JobKind, UNREADABLE,
@@ -50,35 +51,42 @@ const NEEDS_PEOPLE: [&str; 5] = ["denied", "vault.may_not_leave", "vault.closed"
 const PAUSE: Duration = Duration::from_secs(30);
 
 impl App {
-    /// Works on jobs until the server stops.
-    pub async fn run_jobs(self: Arc<Self>) {
-        let node = self.node;
-        while let Err(error) = self.store.write(move |tx| rows::let_go(tx, node)).await {
+    /// Works on jobs until the server stops: then each ends its step and is another node's at once.
+    pub async fn run_jobs(self: Arc<Self>, stopping: CancellationToken) {
+        while let Err(error) = self.let_jobs_go().await {
             tracing::warn!(%error, "the jobs of an earlier start cannot be released");
             self.clock.sleep(PAUSE).await;
         }
         let mut held = HashSet::new();
         let mut tasks: JoinSet<JobId> = JoinSet::new();
-        loop {
+        while !stopping.is_cancelled() {
             match self.claim_jobs(AT_ONCE - held.len(), &held).await {
                 Ok(claims) => {
                     for claim in claims {
                         held.insert(claim.job.id);
-                        tasks.spawn(Arc::clone(&self).take_turn(claim));
+                        tasks.spawn(Arc::clone(&self).take_turn(claim, stopping.clone()));
                     }
                 }
                 Err(error) => tracing::warn!(%error, "jobs cannot be claimed"),
             }
             tokio::select! {
                 () = self.clock.sleep(POLL) => {}
+                () = stopping.cancelled() => {}
                 Some(Ok(job)) = tasks.join_next() => { held.remove(&job); }
             }
         }
+        while tasks.join_next().await.is_some() {}
+    }
+
+    /// Lets go of what this node held and nobody works on any more.
+    pub(crate) async fn let_jobs_go(&self) -> Result<()> {
+        let node = self.node;
+        self.store.write(move |tx| rows::let_go(tx, node)).await
     }
 
     /// As [`App::work_on`]; a defect in one job ends neither the others nor the loop. Its lease lapses.
-    async fn take_turn(self: Arc<Self>, claim: Claim) -> JobId {
-        if AssertUnwindSafe(self.work_on(&claim)).catch_unwind().await.is_err() {
+    async fn take_turn(self: Arc<Self>, claim: Claim, stopping: CancellationToken) -> JobId {
+        if AssertUnwindSafe(self.work_on(&claim, &stopping)).catch_unwind().await.is_err() {
             tracing::error!(job = %claim.job.id, "a job ended in a panic");
         }
         claim.job.id
@@ -134,19 +142,20 @@ impl App {
         job.waiting.is_some() && (dark(job.vault) || job.target.is_some_and(dark))
     }
 
-    /// Works on a job for its turn, or until it is done, has to wait, or is not this node's any more.
-    async fn work_on(self: &Arc<Self>, claim: &Claim) {
+    /// Works on a job for its turn, or until it is done, has to wait, is not this node's any more, or the server stops.
+    async fn work_on(self: &Arc<Self>, claim: &Claim, stopping: &CancellationToken) {
         let until = self.clock.since_boot() + TURN;
+        let goes_on = || self.clock.since_boot() < until && !stopping.is_cancelled();
         let ended = loop {
             match self.step_held(claim).await {
-                Ok(Step::More) if self.clock.since_boot() < until => {}
+                Ok(Step::More) if goes_on() => {}
                 Ok(Step::More) => break self.release(claim, self.clock.now(), None).await,
                 Ok(Step::Wait { until, code, detail }) => {
                     break self.release(claim, until, Some((code, detail))).await;
                 }
                 Ok(Step::Finished) => match self.finish(claim).await {
                     Ok(true) => break Ok(()),
-                    Ok(false) if self.clock.since_boot() < until => {}
+                    Ok(false) if goes_on() => {}
                     Ok(false) => break self.release(claim, self.clock.now(), None).await,
                     Err(error) => break Err(error),
                 },

@@ -1,6 +1,6 @@
 //! From configuration to a running server: instance key, database, Azure, keyring, listener, and a clean end.
 
-mod instance;
+pub(crate) mod instance;
 pub mod metrics;
 
 use std::{fs, future::Future, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
@@ -9,7 +9,8 @@ use axum::Extension;
 use axum_server::{Handle, tls_rustls::RustlsConfig};
 use strongroom_envelope::{InstanceKeys, Random, SystemRandom};
 use strongroom_keys::azure::{self, AzureKeys, Cloud};
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, task::JoinSet};
+use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 use crate::{
@@ -23,7 +24,7 @@ use crate::{
     keyring::Keyring,
     member::guard::Guard,
     notice::{Mail, NoticeSettings},
-    store::{Param, Store, Writer},
+    store::{Param, Store, StoreError, Writer},
 };
 
 /// An open product, and what the operator should read.
@@ -34,8 +35,7 @@ pub struct Opened {
 
 /// Opens everything that a configuration names. Refuses a database that another instance key wrote.
 pub async fn open(config: &Config, clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Result<Opened> {
-    let environment = |name: &str| std::env::var(name).ok();
-    let loaded = instance::load(&config.instance.key_file, &environment, random.as_ref())?;
+    let loaded = instance_keys(config, random.as_ref())?;
     let keys = Arc::new(loaded.keys);
     let node = instance::node_id(&config.instance.key_file, clock.now(), random.as_ref())?;
     let boot = {
@@ -97,31 +97,36 @@ impl Tls {
     }
 }
 
-/// How long requests in progress, open event streams among them, may take to finish at the end.
+/// How long requests and steps of jobs in progress may take to finish at the end, open event streams among them.
 const FAREWELL: Duration = Duration::from_secs(5);
+/// How long the database may take to write down what the end leaves to be written.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
-/// Serves until `stop` ends, then lets requests in progress finish.
+/// Serves until `stop` ends. Then it takes no more connections, lets requests and steps of jobs in progress finish, gives
+/// its jobs to the other nodes, wipes the keys, and writes down what is not written yet; all of it within 15 s.
 pub async fn serve(
     app: Arc<App>,
     listener: TcpListener,
     tls: Option<Tls>,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<()> {
-    let watch = tokio::spawn(Arc::clone(&app.keyring).keep_watch());
-    let jobs = tokio::spawn(Arc::clone(&app).run_jobs());
-    let wraps = tokio::spawn(Arc::clone(&app).tend_wraps());
-    let failures = tokio::spawn(Arc::clone(&app).tell_of_failed_sign_ins());
-    let trash = tokio::spawn(Arc::clone(&app).keep_trash());
-    let notices = tokio::spawn(Arc::clone(&app).keep_telling());
-    let credentials = tokio::spawn(Arc::clone(&app).keep_credentials());
+    let stopping = CancellationToken::new();
+    let jobs = tokio::spawn(Arc::clone(&app).run_jobs(stopping.clone()));
+    let mut passes = JoinSet::new();
+    passes.spawn(Arc::clone(&app.keyring).keep_watch());
+    passes.spawn(Arc::clone(&app).tend_wraps());
+    passes.spawn(Arc::clone(&app).tell_of_failed_sign_ins());
+    passes.spawn(Arc::clone(&app).keep_trash());
+    passes.spawn(Arc::clone(&app).keep_telling());
+    passes.spawn(Arc::clone(&app).keep_credentials());
     let handle = Handle::new();
     let stopper = handle.clone();
     // Event streams stay open for as long as their pages: they end first.
-    let streams = http::web::Stopping::default();
-    let router = http::router(Arc::clone(&app)).layer(Extension(streams.clone()));
-    let stopping = tokio::spawn(async move {
+    let router = http::router(Arc::clone(&app)).layer(Extension(http::web::Stopping(stopping.clone())));
+    passes.spawn(async move {
         stop.await;
-        streams.0.cancel();
+        tracing::info!("stopping");
+        stopping.cancel();
         stopper.graceful_shutdown(Some(FAREWELL));
     });
     let service = router.into_make_service_with_connect_info::<SocketAddr>();
@@ -134,15 +139,23 @@ pub async fn serve(
             server.handle(handle).serve(service).await.map_err(broken)?;
         }
     }
-    stopping.abort();
-    jobs.abort();
-    wraps.abort();
-    watch.abort();
-    failures.abort();
-    trash.abort();
-    notices.abort();
-    credentials.abort();
+    let abort = jobs.abort_handle();
+    if tokio::time::timeout(FAREWELL, jobs).await.is_err() {
+        tracing::warn!("steps of jobs did not end in time");
+        abort.abort();
+    }
+    passes.shutdown().await;
     app.keyring.purge_all();
+    let late = || Err(StoreError::Unreachable("it did not take the last words of this server in time".into()).into());
+    tokio::time::timeout(LAST_WORDS, last_words(&app)).await.unwrap_or_else(|_| late())?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// What is to be written before the end.
+async fn last_words(app: &App) -> Result<()> {
+    app.let_jobs_go().await?;
+    app.keyring.write_samples().await?;
     app.record_failed_sign_ins().await?;
     let event = app.event_by(Actor::System, None, "server.stop", Target::None, Vec::new())?;
     app.record(event).await
@@ -166,10 +179,15 @@ async fn certificate(tls: &Tls) -> Result<RustlsConfig> {
     })
 }
 
+/// The instance keys that a configuration names; fresh and not saved where there are none.
+pub(crate) fn instance_keys(config: &Config, random: &dyn Random) -> Result<instance::Loaded> {
+    let environment = |name: &str| std::env::var(name).ok();
+    instance::load(&config.instance.key_file, &environment, random)
+}
+
 /// The database that a configuration names, to be read beside a running server, and the keys that prove its rows.
 pub fn open_to_verify(config: &Config) -> Result<(Store, Arc<InstanceKeys>)> {
-    let environment = |name: &str| std::env::var(name).ok();
-    let loaded = instance::load(&config.instance.key_file, &environment, &SystemRandom::new())?;
+    let loaded = instance_keys(config, &SystemRandom::new())?;
     if loaded.unsaved.is_some() {
         return Err(Error::Setup {
             what: format!("there is no instance key in {}", loaded.origin).into(),
@@ -187,14 +205,16 @@ pub async fn listen(address: SocketAddr) -> Result<TcpListener> {
     })
 }
 
-fn database_url(config: &Config) -> Zeroizing<String> {
+/// Where the database is, as [`Store::open`] takes it.
+pub(crate) fn database_url(config: &Config) -> Zeroizing<String> {
     match &config.database.url {
         DatabaseUrl::Sqlite(path) => Zeroizing::new(format!("sqlite:{}", path.display())),
         DatabaseUrl::Postgres(url) => url.clone(),
     }
 }
 
-fn reach_azure(config: &Config) -> Result<AzureKeys> {
+/// The way to Azure that a configuration describes.
+pub(crate) fn reach_azure(config: &Config) -> Result<AzureKeys> {
     let ca_pem = config.azure.ca_file.as_ref().map(|file| {
         fs::read(file).map_err(|error| Error::Setup {
             what: format!("azure.ca_file {} cannot be read: {error}", file.display()).into(),
@@ -227,7 +247,7 @@ fn notice_settings(config: &Config) -> Result<NoticeSettings> {
 }
 
 /// The id of the instance key that this database was last opened with.
-async fn recorded_key(store: &Store) -> Result<Option<String>> {
+pub(crate) async fn recorded_key(store: &Store) -> Result<Option<String>> {
     store
         .read(|tx| tx.first("SELECT value FROM meta WHERE name = 'instance_key'", &[], |row| row.get::<String>(0)))
         .await

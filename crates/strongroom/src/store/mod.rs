@@ -11,8 +11,10 @@ mod value;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
+use jiff::Timestamp;
 use strongroom_envelope::InstanceKeys;
 use tokio::sync::oneshot;
+use zeroize::Zeroizing;
 
 pub use self::value::{FromColumn, Param, Row};
 use crate::{
@@ -33,6 +35,17 @@ pub struct Store {
 enum Engine {
     Sqlite(sqlite::Sqlite),
     Postgres(postgres::Postgres),
+}
+
+/// What a look at a database found; see [`Store::probe`].
+#[derive(Debug)]
+pub struct Probe {
+    /// None where nothing has been written to it yet.
+    pub schema: Option<i64>,
+    /// What happened to a write that was taken back.
+    pub written: std::result::Result<(), StoreError>,
+    /// What time it is there; None where it goes by this machine's clock.
+    pub time: Option<Timestamp>,
 }
 
 /// Who writes audit events: every writer of the store starts one chain under these.
@@ -128,6 +141,17 @@ impl Store {
             EngineUrl::Postgres => Engine::Postgres(postgres::Postgres::open_read_only(url)?),
         };
         Ok(Self { engine })
+    }
+
+    /// Looks whether a database could be served from, beside a running server too. Changes nothing, and makes none.
+    pub async fn probe(url: &str) -> Result<Probe> {
+        let url = Zeroizing::new(url.to_owned());
+        let look = move || match engine_of(&url)? {
+            EngineUrl::Sqlite(path) => sqlite::probe(path),
+            EngineUrl::Postgres => postgres::probe(&url),
+        };
+        let looked = tokio::task::spawn_blocking(look).await;
+        looked.unwrap_or_else(|_| Err(StoreError::Failed("looking at the database panicked".into()).into()))
     }
 
     /// Runs `work` on one snapshot. On SQLite it runs on the calling thread: ask for a page of rows, not for a table.
@@ -317,6 +341,9 @@ fn schema_of(tx: &mut Tx<'_>) -> Result<i64> {
     let found = text.and_then(|text| text.parse().ok()).unwrap_or(0);
     if found > SCHEMA { Err(StoreError::NewerSchema { found }.into()) } else { Ok(found) }
 }
+
+/// A statement that changes no row, in a transaction that is then taken back.
+const TRIAL: &str = "UPDATE meta SET value = value WHERE name = 'schema'";
 
 /// Who only reads cannot bring the schema forward.
 fn require_schema(tx: &mut Tx<'_>) -> Result<()> {

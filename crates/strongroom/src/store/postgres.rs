@@ -11,6 +11,7 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, Sender};
+use jiff::Timestamp;
 use postgres::{
     Client, NoTls, Statement,
     config::{Host, SslMode},
@@ -21,7 +22,9 @@ use rustls::ClientConfig;
 use rustls_platform_verifier::BuilderVerifierExt;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::{Inner, Job, LOCK_WAIT, Param, Row, StoreError, Tx, Writer, migrate, require_schema};
+use super::{
+    Inner, Job, LOCK_WAIT, Param, Probe, Row, StoreError, TRIAL, Tx, Writer, migrate, require_schema, schema_of,
+};
 use crate::{
     audit::Chain,
     error::{Error, Result},
@@ -74,6 +77,22 @@ impl Postgres {
     pub(super) fn write(&self, job: Box<dyn Job>) -> Result<()> {
         send(self.writes.as_ref(), job)
     }
+}
+
+/// See [`super::Store::probe`].
+pub(super) fn probe(url: &str) -> Result<Probe> {
+    at_the_start(&config_of(url)?, |session| {
+        let millis = "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)";
+        let millis = session.all(millis, &[], |row| row.get::<i64>(0))?.into_iter().next();
+        let time = millis.and_then(|millis| Timestamp::from_millisecond(millis).ok());
+        if !session.has_tables()? {
+            return Ok(Probe { schema: None, written: Ok(()), time });
+        }
+        let schema = schema_of(&mut Tx { inner: Inner::Postgres(session), chain: None })?;
+        let written = session.command("BEGIN").and_then(|()| session.command(TRIAL));
+        let undone = session.command("ROLLBACK");
+        Ok(Probe { schema: Some(schema), written: written.and(undone), time })
+    })
 }
 
 impl Drop for Postgres {
@@ -193,9 +212,7 @@ impl Session {
 
     fn prepare_schema(&mut self) -> Result<()> {
         self.command("BEGIN ISOLATION LEVEL SERIALIZABLE")?;
-        let found = "SELECT 1 FROM information_schema.tables WHERE table_schema = current_schema() \
-                     AND table_name = 'meta'";
-        let exists = !self.client.query(found, &[]).map_err(|error| refused(&error))?.is_empty();
+        let exists = self.has_tables()?;
         let mut tx = Tx { inner: Inner::Postgres(self), chain: None };
         migrate(
             &mut tx,
@@ -206,6 +223,12 @@ impl Session {
             exists,
         )?;
         self.command("COMMIT").map_err(Into::into)
+    }
+
+    fn has_tables(&mut self) -> Result<bool> {
+        let found = "SELECT 1 FROM information_schema.tables WHERE table_schema = current_schema() \
+                     AND table_name = 'meta'";
+        Ok(!self.client.query(found, &[]).map_err(|error| refused(&error))?.is_empty())
     }
 
     fn command(&mut self, sql: &str) -> std::result::Result<(), StoreError> {
@@ -286,7 +309,7 @@ fn spawn(lane: Lane, queue: Receiver<Box<dyn Job>>) -> Result<JoinHandle<()>> {
 
 /// Runs `work` on a connection of its own before there are lanes. On a thread: the client blocks on a runtime that it
 /// makes, which it must not do within the runtime that its caller may run in.
-fn at_the_start(config: &Config, work: impl FnOnce(&mut Session) -> Result<()> + Send) -> Result<()> {
+fn at_the_start<T: Send>(config: &Config, work: impl FnOnce(&mut Session) -> Result<T> + Send) -> Result<T> {
     std::thread::scope(|scope| {
         let done = scope.spawn(|| work(&mut Session::connect(config)?)).join();
         done.unwrap_or_else(|_| Err(StoreError::Failed("opening the database panicked".into()).into()))

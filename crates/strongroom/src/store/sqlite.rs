@@ -10,7 +10,9 @@ use std::{
 use crossbeam_channel::{Receiver, Sender};
 use rusqlite::{Connection, ErrorCode, OpenFlags, ToSql, types::ToSqlOutput};
 
-use super::{Inner, Job, LOCK_WAIT, Param, Row, StoreError, Tx, Writer, migrate, require_schema};
+use super::{
+    Inner, Job, LOCK_WAIT, Param, Probe, Row, StoreError, TRIAL, Tx, Writer, migrate, require_schema, schema_of,
+};
 use crate::{
     audit::Chain,
     error::{Error, Result},
@@ -37,10 +39,7 @@ impl Sqlite {
             let what = format!("the database file {} is read-only", path.display());
             return Err(Error::Setup { what: what.into(), fix: StoreError::ReadOnly.fix().into() });
         }
-        let exists = connection
-            .prepare("SELECT 1 FROM sqlite_master WHERE name = 'meta'")
-            .and_then(|mut statement| statement.exists([]))
-            .map_err(|error| refused(&error))?;
+        let exists = has_tables(&connection)?;
         connection.execute_batch("BEGIN IMMEDIATE").map_err(|error| refused(&error))?;
         let mut tx = Tx { inner: Inner::Sqlite(&connection), chain: None };
         migrate(&mut tx, batch, exists)?;
@@ -84,6 +83,20 @@ impl Sqlite {
         let jobs = self.jobs.as_ref().ok_or(StoreError::ReadOnly)?;
         jobs.send(job).map_err(|_| StoreError::Unreachable("the writer has stopped".into()).into())
     }
+}
+
+/// See [`super::Store::probe`]. A server that has the file open goes on meanwhile.
+pub(super) fn probe(path: &Path) -> Result<Probe> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(|error| refused(&error))?;
+    connection.busy_timeout(LOCK_WAIT).map_err(|error| refused(&error))?;
+    if !has_tables(&connection)? {
+        return Ok(Probe { schema: None, written: Ok(()), time: None });
+    }
+    let schema = schema_of(&mut Tx { inner: Inner::Sqlite(&connection), chain: None })?;
+    let run = |sql| connection.execute_batch(sql).map_err(|error| refused(&error));
+    let written = run("BEGIN IMMEDIATE").and_then(|()| run(TRIAL)).and_then(|()| run("ROLLBACK"));
+    Ok(Probe { schema: Some(schema), written, time: None })
 }
 
 impl Drop for Sqlite {
@@ -198,6 +211,12 @@ pub(super) fn refused(error: &rusqlite::Error) -> StoreError {
         Some(ErrorCode::CannotOpen) => StoreError::Unreachable(error.to_string()),
         _ => StoreError::Failed(error.to_string()),
     }
+}
+
+fn has_tables(connection: &Connection) -> Result<bool> {
+    let mut statement =
+        connection.prepare("SELECT 1 FROM sqlite_master WHERE name = 'meta'").map_err(|error| refused(&error))?;
+    statement.exists([]).map_err(|error| refused(&error).into())
 }
 
 fn batch(tx: &mut Tx<'_>, sql: &str) -> Result<()> {

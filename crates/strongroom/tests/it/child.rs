@@ -3,11 +3,12 @@
 use std::{
     fs::File,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
 };
 
 use reqwest::{Method, StatusCode};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::site::{PATIENCE, SLUG, Site};
@@ -20,13 +21,18 @@ pub struct Server {
 impl Server {
     /// Starts it and waits until it says that it is ready. What it prints is appended to `server.log`.
     pub async fn start(site: &Site, log_level: &str) -> Server {
+        Self::start_with(site, &[("STRONGROOM_LOG", log_level)]).await
+    }
+
+    /// The same with any variables.
+    pub async fn start_with(site: &Site, environment: &[(&str, &str)]) -> Server {
         let log = log_file(&site.folder);
         let out = File::options().create(true).append(true).open(&log).expect("the folder is ours");
         let child = Command::new(env!("CARGO_BIN_EXE_strongroom"))
             .args(["serve", "--config"])
             .arg(site.config_file())
             .current_dir(&site.folder)
-            .env("STRONGROOM_LOG", log_level)
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(out.try_clone().expect("a second handle"))
             .stderr(out)
@@ -57,6 +63,24 @@ impl Server {
     /// SIGKILL: nothing of it runs any more when this returns.
     pub fn kill(mut self) {
         self.end();
+    }
+
+    /// SIGTERM, as a supervisor sends it.
+    pub fn ask_to_stop(&self) {
+        let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a child has an id");
+        kill_process(id, Signal::TERM).expect("it is our child");
+    }
+
+    /// How it ended, once it has.
+    pub async fn ended(mut self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("it is our child") {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "the server does not end");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     fn end(&mut self) {

@@ -441,7 +441,8 @@ fn two_nodes_rewrap_one_vault_and_each_key_changes_once() {
             let other = world.another_node(&database.url()).await;
             let newest = new_key_version(&world).await;
             let change = world.app.rewrap(&world.owner, world.vault, false).await.expect("started");
-            let (_here, _there) = (working(&world), Working(tokio::spawn(Arc::clone(&other).run_jobs())));
+            let (_here, _there) =
+                (working(&world), Working(tokio::spawn(Arc::clone(&other).run_jobs(Default::default()))));
             let job = until(&world, change.job.expect("a job"), |job| job.state == JobState::Done).await;
             assert_eq!((job.done, job.failed), (1, 0));
             assert_eq!((kid_in_use(&world).await, wraps_of(&world).await), (newest, 2));
@@ -575,7 +576,7 @@ impl Drop for Working {
 }
 
 fn working(world: &AzureWorld) -> Working {
-    Working(tokio::spawn(Arc::clone(&world.app).run_jobs()))
+    Working(tokio::spawn(Arc::clone(&world.app).run_jobs(Default::default())))
 }
 
 /// The change's job, done.

@@ -54,7 +54,7 @@ async fn no_marked_secret_is_left_behind_anywhere() {
     run.import(&site, folder.path());
     server.kill();
     run.join(&site, &link).await;
-    let server = Server::start(&site, "trace").await;
+    let server = Server::start_with(&site, &[("STRONGROOM_LOG", "trace"), ("STRONGROOM_LOG_FORMAT", "json")]).await;
     run.sign_in(&item).await;
     run.dark(&site, &item).await;
     server.kill();
@@ -357,7 +357,13 @@ impl Run {
             assert!(answered.iter().any(|found| found.mark == name), "{name} never came back, so nothing is proven");
         }
         let log = fs::read_to_string(log_file(folder)).expect("the server wrote a log");
-        assert!(log.contains("TRACE") && log.contains("request"), "the log is not as talkative as it should be");
+        assert!(log.contains(" TRACE ") && log.contains("request"), "the log is not as talkative as it should be");
+        let structured = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()).collect::<Vec<_>>();
+        let of = |field: &str, value: &str| structured.iter().any(|line| line[field] == value);
+        assert!(
+            of("level", "TRACE") && of("route", "/api/v1/login"),
+            "the JSON log is not as talkative as it should be"
+        );
         let mut found: Vec<Found> = files_of(folder)
             .into_iter()
             .flat_map(|(name, bytes)| searcher.search(&name, &bytes))

@@ -36,7 +36,7 @@ pub struct Running(JoinHandle<()>);
 
 impl Running {
     pub fn begin(app: &Arc<App>) -> Self {
-        Self(tokio::spawn(Arc::clone(app).run_jobs()))
+        Self(tokio::spawn(Arc::clone(app).run_jobs(Default::default())))
     }
 }
 

@@ -154,7 +154,7 @@ fn a_vault_goes_to_another_key_vault_and_is_read_all_the_while() {
             let job = app.change_key_vault(&world.owner, world.vault, new(url, key)).await.expect("changed");
             app.keyring.purge_all();
             assert_eq!(world.password(item).await.expect("revealed"), "tide-and-lamp");
-            let worker = tokio::spawn(Arc::clone(app).run_jobs());
+            let worker = tokio::spawn(Arc::clone(app).run_jobs(Default::default()));
             let done = async {
                 while app.job(&world.owner, job).await.expect("told").state != JobState::Done {
                     world.clock.advance(Duration::from_secs(1));
