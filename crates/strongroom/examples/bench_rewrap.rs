@@ -71,7 +71,7 @@ async fn main() -> Done<()> {
 /// Rewraps every vault; returns how many seconds that took from the request to the last job's end.
 async fn rewrap(app: &Arc<App>, owner: &Caller, vaults: usize) -> Done<f64> {
     let began = Instant::now();
-    let jobs = tokio::spawn(Arc::clone(app).run_jobs());
+    let jobs = tokio::spawn(Arc::clone(app).run_jobs(Default::default()));
     let started = app.rewrap_all(owner, false).await?;
     eprintln!("{} jobs started after {:.1} s", started.len(), began.elapsed().as_secs_f64());
     for (_, change) in started {

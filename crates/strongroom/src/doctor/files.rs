@@ -73,7 +73,7 @@ pub(super) fn disk(config: &Config) -> Line {
         }
     };
     let (free, all) = (found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize);
-    let percent = if all == 0 { 0 } else { free * 100 / all };
+    let percent = (free * 100).checked_div(all).unwrap_or(0);
     let seen = format!("{} MiB are free at {}, {percent} % of it", free >> 20, folder.display());
     let fix = "Free space or enlarge the disk. What was acknowledged is safe on a full disk, but nothing can be \
                written, and no reveal without its event.";

@@ -48,6 +48,13 @@ pub fn load(file: &Path, environment: &dyn Fn(&str) -> Option<String>, random: &
     Ok(Loaded { keys: InstanceKeys::new(key, Vec::new()), unsaved: Some(text), origin: file.display().to_string() })
 }
 
+/// Makes a key where no file is yet; returns its id.
+pub fn make(file: &Path, random: &dyn Random) -> Result<String> {
+    let key = InstanceKey::generate(random).map_err(|_| Error::random())?;
+    save(file, &key.to_key_file())?;
+    Ok(key.id().to_string())
+}
+
 /// Writes a fresh key file, readable by its owner only, and makes it durable before anything is sealed under it.
 pub fn save(file: &Path, text: &str) -> Result<()> {
     let write = || -> std::io::Result<()> {

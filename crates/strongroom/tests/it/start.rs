@@ -1,6 +1,6 @@
 //! Start-up: the instance key and the database have to belong together, and what is wrong is said by name.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command, sync::Arc};
 
 use strongroom::{clock::SystemClock, config::Config, server};
 use strongroom_envelope::SystemRandom;
@@ -44,6 +44,22 @@ async fn a_key_file_that_others_can_read_stops_the_start() {
     fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).expect("set");
     let refusal = start(dir.path()).await.expect_err("refused");
     assert!(refusal.contains("mode 644"), "{refusal}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_made_beforehand_is_the_one_that_the_first_start_takes_and_no_file_is_replaced() {
+    let dir = tempfile::tempdir().expect("a temp folder");
+    let make = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_strongroom"));
+        command.args(["admin", "new-instance-key"]).arg(dir.path().join("instance.key")).output().expect("it runs")
+    };
+    assert!(make().status.success());
+    let made = fs::read(dir.path().join("instance.key")).expect("made");
+    let mode = fs::metadata(dir.path().join("instance.key")).expect("made").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    assert!(start(dir.path()).await.expect("a first start").is_empty(), "it made another one");
+    assert!(!make().status.success());
+    assert_eq!(fs::read(dir.path().join("instance.key")).expect("still there"), made);
 }
 
 #[tokio::test(flavor = "multi_thread")]
