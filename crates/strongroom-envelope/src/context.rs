@@ -24,13 +24,14 @@ pub enum Kind {
     ProviderCredential = 0x21,
     MemberCredential = 0x22,
     NoticeCredential = 0x23,
+    LogKey = 0x24,
     Backup = 0x30,
     /// Reserved: registered, never written, never opened.
     Recipient = 0x40,
 }
 
 impl Kind {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::Overview,
         Self::Details,
         Self::Attachment,
@@ -40,6 +41,7 @@ impl Kind {
         Self::ProviderCredential,
         Self::MemberCredential,
         Self::NoticeCredential,
+        Self::LogKey,
         Self::Backup,
         Self::Recipient,
     ];
@@ -55,6 +57,7 @@ impl Kind {
             | Self::ProviderCredential
             | Self::MemberCredential
             | Self::NoticeCredential
+            | Self::LogKey
             | Self::Backup => true,
             Self::Overview
             | Self::Details

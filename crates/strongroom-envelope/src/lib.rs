@@ -43,6 +43,7 @@ mod chunked;
 mod context;
 mod instance_key;
 mod key;
+mod log_key;
 mod mac;
 mod pad;
 mod place;
@@ -53,6 +54,7 @@ mod wrap;
 pub use context::Kind;
 pub use instance_key::{InstanceKey, InstanceKeyId, InstanceKeys, KeyFileError};
 pub use key::{CloudKek, DataKey, Plaintext, VaultKey};
+pub use log_key::{LogKey, LogPublicKey, open_log_key, seal_log_key};
 pub use mac::{
     Field, JobRow, Mac, MacError, ProviderRow, TokenKind, VaultPolicyRow, WrapRow, audit_mac, digest, mac_job_row,
     mac_provider_row, mac_vault_policy, mac_wrap_row, token_mac, token_macs_all_keys, verify_audit, verify_job_row,

@@ -112,6 +112,10 @@ impl Vector {
             "cloud_kek_wrap" => unwrap_cloud_kek(&self.instance_keys(), &self.cloud_place(), &input)
                 .map_err(name)?
                 .matches(&CloudKek::generate(&Scripted::new(&output)).expect("32 bytes")),
+            "log_key" => {
+                open_log_key(&self.instance_keys(), &input).map_err(name)?.public()
+                    == LogKey::generate(&Scripted::new(&output)).expect("32 bytes").public()
+            }
             "vault_key_wrap" => {
                 unwrap_record_under_cloud_kek(&self.cloud_kek(), &self.cloud_place(), &input).map_err(name)?[..]
                     == output
@@ -143,6 +147,10 @@ impl Vector {
             "cloud_kek_wrap" => {
                 let kek = CloudKek::generate(&Scripted::new(&output)).expect("32 bytes");
                 wrap_cloud_kek(&self.instance_keys(), &self.cloud_place(), &kek, &random)
+            }
+            "log_key" => {
+                let key = LogKey::generate(&Scripted::new(&output)).expect("32 bytes");
+                seal_log_key(&self.instance_keys(), &key, &random)
             }
             "vault_key_wrap" => {
                 let key = VaultKey::generate(&Scripted::new(&output[output.len() - 32..])).expect("32 bytes");

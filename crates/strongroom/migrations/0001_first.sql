@@ -329,6 +329,57 @@ CREATE TABLE audit_events (
 CREATE INDEX audit_events_workspace ON audit_events (workspace_id, id);
 CREATE INDEX audit_events_target ON audit_events (target_id, id);
 
+-- The Merkle log over all events (docs/format.md). One row says where it stands. A node assigns indexes and signs by a
+-- lease, and `fence` grows with each holder. The key that signs is sealed under the instance key.
+CREATE TABLE log_state (
+  one        BIGINT PRIMARY KEY,
+  origin_id  UUID NOT NULL,
+  size       BIGINT NOT NULL,
+  node       UUID,
+  lease_ends BIGINT NOT NULL,
+  fence      BIGINT NOT NULL,
+  sealed_key BYTEA NOT NULL
+);
+
+-- Each name that the log has had. It begins where its parent had come to: `size` and `root` are the parent's.
+CREATE TABLE log_origins (
+  id         UUID PRIMARY KEY,
+  parent_id  UUID,
+  size       BIGINT NOT NULL,
+  root       BYTEA NOT NULL,
+  why        TEXT NOT NULL,
+  created_at BIGINT NOT NULL
+);
+
+-- Every chain, and the sequence from which on its events have no index yet.
+CREATE TABLE log_chains (
+  boot          UUID PRIMARY KEY,
+  node          UUID NOT NULL,
+  next_sequence BIGINT NOT NULL
+);
+
+CREATE TABLE log_leaves (
+  log_index BIGINT PRIMARY KEY,
+  boot      UUID NOT NULL,
+  sequence  BIGINT NOT NULL,
+  UNIQUE (boot, sequence)
+);
+
+-- The hashes of the tree, leaves included, in the order of golang.org/x/mod/sumdb/tlog.
+CREATE TABLE log_hashes (
+  position BIGINT PRIMARY KEY,
+  hash     BYTEA NOT NULL
+);
+
+-- Signed tree heads; of those older than two days one a day is kept.
+CREATE TABLE log_checkpoints (
+  origin_id  UUID NOT NULL,
+  size       BIGINT NOT NULL,
+  note       TEXT NOT NULL,
+  created_at BIGINT NOT NULL,
+  PRIMARY KEY (origin_id, size)
+);
+
 -- What the people who manage a workspace are told. Ids and codes, never item text. `once` names what it tells of, so
 -- that nothing is told twice; `over_at` says when that was over. A vault that is gone keeps its notices.
 CREATE TABLE notices (

@@ -3,7 +3,7 @@
 //! The use cases are `impl App` blocks in the nouns' modules: `workspace`, `member`, `vault`, `item`, `audit`. Pages,
 //! the API and the command line call the same ones.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use ipnet::IpNet;
 use jiff::Timestamp;
@@ -50,6 +50,8 @@ pub struct Settings {
     /// Whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
     pub notices: NoticeSettings,
+    /// Where checkpoints of the audit log go.
+    pub checkpoint_file: Option<PathBuf>,
 }
 
 /// A member who asks for something, as their session or token says at this moment.

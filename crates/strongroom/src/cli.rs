@@ -117,6 +117,9 @@ async fn execute(cli: Cli, console: &Console) -> Result<u8, Failure> {
         Command::Serve(arguments) => return serve::run(arguments, console).await.map(|()| Exit::Ok as u8),
         Command::Doctor(arguments) => return doctor::run(arguments, console).await,
         Command::Audit(audit::Arguments::Verify(arguments)) => return audit::verify(arguments, console).await,
+        Command::Audit(audit::Arguments::Key(arguments)) => {
+            return audit::key(arguments, console).await.map(|()| Exit::Ok as u8);
+        }
         Command::Azure(arguments) => return azure::run(arguments, given, console, now).await.map(|()| Exit::Ok as u8),
         Command::Admin(arguments) => return admin::run(arguments, console).await.map(|()| Exit::Ok as u8),
         #[cfg(feature = "demo")]

@@ -33,6 +33,7 @@ pub struct Config {
     pub instance: InstanceConfig,
     pub azure: AzureConfig,
     pub vaults: VaultsConfig,
+    pub audit: AuditConfig,
     pub notices: NoticesConfig,
     pub smtp: SmtpConfig,
     /// The file, where a password stands in it.
@@ -98,6 +99,14 @@ pub struct VaultsConfig {
     pub lease_seconds: u32,
     /// How long the trash keeps an item. Default 30; 1 to 3650.
     pub trash_days: u32,
+}
+
+/// Where the signed checkpoints of the audit log go.
+#[derive(Deserialize, Default)]
+#[serde(default, deny_unknown_fields)]
+pub struct AuditConfig {
+    /// Replaced each minute; best on a disk that the database is not on. Absent: they stay in the database.
+    pub checkpoint_file: Option<PathBuf>,
 }
 
 #[derive(Deserialize, Default)]
@@ -305,7 +314,7 @@ impl<'de> Deserialize<'de> for DatabaseUrl {
 }
 
 /// Every key there is, to find the one that was meant.
-const KEYS: [&str; 21] = [
+const KEYS: [&str; 22] = [
     "server.listen",
     "server.public_url",
     "server.metrics_listen",
@@ -322,6 +331,7 @@ const KEYS: [&str; 21] = [
     "vaults.max_per_provider",
     "vaults.lease_seconds",
     "vaults.trash_days",
+    "audit.checkpoint_file",
     "notices.allow_loopback",
     "notices.allow_private",
     "smtp.url",

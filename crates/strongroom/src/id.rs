@@ -69,6 +69,8 @@ ids! {
     NodeId,
     /// One writer of one start of the server: the owner of one chain of audit events.
     BootId,
+    /// One name of the instance's Merkle log; a restore begins another.
+    OriginId,
 }
 
 fn uuid_v7(now: Timestamp, random: &dyn Random) -> Result<Uuid> {

@@ -41,6 +41,7 @@ fn good() -> Vec<(String, Vector)> {
         ("member_credential", case("member_credential", b"totp secret", "A member's TOTP secret")),
         ("notice_credential", case("notice_credential", b"smtp password", "A workspace's SMTP password")),
         ("notice_credential_of_server", server_notice()),
+        ("log_key", case("log_key", &[0x99; 32], "The key that signs checkpoints of the audit log")),
         ("backup", case("backup", b"part", "A part of a backup")),
         ("wrap_record", case("wrap_record", &[0x77; 32], "The record that RSA-OAEP-256 wraps")),
         ("mac_wrap_row", case("mac_wrap_row", b"", "The MAC of a wrap row")),
@@ -300,6 +301,7 @@ fn place(kind: &str) -> Value {
         }
         "member_credential" => json!({"workspace": workspace, "member": id("cc")}),
         "notice_credential" => json!({"workspace": workspace, "channel": id("dd")}),
+        "log_key" => json!({}),
         "backup" => json!({"backup": id("bc"), "part": 3}),
         "wrap_record" => json!({"workspace": workspace, "vault": vault, "generation": 7}),
         "mac_wrap_row" => json!({"workspace": workspace, "vault": vault, "generation": 7, "provider": provider,

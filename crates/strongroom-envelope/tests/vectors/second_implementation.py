@@ -26,6 +26,7 @@ KINDS = {
     "provider_credential": (0x21, ["workspace", "provider", "credential"]),
     "member_credential": (0x22, ["workspace", "member"]),
     "notice_credential": (0x23, ["workspace", "channel"]),
+    "log_key": (0x24, []),
     "backup": (0x30, ["backup", "part/8"]),
     "recipient": (0x40, []),
 }

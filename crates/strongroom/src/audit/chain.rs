@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use strongroom_envelope::{InstanceKeys, audit_mac, digest};
 
-use super::{Event, Place, bytes::encode, vocabulary};
+use super::{Event, Place, bytes::encode, log, vocabulary};
 use crate::{
     error::Result,
     store::{Param, Tx, Writer},
@@ -47,6 +47,9 @@ impl Chain {
                 Param::Bytes(&mac),
             ],
         )?;
+        if self.next.sequence == 0 {
+            log::begin_chain(tx, &self.next)?;
+        }
         self.next.sequence += 1;
         self.next.previous = hash;
         Ok(())

@@ -5,10 +5,12 @@
 //! under the instance key, so that a database writer can delete events at a chain's end but neither alter nor make one.
 //!
 //! `vocabulary` lists the actions and their facts, `bytes` is the stored form, `chain` writes it, `read` pages through
-//! it. `verify` walks the chains, `replay` rebuilds what the database should say, `state` compares, `report` tells.
+//! it. `log` makes one Merkle log of all chains, whose signed heads, kept elsewhere, show what a chain cannot. `verify`
+//! walks the chains and the log, `replay` rebuilds what the database should say, `state` compares, `report` tells.
 
 mod bytes;
 mod chain;
+pub mod log;
 mod read;
 mod replay;
 mod report;
@@ -27,7 +29,7 @@ pub use self::{
     chain::Chain,
     read::{AuditFilter, AuditPage},
     report::{ChainFault, ChainHead, Report, StateFault, StateReport, What, Wrong},
-    verify::verify,
+    verify::{Means, verify, verify_by},
     vocabulary::{FactKind, Outcome, VOCABULARY, Word, word},
 };
 use crate::id::{EventId, ItemId, MemberId, SessionId, TokenId, VaultId, WorkspaceId};

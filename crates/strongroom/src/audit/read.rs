@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::{
     Entry, Outcome, Target, VOCABULARY, What,
-    verify::{Stored, prove},
+    verify::{EVENT_COLUMNS, Stored, prove},
 };
 use crate::{
     access::Action,
@@ -100,7 +100,7 @@ pub(crate) fn newest_of(
 ) -> Result<Option<Entry>> {
     let words: Vec<_> = actions.iter().map(|action| format!("'{action}'")).collect();
     let sql = format!(
-        "SELECT id, node, boot, sequence, workspace_id, actor_id, target_id, action, at, bytes, mac FROM audit_events \
+        "SELECT {EVENT_COLUMNS} FROM audit_events \
          WHERE target_id = $1 AND action IN ({}) ORDER BY id DESC LIMIT 1",
         words.join(", ")
     );
@@ -124,9 +124,7 @@ fn select<'a>(
     before: Option<Uuid>,
     limit: usize,
 ) -> (String, Vec<Param<'a>>) {
-    let mut sql = "SELECT id, node, boot, sequence, workspace_id, actor_id, target_id, action, at, bytes, mac \
-                   FROM audit_events WHERE workspace_id = $1"
-        .to_owned();
+    let mut sql = format!("SELECT {EVENT_COLUMNS} FROM audit_events WHERE workspace_id = $1");
     let mut params: Vec<Param<'a>> = vec![workspace.into()];
     let mut condition = |text: &str, param: Param<'a>| {
         params.push(param);

@@ -8,9 +8,11 @@ use uuid::Uuid;
 use super::{Event, Fact, Target};
 use crate::id::BootId;
 
-/// Where an event stands among all: by its chain's clock, and within a chain by sequence.
+/// Where an event stands among all: by its place in the log, if it has one yet; those that have none come after, by their
+/// chains' clocks, and within a chain by sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Rank {
+    pub(super) index: i64,
     pub(super) at: i64,
     pub(super) boot: BootId,
     pub(super) sequence: u64,
@@ -134,7 +136,7 @@ impl<T> Register<T> {
         let ranks: Vec<Rank> = self.candidates.iter().map(|(rank, _)| *rank).collect();
         let last = ranks[ranks.len() - 1].at;
         let outdone = |rank: &Rank| ranks.iter().any(|later| later > rank && later.boot == rank.boot);
-        self.candidates.retain(|(rank, _)| last - rank.at <= RACE && !outdone(rank));
+        self.candidates.retain(|(rank, _)| (last - rank.at).abs() <= RACE && !outdone(rank));
     }
 
     /// The value, if an event set one.

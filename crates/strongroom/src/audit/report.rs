@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::log::{LogFault, LogReport, LogWhat};
 use crate::id::{BootId, EventId, NodeId};
 
 /// Faults of one kind that a report lists; the rest is counted. A flooded database must not fill the memory.
@@ -20,6 +21,9 @@ pub struct Report {
     pub faults: Vec<ChainFault>,
     /// Faults beyond those listed.
     pub more_faults: u64,
+    /// The Merkle log over all chains; absent where the database has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log: Option<LogReport>,
     /// The comparison of the database with the log, if it was asked for.
     pub state: Option<StateReport>,
 }
@@ -108,7 +112,8 @@ impl Report {
     /// True when nothing is wrong.
     pub fn is_sound(&self) -> bool {
         let state = self.state.as_ref().is_none_or(|state| state.faults.is_empty());
-        self.faults.is_empty() && state
+        let log = self.log.as_ref().is_none_or(|log| log.faults.is_empty());
+        self.faults.is_empty() && log && state
     }
 
     pub(super) fn fault(&mut self, fault: ChainFault) {
@@ -150,6 +155,9 @@ impl fmt::Display for Report {
             0 => writeln!(f, "Every event is genuine, and none is missing before the end of its chain.")?,
             count => writeln!(f, "Faults in the log: {}.", count as u64 + self.more_faults)?,
         }
+        if let Some(log) = &self.log {
+            write!(f, "{log}")?;
+        }
         let Some(state) = &self.state else { return Ok(()) };
         writeln!(f, "{} rows compared with the log", state.rows)?;
         for fault in &state.faults {
@@ -159,6 +167,68 @@ impl fmt::Display for Report {
         match state.faults.len() {
             0 => writeln!(f, "Every row says what the log says."),
             count => writeln!(f, "Rows that do not say what the log says: {}.", count as u64 + state.more_faults),
+        }
+    }
+}
+
+impl fmt::Display for LogReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { origin, size, proven, checkpoints, waiting, .. } = self;
+        writeln!(f, "{size} events in the log {origin}; {waiting} have no place in it yet")?;
+        for fault in &self.faults {
+            writeln!(f, "  {fault}")?;
+        }
+        tell_more(f, self.more_faults)?;
+        match self.faults.len() {
+            0 => {
+                writeln!(f, "{proven} of them are as they were signed, by {checkpoints} checkpoints of the database.")?
+            }
+            count => writeln!(f, "Faults in the signed log: {}.", count as u64 + self.more_faults)?,
+        }
+        match self.given {
+            Some(size) => writeln!(f, "The given checkpoint, of {size} events, is one of this log."),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for LogFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("log")?;
+        if let Some(index) = self.index {
+            write!(f, " place {index}")?;
+        }
+        if let Some(event) = self.event {
+            write!(f, " event {event}")?;
+        }
+        write!(f, ": {}", self.what)
+    }
+}
+
+impl fmt::Display for LogWhat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Altered => f.write_str("the event is not the one that came into the log here"),
+            Self::Reordered { belongs } => write!(f, "the event belongs at place {belongs}"),
+            Self::Removed => f.write_str("the event that came into the log here is gone"),
+            Self::Unlisted { from, to } => write!(f, "the places {from} to {to} are not listed any more"),
+            Self::LeftOut => f.write_str("the event is genuine, but was hidden while others came into the log"),
+            Self::Unproven { from, to } => {
+                write!(f, "of the events at the places {from} to {to}, some are not those that were signed")
+            }
+            Self::StoredHash => f.write_str("the event is as it was signed; the hash that is stored for it is not"),
+            Self::Size { said, found } => write!(f, "the database says that it has {said} places; it has {found}"),
+            Self::Checkpoint { origin, size } => {
+                write!(f, "the stored checkpoint of {origin} at {size} events was not signed by this log's key")
+            }
+            Self::RolledBack { covered, left } => write!(
+                f,
+                "a checkpoint covers {covered} events, and {left} of them are here: the database was set back by {}",
+                covered.saturating_sub(*left)
+            ),
+            Self::NotSigned => f.write_str("the given checkpoint was not signed by this log's key"),
+            Self::Strange { origin } => write!(f, "the given checkpoint is of {origin}, which this log never was"),
+            Self::NoLog => f.write_str("the events tell of a log, and its tables are empty"),
         }
     }
 }

@@ -1,15 +1,17 @@
-//! `audit verify`: walks every chain from its first event to its last and names what does not fit.
+//! `audit verify`: walks every chain from its first event to its last and names what does not fit; then the Merkle log
+//! over all of them, against what was signed of it.
 //!
-//! It reads one snapshot, in pages, and writes nothing; so it works beside a running server and on a copy. What it
-//! cannot see is events cut off at the end of a chain: the heads in its report, kept elsewhere, show that.
+//! It reads one snapshot, in pages, and writes nothing; so it works beside a running server and on a copy. Events cut off
+//! at the end of a chain show in the log, and those cut off at the end of the log against a checkpoint kept elsewhere.
 
 use std::sync::Arc;
 
-use strongroom_envelope::{InstanceKeys, Mac, MacError, digest, verify_audit};
+use strongroom_envelope::{InstanceKeys, LogPublicKey, Mac, MacError, digest, verify_audit};
 use uuid::Uuid;
 
 use super::{
-    ChainFault, ChainHead, Entry, Report, What,
+    ChainFault, ChainHead, Entry, Place, Report, What,
+    log::{self, Checkpoint, LogReport, LogWhat},
     replay::{Rank, Replay},
     state, vocabulary,
 };
@@ -22,21 +24,66 @@ use crate::{
 /// Events read at a time.
 const PAGE: usize = 500;
 
+/// What a verification has in hand, beside the database.
+#[derive(Default, Clone)]
+pub struct Means {
+    /// Without them, an event is proven by its place in the signed tree alone.
+    pub keys: Option<Arc<InstanceKeys>>,
+    /// That of the log; without it, the one that the instance keys open.
+    pub public_key: Option<LogPublicKey>,
+    /// One that was kept elsewhere.
+    pub checkpoint: Option<Checkpoint>,
+    /// Whether the rows are compared that the log vouches for; needs the keys.
+    pub state: bool,
+}
+
 /// Verifies the whole log under the loaded instance keys and, `with_state`, the rows that it vouches for.
 pub async fn verify(store: &Store, keys: Arc<InstanceKeys>, with_state: bool) -> Result<Report> {
+    verify_by(store, Means { keys: Some(keys), state: with_state, ..Means::default() }).await
+}
+
+/// Verifies the whole log by the means that there are.
+pub async fn verify_by(store: &Store, means: Means) -> Result<Report> {
     store
         .read(move |tx| {
-            let mut walk =
-                Walk { keys: &keys, report: Report::default(), chain: None, replay: with_state.then(Replay::default) };
+            let replay = (means.state && means.keys.is_some()).then(Replay::default);
+            let mut walk = Walk { keys: means.keys.as_deref(), replay, ..Walk::default() };
             walk.every_event(tx)?;
-            let mut report = walk.report;
-            if let Some(replay) = walk.replay {
+            let Walk { mut report, replay, left_out, waiting, had_log, .. } = walk;
+            let key = match (means.public_key, log::State::read(tx)?, &means.keys) {
+                (Some(key), ..) => Some(key),
+                (None, Some(state), Some(keys)) => Some(state.key(keys)?.public()),
+                _ => None,
+            };
+            report.log = match key {
+                Some(key) => log::check(tx, &key, means.checkpoint.as_ref())?,
+                None => None,
+            };
+            match &mut report.log {
+                Some(log) => {
+                    log.waiting = waiting;
+                    for event in left_out {
+                        log.fault(None, Some(event), LogWhat::LeftOut);
+                    }
+                }
+                None if had_log => {
+                    let mut log = LogReport::default();
+                    log.fault(None, None, LogWhat::NoLog);
+                    report.log = Some(log);
+                }
+                None => {}
+            }
+            if let Some(replay) = replay {
                 report.state = Some(state::compare(tx, replay)?);
             }
             Ok(report)
         })
         .await
 }
+
+/// The columns of an event, in the order in which [`Stored::read`] takes them.
+pub(super) const EVENT_COLUMNS: &str =
+    "id, node, boot, sequence, workspace_id, actor_id, target_id, action, at, bytes, mac";
 
 /// Proves one row of the log: the MAC under a loaded key, the one encoding, and columns that say the same.
 pub(super) fn prove(keys: &InstanceKeys, row: &Stored) -> std::result::Result<Entry, What> {
@@ -49,11 +96,25 @@ pub(super) fn prove(keys: &InstanceKeys, row: &Stored) -> std::result::Result<En
     Ok(entry)
 }
 
+#[derive(Default)]
 struct Walk<'a> {
-    keys: &'a InstanceKeys,
+    keys: Option<&'a InstanceKeys>,
     report: Report,
     chain: Option<Walked>,
     replay: Option<Replay>,
+    /// Genuine events that the log passed over.
+    left_out: Vec<EventId>,
+    /// Events that have no place in the log yet.
+    waiting: u64,
+    /// An event says that there was a log.
+    had_log: bool,
+}
+
+/// What the log's tables say of an event.
+struct Indexed {
+    index: Option<i64>,
+    /// From which sequence on the events of its chain have no index yet; none where the log does not know the chain.
+    next: Option<i64>,
 }
 
 /// The chain that is being walked.
@@ -75,20 +136,26 @@ impl Walk<'_> {
         loop {
             let rows = tx.all(
                 &format!(
-                    "SELECT id, node, boot, sequence, workspace_id, actor_id, target_id, action, at, bytes, mac \
-                     FROM audit_events WHERE (boot, sequence) {compare} ($1, $2) ORDER BY boot, sequence LIMIT {PAGE}"
+                    "SELECT e.id, e.node, e.boot, e.sequence, e.workspace_id, e.actor_id, e.target_id, e.action, e.at, \
+                            e.bytes, e.mac, l.log_index, c.next_sequence FROM audit_events e \
+                     LEFT JOIN log_leaves l ON l.boot = e.boot AND l.sequence = e.sequence \
+                     LEFT JOIN log_chains c ON c.boot = e.boot \
+                     WHERE (e.boot, e.sequence) {compare} ($1, $2) ORDER BY e.boot, e.sequence LIMIT {PAGE}"
                 ),
                 &[after.0.into(), after.1.into()],
-                |row| Ok(Stored::read(row)),
+                |row| {
+                    let indexed = Indexed { index: row.get(11)?, next: row.get(12)? };
+                    Ok(Stored::read(row).map(|stored| (stored, indexed)))
+                },
             )?;
             let count = rows.len();
             self.report.events += count as u64;
             let before = (after, compare);
             for row in rows {
                 match row {
-                    Ok(row) => {
+                    Ok((row, indexed)) => {
                         (after, compare) = ((row.boot.0, row.sequence), ">");
-                        self.step(&row);
+                        self.step(&row, &indexed);
                     }
                     Err(_) => self.fault_at(after, EventId(Uuid::nil()), What::Unreadable),
                 }
@@ -101,7 +168,7 @@ impl Walk<'_> {
         }
     }
 
-    fn step(&mut self, row: &Stored) {
+    fn step(&mut self, row: &Stored, indexed: &Indexed) {
         if self.chain.as_ref().is_none_or(|chain| chain.boot != row.boot) {
             self.end_chain();
         }
@@ -115,15 +182,34 @@ impl Walk<'_> {
         chain.events += 1;
         chain.head = digest(&row.bytes);
         let link = chain.link.take();
-        match prove(self.keys, row) {
+        let proven = match self.keys {
+            Some(keys) => prove(keys, row),
+            None => Entry::decode(&row.bytes).map_err(|_| What::NotCanonical),
+        };
+        match proven {
             Err(what) => self.fault(row, what),
-            Ok(entry) => self.fits(row, &entry, &mut chain, link),
+            Ok(entry) => {
+                self.placed(row, &entry, indexed);
+                self.fits(row, &entry, &mut chain, link, indexed);
+            }
         }
         self.chain = Some(chain);
     }
 
+    /// Whether a genuine event has its place in the log, or is still to get one.
+    fn placed(&mut self, row: &Stored, entry: &Entry, indexed: &Indexed) {
+        self.had_log |= entry.event.action == "log.origin";
+        match indexed {
+            Indexed { index: Some(_), .. } => {}
+            Indexed { next: Some(next), .. } if row.sequence >= *next => self.waiting += 1,
+            // The sequencer leaves out what does not say what its columns say; that is a fault of its own.
+            _ if row.differs(entry).is_empty() => self.left_out.push(row.id),
+            _ => {}
+        }
+    }
+
     /// A genuine event: is it where it belongs, and what does it say?
-    fn fits(&mut self, row: &Stored, entry: &Entry, chain: &mut Walked, link: Option<[u8; 32]>) {
+    fn fits(&mut self, row: &Stored, entry: &Entry, chain: &mut Walked, link: Option<[u8; 32]>, indexed: &Indexed) {
         let columns = row.differs(entry);
         let moved = columns.iter().any(|column| ["node", "boot", "sequence"].contains(column));
         let mut at = entry.event.at.as_millisecond();
@@ -141,7 +227,8 @@ impl Walk<'_> {
         if let Err(why) = vocabulary::check(&entry.event) {
             self.fault(row, What::Unlisted { why });
         } else if let Some(replay) = &mut self.replay {
-            replay.apply(Rank { at, boot: entry.place.boot, sequence: entry.place.sequence }, &entry.event);
+            let Place { boot, sequence, .. } = entry.place;
+            replay.apply(Rank { index: indexed.index.unwrap_or(i64::MAX), at, boot, sequence }, &entry.event);
         }
     }
 
@@ -180,18 +267,18 @@ pub(super) struct Stored {
     pub(super) id: EventId,
     node: NodeId,
     boot: BootId,
-    sequence: i64,
+    pub(super) sequence: i64,
     workspace: Option<Uuid>,
     actor: Option<Uuid>,
     target: Option<Uuid>,
     action: String,
-    at: i64,
+    pub(super) at: i64,
     pub(super) bytes: Vec<u8>,
     mac: Vec<u8>,
 }
 
 impl Stored {
-    /// In the order: id, node, boot, sequence, workspace_id, actor_id, target_id, action, at, bytes, mac.
+    /// In the order of [`EVENT_COLUMNS`].
     pub(super) fn read(row: &Row<'_>) -> Result<Self> {
         Ok(Self {
             id: EventId(row.get(0)?),

@@ -184,6 +184,13 @@ pub static VOCABULARY: &[Word] = &[
     to("server.start", "none", Done, &[]),
     to("server.stop", "none", Done, &[]),
     to(
+        "log.origin",
+        "none",
+        Done,
+        &[("origin", Id), ("why", Text), ("size", Number), ("root", Digest), ("parent", MaybeId)],
+    ),
+    to("log.set_back", "none", Failed, &[("origin", Text), ("pushed", Number), ("root", Digest), ("have", Number)]),
+    to(
         "access.refused",
         "none workspace member vault item session token",
         Refused,

@@ -1,7 +1,7 @@
 //! `strongroom audit`
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
 use jiff::Timestamp;
@@ -11,9 +11,15 @@ use uuid::Uuid;
 use super::console::{Console, Format};
 use super::failure::{Exit, Failure};
 use super::{lookup, serve};
+use crate::audit::{
+    Means,
+    log::{Checkpoint, VerifierKey},
+    verify_by,
+};
 use crate::client::Client;
 use crate::http::api::types::{AuditEvent, AuditOutcome, AuditQuery};
 use crate::server;
+use crate::store::Store;
 
 /// Read the audit log.
 #[derive(Subcommand)]
@@ -23,14 +29,25 @@ pub enum Arguments {
   strongroom audit list --action item.reveal --limit 20
   strongroom audit list --after 2026-11-01T00:00:00Z --outcome refused --format json")]
     List(List),
-    /// Prove the log on the server itself: no event altered, removed, reordered or planted
+    /// Prove the log: no event altered, removed, reordered or planted
     ///
     /// Reads the database beside a running server, or a copy of it. With --state it also rebuilds from the log what the
-    /// database should say, and names each row that was planted, rolled back or removed. Ends with 1 if it finds one.
+    /// database should say, and names each row that was planted, rolled back or removed. With --checkpoint it says
+    /// whether the log is still the one that was signed then, and how far it was set back if not. On a copy elsewhere,
+    /// a checkpoint and the log's public key are enough; no secret is needed. Ends with 1 if it finds something.
     #[command(after_help = "Examples:
   strongroom audit verify
-  strongroom audit verify --state --config /etc/strongroom/strongroom.toml")]
+  strongroom audit verify --state --config /etc/strongroom/strongroom.toml
+  strongroom audit verify --checkpoint /mnt/elsewhere/strongroom.checkpoint
+  strongroom audit verify --database sqlite:copy.db --checkpoint strongroom.checkpoint --public-key strongroom.pub")]
     Verify(Verify),
+    /// Print the public key that the log's checkpoints are verified with
+    ///
+    /// It stays the same for the life of the instance. Keep it where the checkpoints are kept.
+    #[command(after_help = "Examples:
+  strongroom audit key > strongroom.pub
+  strongroom audit key --config /etc/strongroom/strongroom.toml")]
+    Key(Key),
 }
 
 #[derive(Args)]
@@ -38,21 +55,65 @@ pub struct Verify {
     /// Compare the database with what the log says of it
     #[arg(long)]
     state: bool,
+    /// A checkpoint of the log that was kept elsewhere
+    #[arg(long, value_name = "FILE")]
+    checkpoint: Option<PathBuf>,
+    /// A copy of the database to read, without any secret: sqlite:PATH or postgres://…
+    #[arg(long, value_name = "URL", requires = "checkpoint", requires = "public_key", conflicts_with_all = ["state", "config"])]
+    database: Option<String>,
+    /// The file with the log's public key, as `audit key` prints it
+    #[arg(long, value_name = "FILE", requires = "checkpoint")]
+    public_key: Option<PathBuf>,
     /// The server's configuration file; strongroom.toml in this folder if absent
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
 
-/// Needs the database and the instance key, not a running server.
+#[derive(Args)]
+pub struct Key {
+    /// The server's configuration file; strongroom.toml in this folder if absent
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// Needs the instance key and the database, not a running server.
+pub async fn key(arguments: Key, console: &Console) -> Result<(), Failure> {
+    let (store, keys) = server::open_to_verify(&serve::load(arguments.config)?)?;
+    console.line(&crate::audit::log::verifier_key(&store, keys).await?.to_string())
+}
+
+/// Needs the database, and the instance key or the log's public key; not a running server.
 pub async fn verify(arguments: Verify, console: &Console) -> Result<u8, Failure> {
-    let config = serve::load(arguments.config)?;
-    let (store, keys) = server::open_to_verify(&config)?;
-    let report = crate::audit::verify(&store, keys, arguments.state).await?;
+    let public_key = arguments.public_key.as_deref().map(read_parsed::<VerifierKey>).transpose()?;
+    let mut means = Means {
+        public_key: public_key.map(|known| known.key),
+        checkpoint: arguments.checkpoint.as_deref().map(read_parsed::<Checkpoint>).transpose()?,
+        state: arguments.state,
+        ..Means::default()
+    };
+    let store = match &arguments.database {
+        Some(url) => Store::open_read_only(url)?,
+        None => {
+            let (store, keys) = server::open_to_verify(&serve::load(arguments.config)?)?;
+            means.keys = Some(keys);
+            store
+        }
+    };
+    let report = verify_by(&store, means).await?;
     match console.format {
         Format::Json => console.json(&report)?,
         Format::Table => console.line(&report.to_string())?,
     }
     Ok(if report.is_sound() { Exit::Ok as u8 } else { Exit::Other as u8 })
+}
+
+fn read_parsed<T>(file: &Path) -> Result<T, Failure>
+where
+    T: std::str::FromStr<Err: std::fmt::Display>,
+{
+    let refused = |why: String| Failure::new(Exit::Usage, "audit.file", format!("{}: {why}", file.display()));
+    let text = std::fs::read_to_string(file).map_err(|error| refused(error.to_string()))?;
+    text.parse().map_err(|error: T::Err| refused(error.to_string()))
 }
 
 #[derive(Args)]
@@ -90,7 +151,7 @@ enum OutcomeName {
 }
 
 pub async fn run(arguments: Arguments, client: &Client, console: &Console) -> Result<(), Failure> {
-    let Arguments::List(list) = arguments else { unreachable!("verify needs no server") };
+    let Arguments::List(list) = arguments else { unreachable!("the others need no server") };
     let vaults = client.vaults().await?;
     let vault_id = list.vault.as_deref().map(|name| lookup::vault(&vaults, name)).transpose()?.map(|vault| vault.id);
     let members: HashMap<Uuid, String> =

@@ -75,9 +75,11 @@ pub async fn open(config: &Config, clock: Arc<dyn Clock>, random: Arc<dyn Random
         trash_days: config.vaults.trash_days,
         trusted_proxies: config.server.trusted_proxies.clone(),
         notices: notice_settings(config)?,
+        checkpoint_file: config.audit.checkpoint_file.clone(),
     };
     let guard = Guard::new();
     let app = App { store, keyring, azure, keys, clock, random, node, settings, guard };
+    app.open_log().await?;
     let started = app.event_by(Actor::System, None, "server.start", Target::None, Vec::new())?;
     app.record(started).await?;
     Ok(Opened { app: Arc::new(app), notices })
@@ -119,6 +121,7 @@ pub async fn serve(
     passes.spawn(Arc::clone(&app).keep_trash());
     passes.spawn(Arc::clone(&app).keep_telling());
     passes.spawn(Arc::clone(&app).keep_credentials());
+    passes.spawn(Arc::clone(&app).keep_log());
     let handle = Handle::new();
     let stopper = handle.clone();
     // Event streams stay open for as long as their pages: they end first.
@@ -158,7 +161,8 @@ async fn last_words(app: &App) -> Result<()> {
     app.keyring.write_samples().await?;
     app.record_failed_sign_ins().await?;
     let event = app.event_by(Actor::System, None, "server.stop", Target::None, Vec::new())?;
-    app.record(event).await
+    app.record(event).await?;
+    app.rest_log().await
 }
 
 fn broken(error: std::io::Error) -> Error {

@@ -4,6 +4,7 @@
 #![allow(clippy::print_stderr)]
 
 mod api;
+mod audit_log;
 mod azure;
 mod azure_setup;
 mod bad_days;

@@ -236,6 +236,7 @@ fn open_app(database: &Database, clock: &ManualClock, keys: Arc<InstanceKeys>) -
         max_vaults_per_provider: 1,
         lease_seconds: 300,
         trash_days: 30,
+        checkpoint_file: None,
         trusted_proxies: vec![],
         notices: NoticeSettings::default(),
     };

@@ -1,0 +1,219 @@
+//! Signing the tree's head, and bringing it to where the customer keeps it.
+
+use std::{
+    fs,
+    io::Write,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{
+    Checkpoint, OriginReason, State,
+    note::{origin_id, origin_name},
+    open_origin,
+    origin::beginnings,
+    sequencer::Fence,
+    tree::{extends, root_at},
+};
+use crate::{
+    app::App,
+    audit::{Actor, Fact, Target},
+    error::{Error, Result},
+    id::OriginId,
+    store::Tx,
+};
+
+/// After this, one checkpoint of each day is kept.
+const KEPT: SignedDuration = SignedDuration::from_hours(48);
+
+impl App {
+    /// Signs the head of what is committed, if that has grown. Nothing is signed that does not extend what was signed
+    /// before, nor under a lease that ended meanwhile.
+    pub(super) async fn sign_log(&self, fence: Fence) -> Result<()> {
+        let keys = self.keys.clone();
+        let head = self.store.read(move |tx| head_to_sign(tx, &keys, fence)).await?;
+        let Some(checkpoint) = head else { return Ok(()) };
+        let now = self.clock.now();
+        self.store.write(move |tx| keep(tx, fence, now, &checkpoint)).await
+    }
+
+    /// Brings the newest checkpoint to the file that the operator named. What lies there and is not part of this log is
+    /// kept beside it, and the log goes on under a new name.
+    pub(super) async fn push_checkpoint(&self) -> Result<()> {
+        let Some(file) = &self.settings.checkpoint_file else { return Ok(()) };
+        let Some(newest) = self.store.read(newest).await? else { return Ok(()) };
+        match self.pushed_before(file).await? {
+            Pushed::Part => write(file, newest.note()),
+            Pushed::Ahead => Ok(()),
+            Pushed::Strange(kept) => self.go_on_under_another_name(file, kept, &newest).await,
+        }
+    }
+
+    /// How what lies in the file stands to this log.
+    async fn pushed_before(&self, file: &Path) -> Result<Pushed> {
+        let text = match fs::read_to_string(file) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Pushed::Part),
+            Err(error) => return Err(unusable(file, &error)),
+        };
+        let Ok(pushed) = text.parse::<Checkpoint>() else { return Ok(Pushed::Strange(None)) };
+        let keys = self.keys.clone();
+        self.store
+            .read(move |tx| {
+                let Some(state) = State::read(tx)? else { return Ok(Pushed::Strange(None)) };
+                if !pushed.is_signed_by(&state.key(&keys)?.public()) {
+                    return Ok(Pushed::Strange(None));
+                }
+                Ok(match bound(tx, &state, &pushed)? {
+                    Some(bound) if pushed.size <= bound && root_at(tx, pushed.size)? == pushed.root => {
+                        // A node that was frozen must not put an older one over a newer.
+                        let ahead = newest(tx)?
+                            .is_some_and(|newest| newest.origin == pushed.origin && newest.size <= pushed.size);
+                        if ahead { Pushed::Ahead } else { Pushed::Part }
+                    }
+                    _ => Pushed::Strange(Some(pushed.clone())),
+                })
+            })
+            .await
+    }
+
+    async fn go_on_under_another_name(
+        &self,
+        file: &Path,
+        pushed: Option<Checkpoint>,
+        newest: &Checkpoint,
+    ) -> Result<()> {
+        let mut aside = file.as_os_str().to_owned();
+        aside.push(format!(".{}", self.clock.now().as_millisecond()));
+        fs::rename(file, PathBuf::from(&aside)).map_err(|error| unusable(file, &error))?;
+        let aside = PathBuf::from(aside);
+        let Some(pushed) = pushed else {
+            tracing::error!(file = %aside.display(), "what lay in audit.checkpoint_file is no checkpoint of this instance; it was put aside");
+            return write(file, newest.note());
+        };
+        tracing::error!(
+            file = %aside.display(), pushed = pushed.size, have = newest.size,
+            "the database was set back: the checkpoint that was pushed before is of events that it does not have"
+        );
+        let (new, have) = (self.new_origin(OriginReason::SetBack)?, newest.size);
+        let facts = vec![
+            ("origin", Fact::Text(pushed.origin.clone())),
+            ("pushed", pushed.size.into()),
+            ("root", Fact::Bytes(pushed.root.to_vec())),
+            ("have", have.into()),
+        ];
+        let event = self.event_by(Actor::System, None, "log.set_back", Target::None, facts)?;
+        let same_name = pushed.origin == newest.origin;
+        self.store
+            .write(move |tx| {
+                tx.record(&event)?;
+                // After a restore the log has another name already.
+                if same_name { open_origin(tx, &new) } else { Ok(()) }
+            })
+            .await
+    }
+}
+
+/// What lies in the file.
+enum Pushed {
+    /// Nothing, or the head of a tree that ours begins with.
+    Part,
+    /// One that is at least as new as the newest here.
+    Ahead,
+    /// Something else; the checkpoint, if it is one of this instance.
+    Strange(Option<Checkpoint>),
+}
+
+/// The newest checkpoint under the log's present name.
+pub(super) fn newest(tx: &mut Tx<'_>) -> Result<Option<Checkpoint>> {
+    let Some(state) = State::read(tx)? else { return Ok(None) };
+    newest_of(tx, state.origin)
+}
+
+/// Up to which size a checkpoint of that origin speaks of this log: the whole of it for the present name, for one
+/// before where the next one began. None for a name that is not ours.
+pub(super) fn bound(tx: &mut Tx<'_>, state: &State, checkpoint: &Checkpoint) -> Result<Option<u64>> {
+    let Some(id) = origin_id(&checkpoint.origin) else { return Ok(None) };
+    if id == state.origin {
+        return Ok(Some(state.size));
+    }
+    Ok(beginnings(tx)?.into_iter().find(|next| next.parent == Some(id)).map(|next| next.size))
+}
+
+fn newest_of(tx: &mut Tx<'_>, origin: OriginId) -> Result<Option<Checkpoint>> {
+    let sql = "SELECT note FROM log_checkpoints WHERE origin_id = $1 ORDER BY size DESC LIMIT 1";
+    let note = tx.first(sql, &[origin.0.into()], |row| row.get::<String>(0))?;
+    let unreadable = |_| Error::integrity("log.checkpoint", "a checkpoint of the audit log was changed");
+    note.map(|note| note.parse::<Checkpoint>().map_err(unreadable)).transpose()
+}
+
+/// The checkpoint of what is there now, if it is new.
+fn head_to_sign(tx: &mut Tx<'_>, keys: &strongroom_envelope::InstanceKeys, fence: Fence) -> Result<Option<Checkpoint>> {
+    let Some(state) = State::read(tx)?.filter(|state| state.fence == fence) else { return Ok(None) };
+    let key = state.key(keys)?;
+    let before = match newest_of(tx, state.origin)? {
+        Some(last) if last.origin != origin_name(state.origin) || !last.is_signed_by(&key.public()) => {
+            return Err(Error::integrity("log.checkpoint", "a checkpoint of the audit log was changed or planted"));
+        }
+        Some(last) if last.size == state.size => return Ok(None),
+        Some(last) => (last.size, last.root),
+        None => beginnings(tx)?
+            .iter()
+            .find(|begun| begun.id == state.origin)
+            .map(|begun| (begun.size, begun.root))
+            .ok_or_else(|| Error::integrity("log.origin", "the audit log's origin is missing"))?,
+    };
+    let root = root_at(tx, state.size)?;
+    if state.size < before.0 || !extends(tx, (state.size, root), before)? {
+        return Err(Error::integrity(
+            "log.forked",
+            "the audit log's tree does not extend the one that was signed last; nothing is signed, run audit verify",
+        ));
+    }
+    Ok(Some(Checkpoint::sign(state.origin, state.size, root, &key)))
+}
+
+/// Keeps what was signed, unless the lease went to another meanwhile: then it never was.
+pub(super) fn keep(tx: &mut Tx<'_>, fence: Fence, now: Timestamp, checkpoint: &Checkpoint) -> Result<()> {
+    let state = State::locked(tx)?;
+    let Some(state) = state.filter(|state| state.fence == fence && origin_name(state.origin) == checkpoint.origin)
+    else {
+        return Ok(());
+    };
+    tx.execute(
+        "INSERT INTO log_checkpoints (origin_id, size, note, created_at) VALUES ($1, $2, $3, $4)",
+        &[state.origin.0.into(), checkpoint.size.into(), checkpoint.note().into(), now.into()],
+    )?;
+    tx.execute(
+        "DELETE FROM log_checkpoints WHERE created_at < $1 AND EXISTS (SELECT 1 FROM log_checkpoints later \
+           WHERE later.origin_id = log_checkpoints.origin_id AND later.size > log_checkpoints.size \
+             AND later.created_at / 86400000 = log_checkpoints.created_at / 86400000)",
+        &[(now - KEPT).into()],
+    )?;
+    Ok(())
+}
+
+/// Replaces the file as a whole, durably.
+fn write(file: &Path, note: &str) -> Result<()> {
+    let mut fresh = file.as_os_str().to_owned();
+    fresh.push(".new");
+    let fresh = PathBuf::from(fresh);
+    let replace = || -> std::io::Result<()> {
+        let mut out = fs::File::options().create(true).truncate(true).write(true).mode(0o644).open(&fresh)?;
+        out.write_all(note.as_bytes())?;
+        out.sync_all()?;
+        fs::rename(&fresh, file)?;
+        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        fs::File::open(folder)?.sync_all()
+    };
+    replace().map_err(|error| unusable(file, &error))
+}
+
+fn unusable(file: &Path, error: &std::io::Error) -> Error {
+    Error::Setup {
+        what: format!("audit.checkpoint_file {} cannot be used: {error}", file.display()).into(),
+        fix: "Name a file in a folder that the server's user may write.".into(),
+    }
+}

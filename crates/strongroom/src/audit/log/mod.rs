@@ -1,0 +1,170 @@
+//! One Merkle log over the events of all chains (RFC 6962), so that a checkpoint of a hundred bytes, kept elsewhere,
+//! shows one event that was altered, removed, reordered or rolled back.
+//!
+//! A chain is what a writer adds to in its own transactions. Afterwards one node, the holder of a lease, gives their
+//! events indexes, in order (`sequencer`), and signs the tree's head each minute (`checkpoint`, `note`). Each write of
+//! both compares the lease's fence: who was frozen and thaws finds another's and writes nothing. A restored database
+//! goes on under a new name, whose row and event name the parent (`origin`). `check` is the offline proof.
+
+mod check;
+mod checkpoint;
+mod note;
+mod origin;
+mod sequencer;
+#[cfg(test)]
+mod tests;
+mod tree;
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use strongroom_envelope::{InstanceKeys, LogKey, open_log_key, seal_log_key};
+
+pub(super) use self::{check::check, sequencer::begin_chain};
+pub use self::{
+    check::{LogFault, LogReport, LogWhat},
+    note::{Checkpoint, NotACheckpoint, NotAVerifierKey, VerifierKey, origin_name},
+    origin::{NewOrigin, OriginReason, open_origin},
+};
+use self::{
+    origin::first_origin,
+    sequencer::{Fence, Pass},
+};
+use crate::{
+    app::App,
+    error::{Error, Result},
+    id::{NodeId, OriginId},
+    store::{Row, Store, StoreError, Tx},
+};
+
+/// The public key of the log, under its present name. An error where the database has no log.
+pub async fn verifier_key(store: &Store, keys: Arc<InstanceKeys>) -> Result<VerifierKey> {
+    let state = store.read(State::read).await?;
+    let state = state
+        .ok_or_else(|| Error::integrity("log.none", "this database has no audit log yet; start the server once"))?;
+    Ok(VerifierKey { name: origin_name(state.origin), key: state.key(&keys)?.public() })
+}
+
+/// How often the holder of the lease looks for new events.
+const POLL: Duration = Duration::from_secs(2);
+/// How often it signs.
+const MINUTE: Duration = Duration::from_secs(60);
+
+impl App {
+    /// Makes the log if there is none yet, and gives what earlier starts of this node have written its place before
+    /// this start writes anything: then the log orders them, not the clock.
+    pub async fn open_log(&self) -> Result<()> {
+        self.make_log().await?;
+        let mut held = self.claim_log(true).await?;
+        while self.log_pass(&mut held).await? == Pass::More {}
+        Ok(())
+    }
+
+    /// Keeps the log until the server stops: indexes at once, a checkpoint each minute.
+    pub async fn keep_log(self: Arc<Self>) {
+        let (mut held, mut starting, mut sign_at) = (None, true, self.clock.since_boot());
+        loop {
+            match self.log_round(&mut held, starting, &mut sign_at).await {
+                Ok(Pass::More) => continue,
+                Ok(Pass::Done) => {}
+                Err(error) => tracing::warn!(%error, "the audit log could not be taken further"),
+            }
+            starting = false;
+            self.clock.sleep(POLL).await;
+        }
+    }
+
+    /// Takes in what is left, signs once more and gives the lease back, so that another node goes on at once.
+    pub async fn rest_log(&self) -> Result<()> {
+        let mut held = self.claim_log(true).await?;
+        while self.log_pass(&mut held).await? == Pass::More {}
+        if let Some(fence) = held {
+            let signed = async {
+                self.sign_log(fence).await?;
+                self.push_checkpoint().await
+            };
+            if let Err(error) = signed.await {
+                tracing::warn!(%error, "the last checkpoint of the audit log was not signed or not pushed");
+            }
+            self.store.write(move |tx| sequencer::let_go(tx, fence)).await?;
+        }
+        Ok(())
+    }
+
+    async fn log_round(&self, held: &mut Option<Fence>, starting: bool, sign_at: &mut Duration) -> Result<Pass> {
+        if held.is_none() {
+            *held = self.claim_log(starting).await?;
+        }
+        if self.log_pass(held).await? == Pass::More {
+            return Ok(Pass::More);
+        }
+        if let Some(fence) = *held
+            && self.clock.since_boot() >= *sign_at
+        {
+            *sign_at = self.clock.since_boot() + MINUTE;
+            self.sign_log(fence).await?;
+            self.push_checkpoint().await?;
+        }
+        Ok(Pass::Done)
+    }
+
+    async fn make_log(&self) -> Result<()> {
+        if self.store.read(State::read).await?.is_some() {
+            return Ok(());
+        }
+        let new = self.new_origin(OriginReason::First)?;
+        let key = LogKey::generate(self.random.as_ref()).map_err(|_| Error::random())?;
+        let sealed = seal_log_key(&self.keys, &key, self.random.as_ref()).map_err(|_| Error::random())?;
+        let made = self.store.write(move |tx| first_origin(tx, &new, &sealed)).await;
+        match made {
+            // Another node was faster.
+            Err(Error::Store(StoreError::Taken)) => Ok(()),
+            other => other,
+        }
+    }
+
+    fn new_origin(&self, why: OriginReason) -> Result<NewOrigin> {
+        NewOrigin::at(self.clock.now(), why, self.random.as_ref())
+    }
+}
+
+/// Where the log stands: the one row of `log_state`.
+#[derive(Debug, Clone)]
+pub(super) struct State {
+    pub(super) origin: OriginId,
+    pub(super) size: u64,
+    node: Option<NodeId>,
+    lease_ends: Timestamp,
+    fence: Fence,
+    sealed_key: Vec<u8>,
+}
+
+impl State {
+    pub(super) fn read(tx: &mut Tx<'_>) -> Result<Option<Self>> {
+        tx.first(SELECT_STATE, &[], State::of)
+    }
+
+    /// The same, held against other writers until the transaction ends.
+    fn locked(tx: &mut Tx<'_>) -> Result<Option<Self>> {
+        tx.first_locked(SELECT_STATE, &[], State::of)
+    }
+
+    /// The key that signs, which only the instance key opens.
+    pub(super) fn key(&self, keys: &InstanceKeys) -> Result<LogKey> {
+        open_log_key(keys, &self.sealed_key)
+            .map_err(|error| Error::integrity("log.key", format!("the key of the audit log does not open: {error}")))
+    }
+
+    fn of(row: &Row<'_>) -> Result<Self> {
+        Ok(Self {
+            origin: OriginId(row.get(0)?),
+            size: row.get(1)?,
+            node: row.get::<Option<uuid::Uuid>>(2)?.map(NodeId),
+            lease_ends: row.get(3)?,
+            fence: Fence(row.get(4)?),
+            sealed_key: row.get(5)?,
+        })
+    }
+}
+
+const SELECT_STATE: &str = "SELECT origin_id, size, node, lease_ends, fence, sealed_key FROM log_state WHERE one = 1";
