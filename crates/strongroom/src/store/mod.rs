@@ -6,6 +6,7 @@
 //! bytes that are already sealed and changes nothing outside of the database.
 
 mod postgres;
+pub mod rows;
 mod sqlite;
 mod value;
 
