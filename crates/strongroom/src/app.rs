@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use jiff::Timestamp;
 use strongroom_envelope::{InstanceKeys, Random};
 use strongroom_keys::azure::AzureKeys;
+use url::Url;
 
 use crate::{
     access::{self, Action, Role, Target as Aim},
@@ -52,6 +53,7 @@ pub struct Settings {
     pub notices: NoticeSettings,
     /// Where checkpoints of the audit log go.
     pub checkpoint_file: Option<PathBuf>,
+    pub checkpoint_url: Option<Url>,
 }
 
 /// A member who asks for something, as their session or token says at this moment.

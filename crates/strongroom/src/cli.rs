@@ -117,6 +117,7 @@ async fn execute(cli: Cli, console: &Console) -> Result<u8, Failure> {
         Command::Serve(arguments) => return serve::run(arguments, console).await.map(|()| Exit::Ok as u8),
         Command::Doctor(arguments) => return doctor::run(arguments, console).await,
         Command::Audit(audit::Arguments::Verify(arguments)) => return audit::verify(arguments, console).await,
+        Command::Audit(audit::Arguments::CheckProof(arguments)) => return audit::check_proof(&arguments, console),
         Command::Audit(audit::Arguments::Key(arguments)) => {
             return audit::key(arguments, console).await.map(|()| Exit::Ok as u8);
         }

@@ -11,11 +11,12 @@ use url::{Host, Url};
 use uuid::Uuid;
 
 use crate::http::api::types::{
-    AuditEvent, AuditQuery, Census, ChangeKey, ChangedKeyVault, Check, CheckNews, CheckVault, Checks, CreateItem,
-    CreateVault, CreateWebhook, DeleteVault, Delivery, EditItem, EditVault, Item, ItemPage, ItemQuery, Job, JobKind,
-    KeyChange, KeyChanges, KeyHealth, LoginAnswer, LoginRequest, Member, MoveItems, MovePlan, NewCredential,
-    NewKeyVault, NewWebhook, Notice, NoticeQuery, Page, PageQuery, Problem, PurgeItems, PurgedItems, ReadNotices,
-    ReplacedCredential, Revealed, SearchItems, Vault, Webhook, WebhookTest, Workspace,
+    AuditCheckpoint, AuditEvent, AuditProof, AuditQuery, Census, ChangeKey, ChangedKeyVault, Check, CheckNews,
+    CheckVault, Checks, CreateItem, CreateVault, CreateWebhook, DeleteVault, Delivery, EditItem, EditVault, ExportPage,
+    ExportQuery, Item, ItemPage, ItemQuery, Job, JobKind, KeyChange, KeyChanges, KeyHealth, LoginAnswer, LoginRequest,
+    Member, MoveItems, MovePlan, NewCredential, NewKeyVault, NewWebhook, Notice, NoticeQuery, Page, PageQuery, Problem,
+    PurgeItems, PurgedItems, ReadNotices, ReplacedCredential, Revealed, SearchItems, Vault, Webhook, WebhookTest,
+    Workspace,
 };
 use crate::secret_text::SecretText;
 
@@ -316,6 +317,18 @@ impl Client {
     /// `how` is `pause`, `resume` or `cancel`.
     pub async fn steer_job(&self, id: Uuid, how: &str) -> Result<Job, ClientError> {
         self.send(self.request(Method::POST, &["jobs", &id.to_string(), how])).await
+    }
+
+    pub async fn export_audit(&self, query: &ExportQuery) -> Result<ExportPage, ClientError> {
+        self.send(self.query(&["audit", "export"], query)).await
+    }
+
+    pub async fn audit_checkpoint(&self) -> Result<AuditCheckpoint, ClientError> {
+        self.send(self.request(Method::GET, &["audit", "checkpoint"])).await
+    }
+
+    pub async fn audit_proof(&self, event: Uuid) -> Result<AuditProof, ClientError> {
+        self.send(self.request(Method::GET, &["audit", &event.to_string(), "proof"])).await
     }
 
     pub async fn audit(&self, query: &AuditQuery) -> Result<Page<AuditEvent>, ClientError> {

@@ -107,6 +107,9 @@ pub struct VaultsConfig {
 pub struct AuditConfig {
     /// Replaced each minute; best on a disk that the database is not on. Absent: they stay in the database.
     pub checkpoint_file: Option<PathBuf>,
+    /// Gets each checkpoint by POST, as text. Absent: nobody does.
+    #[serde(deserialize_with = "optional_address")]
+    pub checkpoint_url: Option<Url>,
 }
 
 #[derive(Deserialize, Default)]
@@ -314,7 +317,7 @@ impl<'de> Deserialize<'de> for DatabaseUrl {
 }
 
 /// Every key there is, to find the one that was meant.
-const KEYS: [&str; 22] = [
+const KEYS: [&str; 23] = [
     "server.listen",
     "server.public_url",
     "server.metrics_listen",
@@ -332,6 +335,7 @@ const KEYS: [&str; 22] = [
     "vaults.lease_seconds",
     "vaults.trash_days",
     "audit.checkpoint_file",
+    "audit.checkpoint_url",
     "notices.allow_loopback",
     "notices.allow_private",
     "smtp.url",
@@ -429,6 +433,18 @@ fn optional_web_url<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option
     }
     if url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
         return Err(de::Error::custom("the URL ends after host and port; remove what follows"));
+    }
+    Ok(Some(url))
+}
+
+/// A URL with a path; its text stays out of errors, because its path may be a secret of the receiver's.
+fn optional_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Url>, D::Error> {
+    let Some(text) = Option::<String>::deserialize(deserializer)? else {
+        return Ok(None);
+    };
+    let url = Url::parse(&text).map_err(|reason| de::Error::custom(format!("not a URL ({reason})")))?;
+    if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
+        return Err(de::Error::custom("not an http: or https: URL with a host"));
     }
     Ok(Some(url))
 }

@@ -5,11 +5,12 @@
 //! under the instance key, so that a database writer can delete events at a chain's end but neither alter nor make one.
 //!
 //! `vocabulary` lists the actions and their facts, `bytes` is the stored form, `chain` writes it, `read` pages through
-//! it. `log` makes one Merkle log of all chains, whose signed heads, kept elsewhere, show what a chain cannot. `verify`
+//! it, `export` gives it out in its own order. `log` makes one Merkle log of all chains, whose signed heads, kept elsewhere, show what a chain cannot. `verify`
 //! walks the chains and the log, `replay` rebuilds what the database should say, `state` compares, `report` tells.
 
 mod bytes;
 mod chain;
+mod export;
 pub mod log;
 mod read;
 mod replay;
@@ -27,6 +28,7 @@ pub(crate) use self::read::newest_of;
 pub use self::{
     bytes::{EVENT_FORMAT, Entry, NotAnEvent, Place},
     chain::Chain,
+    export::{ExportPage, Exported},
     read::{AuditFilter, AuditPage},
     report::{ChainFault, ChainHead, Report, StateFault, StateReport, What, Wrong},
     verify::{Means, verify, verify_by},

@@ -111,7 +111,7 @@ pub(crate) fn newest_of(
     }
 }
 
-fn proven(keys: &InstanceKeys, row: &Stored) -> std::result::Result<Entry, What> {
+pub(super) fn proven(keys: &InstanceKeys, row: &Stored) -> std::result::Result<Entry, What> {
     let entry = prove(keys, row)?;
     let columns = row.differs(&entry);
     if columns.is_empty() { Ok(entry) } else { Err(What::Columns { columns }) }

@@ -197,6 +197,7 @@ pub static VOCABULARY: &[Word] = &[
         &[("wanted", Text), ("role", Text), ("count", MaybeNumber)],
     ),
     to("audit.read", "workspace", Done, COUNT),
+    to("audit.export", "workspace", Done, &[("count", Number), ("from", Number), ("to", Number)]),
     to("workspace.create", "workspace", Done, SETTINGS),
     to("workspace.settings", "workspace", Done, SETTINGS),
     to("member.add", "member", Done, GRANT),

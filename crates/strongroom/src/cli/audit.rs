@@ -1,7 +1,9 @@
 //! `strongroom audit`
 
 use std::collections::HashMap;
+use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 use jiff::Timestamp;
@@ -13,11 +15,11 @@ use super::failure::{Exit, Failure};
 use super::{lookup, serve};
 use crate::audit::{
     Means,
-    log::{Checkpoint, VerifierKey},
+    log::{Checkpoint, EventProof, VerifierKey},
     verify_by,
 };
 use crate::client::Client;
-use crate::http::api::types::{AuditEvent, AuditOutcome, AuditQuery};
+use crate::http::api::types::{AuditEvent, AuditOutcome, AuditQuery, ExportQuery};
 use crate::server;
 use crate::store::Store;
 
@@ -48,6 +50,117 @@ pub enum Arguments {
   strongroom audit key > strongroom.pub
   strongroom audit key --config /etc/strongroom/strongroom.toml")]
     Key(Key),
+    /// Copy the log elsewhere: events as JSON lines, oldest first, each at least once
+    ///
+    /// With --cursor-file the next run goes on where this one ended: the file is written after the lines are. A run that
+    /// is cut off in between gives some lines again; events keep their ids.
+    #[command(after_help = "Examples:
+  strongroom audit export > audit.jsonl
+  strongroom audit export --cursor-file audit.cursor >> audit.jsonl
+  strongroom audit export --cursor-file audit.cursor --follow | collector")]
+    Export(Export),
+    /// Print the newest checkpoint, the signed head of the log
+    #[command(after_help = "Example:
+  strongroom audit checkpoint > strongroom.checkpoint")]
+    Checkpoint,
+    /// Print the proof that one event is in the log
+    ///
+    /// A C2SP tlog-proof with the event in it; whoever has the log's public key checks it without this server.
+    #[command(after_help = "Example:
+  strongroom audit prove 0199f0a2-7c3e-7a11-8f00-2b1e5d3c4a60 > reveal.tlog-proof")]
+    Prove(Prove),
+    /// Check the proof of an event, without any server, and say what it proves
+    #[command(after_help = "Example:
+  strongroom audit check-proof reveal.tlog-proof --public-key strongroom.pub")]
+    CheckProof(CheckProof),
+}
+
+#[derive(Args)]
+pub struct Export {
+    /// Where to go on, and where to say so; made if absent
+    #[arg(long, value_name = "FILE")]
+    cursor_file: Option<PathBuf>,
+    /// Wait for new events, and go on until interrupted
+    #[arg(long)]
+    follow: bool,
+}
+
+#[derive(Args)]
+pub struct Prove {
+    /// The event's id, as audit list --format json shows it
+    event: Uuid,
+}
+
+#[derive(Args)]
+pub struct CheckProof {
+    /// The proof; - for standard input
+    file: PathBuf,
+    /// The file with the log's public key, as `audit key` prints it
+    #[arg(long, value_name = "FILE")]
+    public_key: PathBuf,
+}
+
+/// How often `export --follow` looks for more.
+const FOLLOW: Duration = Duration::from_secs(5);
+
+async fn export(arguments: Export, client: &Client, console: &Console) -> Result<(), Failure> {
+    let file = arguments.cursor_file.as_deref();
+    let mut query = ExportQuery { cursor: file.map(read_cursor).transpose()?.flatten(), limit: Some(200) };
+    loop {
+        let page = client.export_audit(&query).await?;
+        for event in &page.items {
+            console.json_line(event)?;
+        }
+        for event in &page.broken {
+            console.note(&format!("event {event} is not genuine and was left out; run audit verify on the server"));
+        }
+        console.flush()?;
+        if let Some(file) = file {
+            replace(file, &page.next_cursor)?;
+        }
+        query.cursor = Some(page.next_cursor);
+        match (page.more, arguments.follow) {
+            (true, _) => {}
+            (false, true) => tokio::time::sleep(FOLLOW).await,
+            (false, false) => return Ok(()),
+        }
+    }
+}
+
+fn read_cursor(file: &Path) -> Result<Option<String>, Failure> {
+    match std::fs::read_to_string(file) {
+        Ok(text) => Ok(Some(text.trim().to_owned()).filter(|text| !text.is_empty())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// As a whole or not at all: half a cursor would be none.
+fn replace(file: &Path, cursor: &str) -> Result<(), Failure> {
+    let mut fresh = file.as_os_str().to_owned();
+    fresh.push(".new");
+    let fresh = PathBuf::from(fresh);
+    let mut out = std::fs::File::create(&fresh)?;
+    writeln!(out, "{cursor}")?;
+    out.sync_all()?;
+    Ok(std::fs::rename(fresh, file)?)
+}
+
+/// Needs neither a server nor a secret.
+pub fn check_proof(arguments: &CheckProof, console: &Console) -> Result<u8, Failure> {
+    let key = read_parsed::<VerifierKey>(&arguments.public_key)?;
+    let proof = read_parsed::<EventProof>(&arguments.file)?;
+    let Some(entry) = proof.verify(&key.key) else {
+        console
+            .note("It is not proven: the event, its place or the checkpoint was changed, or the key is another log's.");
+        return Ok(Exit::Other as u8);
+    };
+    let checkpoint = &proof.checkpoint;
+    console.line(&format!(
+        "Event {} of {:.3}, {}, is at place {} of the {} that {} signed.",
+        entry.event.id, entry.event.at, entry.event.action, proof.index, checkpoint.size, checkpoint.origin
+    ))?;
+    Ok(Exit::Ok as u8)
 }
 
 #[derive(Args)]
@@ -112,7 +225,11 @@ where
     T: std::str::FromStr<Err: std::fmt::Display>,
 {
     let refused = |why: String| Failure::new(Exit::Usage, "audit.file", format!("{}: {why}", file.display()));
-    let text = std::fs::read_to_string(file).map_err(|error| refused(error.to_string()))?;
+    let text = match file.as_os_str() == "-" {
+        true => std::io::read_to_string(std::io::stdin()),
+        false => std::fs::read_to_string(file),
+    };
+    let text = text.map_err(|error| refused(error.to_string()))?;
     text.parse().map_err(|error: T::Err| refused(error.to_string()))
 }
 
@@ -151,7 +268,16 @@ enum OutcomeName {
 }
 
 pub async fn run(arguments: Arguments, client: &Client, console: &Console) -> Result<(), Failure> {
-    let Arguments::List(list) = arguments else { unreachable!("the others need no server") };
+    match arguments {
+        Arguments::List(arguments) => list(arguments, client, console).await,
+        Arguments::Export(arguments) => export(arguments, client, console).await,
+        Arguments::Checkpoint => console.raw(&client.audit_checkpoint().await?.note),
+        Arguments::Prove(Prove { event }) => console.raw(&client.audit_proof(event).await?.proof),
+        Arguments::Verify(_) | Arguments::Key(_) | Arguments::CheckProof(_) => unreachable!("these need no server"),
+    }
+}
+
+async fn list(list: List, client: &Client, console: &Console) -> Result<(), Failure> {
     let vaults = client.vaults().await?;
     let vault_id = list.vault.as_deref().map(|name| lookup::vault(&vaults, name)).transpose()?.map(|vault| vault.id);
     let members: HashMap<Uuid, String> =

@@ -37,6 +37,18 @@ impl Console {
         Ok(())
     }
 
+    /// One line of JSON among many.
+    pub fn json_line(&self, value: &impl Serialize) -> Result<(), Failure> {
+        let mut out = io::stdout().lock();
+        serde_json::to_writer(&mut out, value).map_err(io::Error::from)?;
+        Ok(writeln!(out)?)
+    }
+
+    /// Returns once everything so far was taken by whoever reads standard output.
+    pub fn flush(&self) -> Result<(), Failure> {
+        Ok(io::stdout().lock().flush()?)
+    }
+
     pub fn table(&self, header: &[&str], rows: Vec<Vec<String>>) -> Result<(), Failure> {
         let mut table = Table::new();
         table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);

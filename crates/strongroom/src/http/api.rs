@@ -92,6 +92,18 @@ fn members(routes: Routes) -> Routes {
         .doc(Doc::new("Make another member the Owner").takes::<t::TransferOwnership>())
         .at(GET, here!("/audit"), Token(A::ReadAudit), audit::list)
         .doc(Doc::new("The audit log, newest first").query::<t::AuditQuery>().gives::<t::AuditPage>(200))
+        .at(GET, here!("/audit/export"), Token(A::ReadAudit), audit::export)
+        .doc(
+            Doc::new("The audit log in its own order, to be copied")
+                .query::<t::ExportQuery>()
+                .gives::<t::ExportPage>(200),
+        )
+        .at(GET, here!("/audit/checkpoint"), Token(A::ReadAudit), audit::checkpoint)
+        .doc(Doc::new("The newest signed head of the audit log").gives::<t::AuditCheckpoint>(200))
+        .at(GET, here!("/audit/growth"), Token(A::ReadAudit), audit::growth)
+        .doc(Doc::new("Proof that the audit log only grew").query::<t::GrowthQuery>().gives::<t::AuditGrowth>(200))
+        .at(GET, here!("/audit/{event}/proof"), Token(A::ReadAudit), audit::proof)
+        .doc(Doc::new("Proof that an event is in the audit log").gives::<t::AuditProof>(200))
 }
 
 fn vaults(routes: Routes) -> Routes {

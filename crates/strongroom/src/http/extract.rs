@@ -15,7 +15,7 @@ use super::error::Refusal;
 use crate::{
     app::Caller,
     error::Error,
-    id::{ItemId, JobId, MemberId, SessionId, TokenId, VaultId, WebhookId},
+    id::{EventId, ItemId, JobId, MemberId, SessionId, TokenId, VaultId, WebhookId},
 };
 
 /// The member who asks; left with the request by the route table.
@@ -75,6 +75,7 @@ path_parameters! {
     SessionId = "session",
     JobId = "job",
     WebhookId = "webhook",
+    EventId = "event",
 }
 
 impl<T: PathParameter, S: Send + Sync> FromRequestParts<S> for PathId<T> {

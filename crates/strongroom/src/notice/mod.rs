@@ -19,7 +19,7 @@ use uuid::Uuid;
 pub use self::{
     delivery::{Channel, Delivery, DeliveryState, counts as delivery_counts},
     mail::Mail,
-    webhook::{Made as MadeWebhook, Tested, Webhook},
+    webhook::{Made as MadeWebhook, Tested, Webhook, post_text},
     words::{Words, words},
 };
 use crate::{
@@ -71,6 +71,9 @@ pub enum Kind {
     JobFinished,
     #[serde(rename = "job.failed")]
     JobFailed,
+    /// The database was set back behind the server's back; `code` is how many events are gone.
+    #[serde(rename = "log.set_back")]
+    LogSetBack,
 }
 
 /// How much it matters.
@@ -246,6 +249,18 @@ pub(crate) fn healthy(tx: &mut Tx<'_>, event: &Event) -> Result<()> {
     Ok(())
 }
 
+/// The database was set back by `lost` events, as `event` of no workspace tells: everybody who manages one is told.
+/// `ids` are of the notices, one for each workspace.
+pub(crate) fn set_back(tx: &mut Tx<'_>, event: &Event, lost: u64, ids: &[(WorkspaceId, NoticeId)]) -> Result<()> {
+    for (workspace, id) in ids {
+        let event = Event { workspace: Some(*workspace), ..event.clone() };
+        if let Some(new) = NewNotice::of(&event, Kind::LogSetBack, Severity::Critical, &lost.to_string()) {
+            raise(tx, &NewNotice { id: *id, ..new })?;
+        }
+    }
+    Ok(())
+}
+
 /// A job is done, as `event` tells; `failed` counts what it left as it was.
 pub(crate) fn job_done(tx: &mut Tx<'_>, event: &Event, job: JobId, word: &str, failed: u64) -> Result<()> {
     let (kind, severity) = match failed {
@@ -321,7 +336,7 @@ const MANAGERS: &str =
     "m.role IN ('owner', 'super_admin', 'admin') AND m.removed_at IS NULL AND m.password_hash IS NOT NULL";
 
 impl Kind {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::KeyUnhealthy,
         Self::KeyHealthy,
         Self::CredentialExpiring,
@@ -332,6 +347,7 @@ impl Kind {
         Self::VaultLeft,
         Self::JobFinished,
         Self::JobFailed,
+        Self::LogSetBack,
     ];
 
     /// As rows, webhooks and the API write it.
@@ -347,6 +363,7 @@ impl Kind {
             Self::VaultLeft => "vault.left",
             Self::JobFinished => "job.finished",
             Self::JobFailed => "job.failed",
+            Self::LogSetBack => "log.set_back",
         }
     }
 }

@@ -234,6 +234,20 @@ impl Target {
     }
 }
 
+/// Posts a text that proves itself to an address of the operator's, which is judged as those of webhooks are. What went
+/// wrong, in a few words.
+pub async fn post_text(url: &Url, text: &str, settings: &NoticeSettings) -> std::result::Result<(), String> {
+    let url = checked(url.as_str(), settings).map_err(|error| error.to_string())?;
+    let request = client(settings).post(url).header(header::CONTENT_TYPE, "text/plain; charset=utf-8");
+    match request.body(text.to_owned()).send().await.map(|answer| answer.status()) {
+        Ok(status) if status.is_success() => Ok(()),
+        Ok(status) => Err(format!("status {}", status.as_u16())),
+        Err(error) if error.is_timeout() => Err("no answer in time".to_owned()),
+        Err(error) if error.is_connect() => Err("no connection".to_owned()),
+        Err(_) => Err("the connection broke".to_owned()),
+    }
+}
+
 /// The header `webhook-signature`. HMAC-SHA-256 is what the scheme prescribes: it protects nothing that this product
 /// stores, which is why it stands here and not with the product's own ciphers.
 fn sign(secret: &[u8], id: &str, seconds: i64, body: &str) -> String {

@@ -62,6 +62,14 @@ pub fn words(notice: &Notice, now: Timestamp) -> Words {
             "They can no longer be withdrawn by disabling this vault's key. Activity says who started it.".to_owned(),
         ),
         Kind::JobFinished => (format!("{} is done", job(&notice.code)), "The vault's page has the account.".to_owned()),
+        Kind::LogSetBack => (
+            "the database was set back behind the server's back".to_owned(),
+            format!(
+                "A checkpoint of the audit log that was kept elsewhere covers {} events that the database does not have. \
+                 What they told of may be undone. strongroom audit verify --state --checkpoint, on the server, says more.",
+                notice.code
+            ),
+        ),
         Kind::JobFailed => {
             (format!("{} did not do all of it", job(&notice.code)), "The vault's page says what is left, and why.".to_owned())
         }

@@ -76,6 +76,7 @@ pub async fn open(config: &Config, clock: Arc<dyn Clock>, random: Arc<dyn Random
         trusted_proxies: config.server.trusted_proxies.clone(),
         notices: notice_settings(config)?,
         checkpoint_file: config.audit.checkpoint_file.clone(),
+        checkpoint_url: config.audit.checkpoint_url.clone(),
     };
     let guard = Guard::new();
     let app = App { store, keyring, azure, keys, clock, random, node, settings, guard };

@@ -11,6 +11,7 @@ use crate::{
     credentials::{certificate, register},
 };
 
+mod audit;
 mod vaults;
 
 const SAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/samples");

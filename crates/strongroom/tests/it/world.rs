@@ -237,6 +237,7 @@ fn open_app(database: &Database, clock: &ManualClock, keys: Arc<InstanceKeys>) -
         lease_seconds: 300,
         trash_days: 30,
         checkpoint_file: None,
+        checkpoint_url: None,
         trusted_proxies: vec![],
         notices: NoticeSettings::default(),
     };

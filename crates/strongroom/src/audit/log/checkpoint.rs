@@ -21,7 +21,8 @@ use crate::{
     app::App,
     audit::{Actor, Fact, Target},
     error::{Error, Result},
-    id::OriginId,
+    id::{NoticeId, OriginId, WorkspaceId},
+    notice::{post_text, set_back},
     store::Tx,
 };
 
@@ -49,6 +50,23 @@ impl App {
             Pushed::Ahead => Ok(()),
             Pushed::Strange(kept) => self.go_on_under_another_name(file, kept, &newest).await,
         }
+    }
+
+    /// Posts the newest checkpoint to the address that the operator named, if that has not taken it yet. One that fails is
+    /// not kept for later: the next stands for everything that it stood for.
+    pub(super) async fn post_checkpoint(&self, posted: &mut Option<Checkpoint>) -> Result<()> {
+        let Some(url) = &self.settings.checkpoint_url else { return Ok(()) };
+        let Some(newest) = self.store.read(newest).await? else { return Ok(()) };
+        if posted.as_ref() == Some(&newest) {
+            return Ok(());
+        }
+        match post_text(url, newest.note(), &self.settings.notices).await {
+            Ok(()) => *posted = Some(newest),
+            Err(why) => {
+                tracing::warn!(%why, "audit.checkpoint_url did not take the checkpoint; the next minute tries again")
+            }
+        }
+        Ok(())
     }
 
     /// How what lies in the file stands to this log.
@@ -106,9 +124,16 @@ impl App {
         ];
         let event = self.event_by(Actor::System, None, "log.set_back", Target::None, facts)?;
         let same_name = pushed.origin == newest.origin;
+        let lost = pushed.size.saturating_sub(have);
+        let workspaces = self.store.read(|tx| tx.all("SELECT id FROM workspaces", &[], |row| row.get(0))).await?;
+        let told = workspaces
+            .into_iter()
+            .map(|id| Ok((WorkspaceId(id), NoticeId::generate(event.at, self.random.as_ref())?)))
+            .collect::<Result<Vec<_>>>()?;
         self.store
             .write(move |tx| {
                 tx.record(&event)?;
+                set_back(tx, &event, lost, &told)?;
                 // After a restore the log has another name already.
                 if same_name { open_origin(tx, &new) } else { Ok(()) }
             })
@@ -132,14 +157,18 @@ pub(super) fn newest(tx: &mut Tx<'_>) -> Result<Option<Checkpoint>> {
     newest_of(tx, state.origin)
 }
 
-/// Up to which size a checkpoint of that origin speaks of this log: the whole of it for the present name, for one
-/// before where the next one began. None for a name that is not ours.
+/// Up to which size a checkpoint speaks of this log. None if its origin is not one of this log's names.
 pub(super) fn bound(tx: &mut Tx<'_>, state: &State, checkpoint: &Checkpoint) -> Result<Option<u64>> {
-    let Some(id) = origin_id(&checkpoint.origin) else { return Ok(None) };
-    if id == state.origin {
+    origin_id(&checkpoint.origin).map_or(Ok(None), |id| common(tx, state, id))
+}
+
+/// Up to which size the log under that name is this one: the whole of it under the present name, for one before where
+/// the next one began.
+pub(in crate::audit) fn common(tx: &mut Tx<'_>, state: &State, origin: OriginId) -> Result<Option<u64>> {
+    if origin == state.origin {
         return Ok(Some(state.size));
     }
-    Ok(beginnings(tx)?.into_iter().find(|next| next.parent == Some(id)).map(|next| next.size))
+    Ok(beginnings(tx)?.into_iter().find(|next| next.parent == Some(origin)).map(|next| next.size))
 }
 
 fn newest_of(tx: &mut Tx<'_>, origin: OriginId) -> Result<Option<Checkpoint>> {

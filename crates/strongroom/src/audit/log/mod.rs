@@ -10,6 +10,7 @@ mod check;
 mod checkpoint;
 mod note;
 mod origin;
+mod proof;
 mod sequencer;
 #[cfg(test)]
 mod tests;
@@ -20,11 +21,12 @@ use std::{sync::Arc, time::Duration};
 use jiff::Timestamp;
 use strongroom_envelope::{InstanceKeys, LogKey, open_log_key, seal_log_key};
 
-pub(super) use self::{check::check, sequencer::begin_chain};
+pub(super) use self::{check::check, checkpoint::common, sequencer::begin_chain};
 pub use self::{
     check::{LogFault, LogReport, LogWhat},
     note::{Checkpoint, NotACheckpoint, NotAVerifierKey, VerifierKey, origin_name},
     origin::{NewOrigin, OriginReason, open_origin},
+    proof::{EventProof, Growth, LogHead, NotAProof},
 };
 use self::{
     origin::first_origin,
@@ -62,14 +64,14 @@ impl App {
 
     /// Keeps the log until the server stops: indexes at once, a checkpoint each minute.
     pub async fn keep_log(self: Arc<Self>) {
-        let (mut held, mut starting, mut sign_at) = (None, true, self.clock.since_boot());
+        let mut keeper = Keeper { held: None, starting: true, sign_at: self.clock.since_boot(), posted: None };
         loop {
-            match self.log_round(&mut held, starting, &mut sign_at).await {
+            match self.log_round(&mut keeper).await {
                 Ok(Pass::More) => continue,
                 Ok(Pass::Done) => {}
                 Err(error) => tracing::warn!(%error, "the audit log could not be taken further"),
             }
-            starting = false;
+            keeper.starting = false;
             self.clock.sleep(POLL).await;
         }
     }
@@ -91,19 +93,24 @@ impl App {
         Ok(())
     }
 
-    async fn log_round(&self, held: &mut Option<Fence>, starting: bool, sign_at: &mut Duration) -> Result<Pass> {
-        if held.is_none() {
-            *held = self.claim_log(starting).await?;
+    async fn log_round(&self, keeper: &mut Keeper) -> Result<Pass> {
+        if keeper.starting {
+            self.make_log().await?;
         }
-        if self.log_pass(held).await? == Pass::More {
+        if keeper.held.is_none() {
+            keeper.held = self.claim_log(keeper.starting).await?;
+        }
+        if self.log_pass(&mut keeper.held).await? == Pass::More {
             return Ok(Pass::More);
         }
-        if let Some(fence) = *held
-            && self.clock.since_boot() >= *sign_at
+        if let Some(fence) = keeper.held
+            && self.clock.since_boot() >= keeper.sign_at
         {
-            *sign_at = self.clock.since_boot() + MINUTE;
+            keeper.sign_at = self.clock.since_boot() + MINUTE;
             self.sign_log(fence).await?;
-            self.push_checkpoint().await?;
+            let to_file = self.push_checkpoint().await;
+            self.post_checkpoint(&mut keeper.posted).await?;
+            to_file?;
         }
         Ok(Pass::Done)
     }
@@ -126,6 +133,16 @@ impl App {
     fn new_origin(&self, why: OriginReason) -> Result<NewOrigin> {
         NewOrigin::at(self.clock.now(), why, self.random.as_ref())
     }
+}
+
+/// What the loop remembers from round to round.
+struct Keeper {
+    held: Option<Fence>,
+    /// This start has not looked yet: a lease of this node is one of an earlier start.
+    starting: bool,
+    sign_at: Duration,
+    /// The checkpoint that the operator's address took last.
+    posted: Option<Checkpoint>,
 }
 
 /// Where the log stands: the one row of `log_state`.

@@ -6,11 +6,9 @@ use std::{
     collections::{BTreeMap, BTreeSet},
 };
 
-#[cfg(test)]
-use tlog_tiles::prove_record;
 use tlog_tiles::{
-    Error as TlogError, Hash, HashReader, check_tree, prove_tree, stored_hash_index, stored_hashes_for_record_hash,
-    sub_tree_index, tree_hash,
+    Error as TlogError, Hash, HashReader, check_tree, prove_record, prove_tree, stored_hash_index,
+    stored_hashes_for_record_hash, sub_tree_index, tree_hash,
 };
 
 use crate::{
@@ -71,7 +69,6 @@ pub(super) fn consistency(tx: &mut Tx<'_>, size: u64, before: u64) -> Result<Vec
     read(tx, |kept| prove_tree(size, before, kept))
 }
 
-#[cfg(test)]
 /// The proof that the tree of `size` leaves has the stored leaf at `index` (RFC 6962, section 2.1.1).
 pub(super) fn inclusion(tx: &mut Tx<'_>, size: u64, index: u64) -> Result<Vec<Hash>> {
     read(tx, |kept| prove_record(size, index, kept))

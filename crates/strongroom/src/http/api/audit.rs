@@ -3,18 +3,22 @@
 use std::sync::Arc;
 
 use axum::{Json, extract::State};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use uuid::Uuid;
 
 use super::{
     paging::Window,
-    types::{AuditEvent, AuditOutcome, AuditPage as ShownPage, AuditQuery, AuditTarget},
+    types::{
+        AuditCheckpoint, AuditEvent, AuditGrowth, AuditOutcome, AuditPage as ShownPage, AuditProof, AuditQuery,
+        AuditTarget, ExportPage, ExportQuery, ExportedEvent, GrowthQuery,
+    },
 };
 use crate::{
     app::App,
-    audit::{AuditFilter, AuditPage, Entry, Fact, Outcome, Target, word},
+    audit::{AuditFilter, AuditPage, Entry, Exported, Fact, Outcome, Target, word},
     error::{Error, Result},
-    http::extract::{Authenticated, ListQuery},
-    id::MemberId,
+    http::extract::{Authenticated, ListQuery, PathId},
+    id::{EventId, MemberId},
 };
 
 pub async fn list(
@@ -39,6 +43,63 @@ pub async fn list(
         app.audit_page(&caller, filter, query.cursor.as_deref(), limit).await?;
     let items = entries.into_iter().map(shown).collect();
     Ok(Json(ShownPage { items, broken: broken.into_iter().map(|id| id.0).collect(), next_cursor }))
+}
+
+pub async fn export(
+    State(app): State<Arc<App>>,
+    Authenticated(caller): Authenticated,
+    ListQuery(query): ListQuery<ExportQuery>,
+) -> Result<Json<ExportPage>> {
+    let limit = Window::of(None, query.limit)?.limit;
+    let page = app.export_audit(&caller, query.cursor.as_deref(), limit).await?;
+    let items = page.items.into_iter().map(exported).collect();
+    let broken = page.broken.into_iter().map(|id| id.0).collect();
+    Ok(Json(ExportPage { items, broken, next_cursor: page.next_cursor, more: page.more }))
+}
+
+pub async fn checkpoint(
+    State(app): State<Arc<App>>,
+    Authenticated(caller): Authenticated,
+) -> Result<Json<AuditCheckpoint>> {
+    let head = app.log_head(&caller).await?;
+    let note = head.checkpoint.note().to_owned();
+    let (origin, size) = (head.checkpoint.origin, head.checkpoint.size);
+    Ok(Json(AuditCheckpoint { origin, size, note, public_key: head.key.to_string() }))
+}
+
+pub async fn growth(
+    State(app): State<Arc<App>>,
+    Authenticated(caller): Authenticated,
+    ListQuery(query): ListQuery<GrowthQuery>,
+) -> Result<Json<AuditGrowth>> {
+    let growth = app.prove_growth(&caller, query.from).await?;
+    let hashes = growth.hashes.iter().map(|hash| BASE64_STANDARD.encode(hash)).collect();
+    let note = growth.checkpoint.note().to_owned();
+    Ok(Json(AuditGrowth { from: growth.from, size: growth.checkpoint.size, hashes, note }))
+}
+
+pub async fn proof(
+    State(app): State<Arc<App>>,
+    Authenticated(caller): Authenticated,
+    PathId(event): PathId<EventId>,
+) -> Result<Json<AuditProof>> {
+    let proof = app.prove_event(&caller, event).await?;
+    Ok(Json(AuditProof { index: proof.index, proof: proof.to_string() }))
+}
+
+fn exported(exported: Exported) -> ExportedEvent {
+    let Exported { index, entry, bytes } = exported;
+    let facts = entry.event.detail.iter().map(|(name, fact)| {
+        let value = match fact {
+            Fact::Text(text) => text.as_str().into(),
+            Fact::Number(number) => (*number).into(),
+            Fact::Id(id) => id.to_string().into(),
+            Fact::Bytes(bytes) => hex::encode(bytes).into(),
+        };
+        (name.clone(), value)
+    });
+    let facts = facts.collect();
+    ExportedEvent { index, event: shown(entry), facts, bytes: BASE64_STANDARD.encode(bytes) }
 }
 
 fn shown(entry: Entry) -> AuditEvent {

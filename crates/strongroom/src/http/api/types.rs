@@ -18,7 +18,10 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 pub use self::{
-    audit::{AuditEvent, AuditOutcome, AuditPage, AuditQuery, AuditTarget},
+    audit::{
+        AuditCheckpoint, AuditEvent, AuditGrowth, AuditOutcome, AuditPage, AuditProof, AuditQuery, AuditTarget,
+        ExportPage, ExportQuery, ExportedEvent, GrowthQuery,
+    },
     connection::{
         AcceptWarnings, ChangedKeyVault, Credential, DeleteVault, NewCredential, NewKeyVault, OtherVault,
         ReplacedCredential, VaultName,

@@ -1,5 +1,7 @@
 //! The audit log on the wire.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -95,4 +97,85 @@ pub struct AuditEvent {
     pub sequence: u64,
     /// SHA-256 of its canonical bytes, in hexadecimal; the next event names it.
     pub hash: String,
+}
+
+/// The query of `GET …/audit/export`; oldest first.
+#[derive(Default, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ExportQuery {
+    /// `next_cursor` of the page before; from the beginning when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+    /// 1 to 200; 50 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u16>,
+}
+
+/// Events in the log's own order. Whoever stores the items, then the cursor, gets every event at least once.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ExportPage {
+    pub items: Vec<ExportedEvent>,
+    /// Events that did not prove genuine: `strongroom audit verify` on the server says what is wrong with them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub broken: Vec<Uuid>,
+    /// Where to go on; there is one on the last page too, for later.
+    pub next_cursor: String,
+    /// Whether there is more to fetch now.
+    pub more: bool,
+}
+
+/// An event with its place in the log, and whole.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ExportedEvent {
+    /// Its place in the log over all events of the server, counted from 0; those of other workspaces are left out.
+    pub index: u64,
+    #[serde(flatten)]
+    pub event: AuditEvent,
+    /// Every fact by its name: text, numbers, ids, and digests in hexadecimal. docs/format.md lists them.
+    #[schema(value_type = Object)]
+    pub facts: BTreeMap<String, serde_json::Value>,
+    /// The canonical bytes in base64: the leaf of the Merkle tree is the hash of them.
+    pub bytes: String,
+}
+
+/// The head of the log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AuditCheckpoint {
+    pub origin: String,
+    /// Events that it covers.
+    pub size: u64,
+    /// The C2SP signed note.
+    pub note: String,
+    /// What it is verified with, as C2SP writes a key.
+    pub public_key: String,
+}
+
+/// The query of `GET …/audit/growth`.
+#[derive(Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct GrowthQuery {
+    /// The size of an older checkpoint.
+    pub from: u64,
+}
+
+/// That the log only grew since an older checkpoint (RFC 6962, section 2.1.2).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AuditGrowth {
+    pub from: u64,
+    /// The newest checkpoint's size.
+    pub size: u64,
+    /// In base64.
+    pub hashes: Vec<String>,
+    /// The newest checkpoint.
+    pub note: String,
+}
+
+/// That one event is in the log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AuditProof {
+    pub index: u64,
+    /// A C2SP tlog-proof, with the event's canonical bytes as its extra data.
+    pub proof: String,
 }
