@@ -352,6 +352,8 @@ pub(crate) fn error(field: Field, code: &'static str, cause: impl Into<String>, 
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const GUID: &str = "12345678-90ab-cdef-1234-567890abcdef";
@@ -458,6 +460,19 @@ mod tests {
             (long.as_str(), "too_long"),
         ] {
             assert_eq!(KeyName::parse(text).expect_err(text).code, code, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_url_that_is_taken_is_a_key_vault_of_its_cloud_and_reads_as_it_prints(
+            text in "\\PC{0,60}", host in "[a-zA-Z0-9.:/@#?%-]{0,40}",
+        ) {
+            for text in [text, format!("https://{host}.vault.azure.net"), format!("https://acme.vault.azure.net{host}")] {
+                let Ok((url, _)) = parse_vault_url_and_key(&text, "key", Cloud::Public) else { continue };
+                prop_assert!(Cloud::Public.allows(url.host()) && url.host().ends_with(".vault.azure.net"));
+                prop_assert_eq!(VaultUrl::parse(&url.to_string(), Cloud::Public), Ok(url));
+            }
         }
     }
 }

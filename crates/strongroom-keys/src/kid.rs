@@ -130,6 +130,8 @@ impl fmt::Display for Kid {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const KID: &str = "https://acme.vault.azure.net/keys/Strongroom-KEK/0123456789abcdef0123456789abcdef";
@@ -177,5 +179,16 @@ mod tests {
         assert!(one.same_key_version(&two));
         let other: KeyUrl = KID.replace("0123", "3210").parse().expect("kid");
         assert!(!one.same_key_version(&other));
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_read_as_a_kid_prints_as_it_was_read(text in "\\PC*", near in "[a-zA-Z0-9./:?#%@_-]{0,80}") {
+            for text in [text, format!("https://acme.vault.azure.net/keys/{near}"), format!("cloud:{near}"), near] {
+                if let Ok(kid) = text.parse::<Kid>() {
+                    prop_assert_eq!(kid.to_string(), text);
+                }
+            }
+        }
     }
 }

@@ -18,7 +18,7 @@ mod mask;
 mod moving;
 mod notices;
 mod read;
-mod reference;
+pub mod reference;
 mod run;
 mod serve;
 mod session;

@@ -30,6 +30,16 @@ pub(super) fn failure(operation: Operation, exchanges: Vec<Exchange>, credential
     failure
 }
 
+/// For the fuzzer: as what a refusal of Entra or of a Key Vault is read, and its words.
+#[cfg(fuzzing)]
+pub fn read_refusal(entra: bool, status: u16, body: &[u8], operation: Operation) -> (Code, String) {
+    let reading = match entra {
+        true => read_entra(status, body, "login.example"),
+        false => read_key_vault(status, body, "vault.example", operation),
+    };
+    (reading.code, reading.detail)
+}
+
 #[derive(Debug)]
 struct Reading {
     code: Code,
@@ -251,7 +261,10 @@ pub(super) fn words(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::Class;
 
     const HOST: &str = "acme.vault.azure.net";
     const LOGIN: &str = "login.microsoftonline.com";
@@ -488,5 +501,28 @@ mod tests {
         assert_eq!(words("Bearer eyJhbGciOi.eyJpc3M.sig was refused"), "Bearer … was refused");
         assert!(words(&"word ".repeat(1000)).chars().count() <= 403);
         assert_eq!(words(&"x".repeat(5000)), "…");
+    }
+
+    proptest! {
+        #[test]
+        fn no_body_makes_the_reader_panic_or_passes_for_a_denial_without_being_json(
+            body: Vec<u8>, status in 400u16..600, entra: bool,
+        ) {
+            let reading = match entra {
+                true => read_entra(status, &body, LOGIN),
+                false => read_key_vault(status, &body, HOST, Operation::Unwrap),
+            };
+            prop_assert!(!reading.detail.chars().any(char::is_control));
+            let failure = KeyFailure::new(reading.code, Operation::Unwrap, "");
+            let is_json = body.contains(&b'{');
+            prop_assert!(failure.class != Class::Denial || is_json);
+        }
+
+        #[test]
+        fn a_message_is_told_in_one_line_without_a_token(message in "(?s).{0,600}", status in 400u16..500) {
+            let body = serde_json::json!({"error": {"code": "Forbidden", "message": format!("{message} eyJhbGciOi")}});
+            let reading = key_vault(status, &body.to_string(), Operation::Unwrap);
+            prop_assert!(!reading.detail.chars().any(char::is_control) && !reading.detail.contains("eyJ"));
+        }
     }
 }

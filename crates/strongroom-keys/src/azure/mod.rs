@@ -23,6 +23,8 @@ pub(crate) mod reach;
 mod tls;
 mod transport;
 
+#[cfg(fuzzing)]
+pub use answer::read_refusal;
 pub use cloud::{Cloud, UnknownCloud};
 pub(crate) use command::is_resource_id;
 pub use command::{command, disable_command, federated_credential};

@@ -169,44 +169,13 @@ impl Content {
 
     /// The details' payload, padded.
     pub fn details(&self) -> Plaintext {
-        let mut out = self.encoder();
-        let mut write = || -> Written {
-            out.array(1)?.array(self.fields.len() as u64)?;
-            for field in &self.fields {
-                out.array(3)?.str(field.name.expose())?.u8(field.kind.number())?.str(field.value.expose())?;
-            }
-            Ok(())
-        };
-        write().expect("writing to memory does not fail");
-        pad_256(out.into_writer())
+        details_payload(&self.fields)
     }
 
     /// The overview's payload, padded; it names the sealed details that belong to it.
     pub fn overview(&self, details: Commitment) -> Plaintext {
-        let mut out = self.encoder();
-        let mut write = || -> Written {
-            out.array(7)?.u8(self.item_type.number())?;
-            match self.kind {
-                Some(kind) => out.u8(kind.number())?,
-                None => out.null()?,
-            };
-            out.str(self.title.expose())?;
-            for list in [&self.urls, &self.usernames, &self.labels] {
-                out.array(list.len() as u64)?;
-                for text in list {
-                    out.str(text.expose())?;
-                }
-            }
-            out.bytes(&details.0)?;
-            Ok(())
-        };
-        write().expect("writing to memory does not fail");
-        pad_256(out.into_writer())
-    }
-
-    /// Large enough that the buffer never moves and leaves a copy behind.
-    fn encoder(&self) -> Encoder<Vec<u8>> {
-        Encoder::new(Vec::with_capacity(self.size() + 256 + 16 * (self.fields.len() + 3 * MAX_LIST)))
+        let lists = [&self.urls, &self.usernames, &self.labels].map(Vec::as_slice);
+        overview_payload((self.item_type, self.kind), &self.title, lists, &details)
     }
 
     fn size(&self) -> usize {
@@ -218,6 +187,55 @@ impl Content {
     }
 }
 
+/// The one encoding of these fields.
+fn details_payload(fields: &[Field]) -> Plaintext {
+    let size = fields.iter().map(|field| field.name.expose().len() + field.value.expose().len() + 20).sum();
+    let mut out = encoder(size);
+    let mut write = || -> Written {
+        out.array(1)?.array(fields.len() as u64)?;
+        for field in fields {
+            out.array(3)?.str(field.name.expose())?.u8(field.kind.number())?.str(field.value.expose())?;
+        }
+        Ok(())
+    };
+    write().expect("writing to memory does not fail");
+    pad_256(out.into_writer())
+}
+
+/// The one encoding of an overview.
+fn overview_payload(
+    (item_type, kind): (ItemType, Option<SecretKind>),
+    title: &SecretText,
+    lists: [&[SecretText]; 3],
+    details: &Commitment,
+) -> Plaintext {
+    let lines: usize = lists.into_iter().flatten().map(|text| text.expose().len() + 9).sum();
+    let mut out = encoder(title.expose().len() + lines);
+    let mut write = || -> Written {
+        out.array(7)?.u8(item_type.number())?;
+        match kind {
+            Some(kind) => out.u8(kind.number())?,
+            None => out.null()?,
+        };
+        out.str(title.expose())?;
+        for list in lists {
+            out.array(list.len() as u64)?;
+            for text in list {
+                out.str(text.expose())?;
+            }
+        }
+        out.bytes(&details.0)?;
+        Ok(())
+    };
+    write().expect("writing to memory does not fail");
+    pad_256(out.into_writer())
+}
+
+/// Large enough, with padding and numbers, that the buffer never moves and leaves a copy behind.
+fn encoder(size: usize) -> Encoder<Vec<u8>> {
+    Encoder::new(Vec::with_capacity(size + 512))
+}
+
 type Written = std::result::Result<(), minicbor::encode::Error<std::convert::Infallible>>;
 
 impl Overview {
@@ -226,7 +244,10 @@ impl Overview {
         let mut input = Decoder::new(payload);
         let overview = Self::read_from(&mut input).map_err(|_| unreadable())?;
         check_padding(&payload[input.position()..]).map_err(|_| unreadable())?;
-        Ok(overview)
+        let lists = [&overview.urls, &overview.usernames, &overview.labels].map(Vec::as_slice);
+        let kinds = (overview.item_type, overview.kind);
+        let same = overview_payload(kinds, &overview.title, lists, &overview.details)[..] == payload[..];
+        same.then_some(overview).ok_or_else(unreadable)
     }
 
     fn read_from(input: &mut Decoder<'_>) -> std::result::Result<Self, minicbor::decode::Error> {
@@ -250,12 +271,13 @@ impl Overview {
     }
 }
 
-/// Reads opened details.
+/// Reads opened details; anything but our own canonical form is refused.
 pub fn read_details(payload: &Plaintext) -> Result<Vec<Field>> {
     let mut input = Decoder::new(payload);
     let fields = read_fields(&mut input).map_err(|_| unreadable())?;
     check_padding(&payload[input.position()..]).map_err(|_| unreadable())?;
-    Ok(fields)
+    let same = details_payload(&fields)[..] == payload[..];
+    same.then_some(fields).ok_or_else(unreadable)
 }
 
 fn read_fields(input: &mut Decoder<'_>) -> std::result::Result<Vec<Field>, minicbor::decode::Error> {
@@ -310,6 +332,8 @@ numbered!(FieldKind {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn content() -> Content {
@@ -330,6 +354,38 @@ mod tests {
         assert_eq!((overview.title.expose(), overview.details), ("Mail", Commitment([7; 32])));
         let fields = read_details(&content().details()).expect("read");
         assert_eq!(fields[0].value.expose(), "p\u{1F511}");
+    }
+
+    #[test]
+    fn a_second_encoding_of_the_same_value_is_refused() {
+        let (details, overview) = (content().details(), content().overview(Commitment([7; 32])));
+        // 0x81 is a list of one; 0x98 0x01 is the same, in a longer form.
+        for (payload, at) in [(&details, 0), (&details, 1), (&overview, 0)] {
+            let length = payload[at] & 0x1f;
+            let longer = [&payload[..at], &[0x98, length], &payload[at + 1..payload.len() - 1]].concat();
+            let longer = Plaintext::new(longer);
+            assert!(read_details(&longer).is_err() && Overview::read(&longer).is_err());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_readers_panic(bytes: Vec<u8>) {
+            for payload in [Plaintext::new(bytes.clone()), pad_256(bytes)] {
+                let _ = (read_details(&payload), Overview::read(&payload));
+            }
+        }
+
+        #[test]
+        fn any_texts_read_back(title in ".{0,40}", url in ".{0,40}", name in ".{0,40}", value in "(?s).{0,400}") {
+            let mut written = content();
+            (written.title, written.urls) = (title.as_str().into(), vec![url.as_str().into()]);
+            written.fields[0] = Field::new(&name, FieldKind::Notes, value.as_str().into());
+            let fields = read_details(&written.details()).expect("our own form");
+            prop_assert!(fields[0].name.expose() == name && fields[0].value.expose() == value);
+            let overview = Overview::read(&written.overview(Commitment([7; 32]))).expect("our own form");
+            prop_assert!(overview.title.expose() == title && overview.urls[0].expose() == url);
+        }
     }
 
     #[test]
