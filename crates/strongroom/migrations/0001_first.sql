@@ -440,3 +440,21 @@ CREATE TABLE deliveries (
 );
 CREATE INDEX deliveries_due ON deliveries (state, next_at);
 CREATE INDEX deliveries_recipient ON deliveries (recipient_id, created_at);
+
+-- Backups that this instance made, so that the census of a key counts them. `retired_at`: every copy of it was destroyed.
+CREATE TABLE backups (
+  id         UUID PRIMARY KEY,
+  made_at    BIGINT NOT NULL,
+  expires_at BIGINT NOT NULL,
+  retired_at BIGINT,
+  row_count  BIGINT NOT NULL
+);
+
+-- The key versions that a backup opens through.
+CREATE TABLE backup_kids (
+  backup_id UUID NOT NULL REFERENCES backups (id),
+  vault_id  UUID NOT NULL,
+  kid       TEXT NOT NULL,
+  PRIMARY KEY (backup_id, vault_id, kid)
+);
+CREATE INDEX backup_kids_kid ON backup_kids (kid);

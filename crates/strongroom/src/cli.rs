@@ -3,6 +3,7 @@
 mod admin;
 mod audit;
 mod azure;
+mod backup;
 mod console;
 #[cfg(feature = "demo")]
 mod demo;
@@ -83,6 +84,9 @@ enum Command {
     Serve(serve::Arguments),
     Doctor(doctor::Arguments),
     #[command(subcommand)]
+    Backup(backup::Arguments),
+    Restore(backup::Restore),
+    #[command(subcommand)]
     Azure(azure::Arguments),
     #[command(subcommand)]
     Admin(admin::Arguments),
@@ -116,6 +120,8 @@ async fn execute(cli: Cli, console: &Console) -> Result<u8, Failure> {
         }
         Command::Serve(arguments) => return serve::run(arguments, console).await.map(|()| Exit::Ok as u8),
         Command::Doctor(arguments) => return doctor::run(arguments, console).await,
+        Command::Backup(arguments) => return backup::run(arguments, console).await,
+        Command::Restore(arguments) => return backup::restore(arguments, console).await,
         Command::Audit(audit::Arguments::Verify(arguments)) => return audit::verify(arguments, console).await,
         Command::Audit(audit::Arguments::CheckProof(arguments)) => return audit::check_proof(&arguments, console),
         Command::Audit(audit::Arguments::Key(arguments)) => {

@@ -62,6 +62,7 @@ ids! {
     JobId,
     NoticeId,
     WebhookId,
+    BackupId,
     EventId,
     /// One unwrapped vault key in this process's memory.
     LeaseId,

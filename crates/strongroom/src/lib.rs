@@ -5,6 +5,7 @@ pub mod access;
 pub mod app;
 pub mod audit;
 pub mod azure_setup;
+pub mod backup;
 pub mod cli;
 pub mod client;
 pub mod clock;

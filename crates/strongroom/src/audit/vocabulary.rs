@@ -172,6 +172,7 @@ const JOB_START: Facts =
     &[("job", Id), ("kind", Text), ("total", Number), ("target", MaybeId), ("whole", Number), ("weakens", Number)];
 const JOB: Facts = &[("job", Id), ("kind", Text)];
 const MEMBER: Facts = &[("member", Id)];
+const BACKUP: Facts = &[("backup", Id)];
 const WEBHOOK: Facts = &[("webhook", Id)];
 const TOKEN: Facts = &[("member", Id), ("expires_at", Number), ("address", MaybeText), ("with", MaybeText)];
 
@@ -300,5 +301,13 @@ pub static VOCABULARY: &[Word] = &[
     to("webhook.create", "workspace", Done, WEBHOOK),
     to("webhook.delete", "workspace", Done, WEBHOOK),
     to("webhook.test", "workspace", Done, WEBHOOK),
+    to("backup.create", "none", Done, &[("backup", Id), ("expires_at", Number), ("rows", Number)]),
+    to("backup.retire", "none", Done, BACKUP),
+    to(
+        "backup.restore",
+        "none",
+        Done,
+        &[("backup", Id), ("made_at", Number), ("sessions", Number), ("tokens", Number), ("links", Number)],
+    ),
     to("import.finish", "workspace vault", Done, &[("imported", Number), ("skipped", Number), ("failed", Number)]),
 ];

@@ -5,6 +5,7 @@
 mod content;
 mod list;
 mod moving;
+mod proof;
 mod reseal;
 pub(crate) mod rows;
 mod sharing;
@@ -20,10 +21,11 @@ pub use self::{
     content::{Content, Field, FieldKind, ItemType, MAX_ITEM, Overview, Patch, SecretKind, read_details},
     list::{Dark, Filter, Found},
     moving::{MAX_MOVE, MovePlan, MoveRequest, MoveWhat},
+    proof::Proof,
     sharing::Grant,
     trash::{Kept, Purged, TRASH_PAUSE},
 };
-pub(crate) use self::{rows::still_allowed, trash::note_pass};
+pub(crate) use self::{proof::open_every_item, rows::still_allowed, trash::note_pass};
 use crate::{
     access::{Action, ItemRole, Target as Aim},
     app::{App, Caller},

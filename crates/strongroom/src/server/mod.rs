@@ -1,5 +1,6 @@
 //! From configuration to a running server: instance key, database, Azure, keyring, listener, and a clean end.
 
+mod beside;
 pub(crate) mod instance;
 pub mod metrics;
 
@@ -7,12 +8,13 @@ use std::{fs, future::Future, net::SocketAddr, path::PathBuf, sync::Arc, time::D
 
 use axum::Extension;
 use axum_server::{Handle, tls_rustls::RustlsConfig};
-use strongroom_envelope::{InstanceKeys, Random, SystemRandom};
+use strongroom_envelope::{InstanceKeys, Random};
 use strongroom_keys::azure::{self, AzureKeys, Cloud};
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
+pub use self::beside::{open_beside, open_to_fill, open_to_verify, present_keys, require_empty_database};
 use crate::{
     app::{App, Settings},
     audit::{Actor, Target},
@@ -188,18 +190,6 @@ async fn certificate(tls: &Tls) -> Result<RustlsConfig> {
 pub(crate) fn instance_keys(config: &Config, random: &dyn Random) -> Result<instance::Loaded> {
     let environment = |name: &str| std::env::var(name).ok();
     instance::load(&config.instance.key_file, &environment, random)
-}
-
-/// The database that a configuration names, to be read beside a running server, and the keys that prove its rows.
-pub fn open_to_verify(config: &Config) -> Result<(Store, Arc<InstanceKeys>)> {
-    let loaded = instance_keys(config, &SystemRandom::new())?;
-    if loaded.unsaved.is_some() {
-        return Err(Error::Setup {
-            what: format!("there is no instance key in {}", loaded.origin).into(),
-            fix: "Name the server's configuration with --config, and run this as the server's user.".into(),
-        });
-    }
-    Ok((Store::open_read_only(&database_url(config))?, Arc::new(loaded.keys)))
 }
 
 /// A listener on the configured address; an occupied port is named.

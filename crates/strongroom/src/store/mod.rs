@@ -134,6 +134,16 @@ impl Store {
         Ok(Self { engine })
     }
 
+    /// Opens a database to write a little to it beside its running server: it takes no lock, brings no schema forward and
+    /// makes no database. What it writes must be nothing that a server keeps in memory.
+    pub fn open_beside(url: &str, writer: Writer) -> Result<Self> {
+        let engine = match engine_of(url)? {
+            EngineUrl::Sqlite(path) => Engine::Sqlite(sqlite::Sqlite::open_beside(path, &writer)?),
+            EngineUrl::Postgres => Engine::Postgres(postgres::Postgres::open_beside(url, writer)?),
+        };
+        Ok(Self { engine })
+    }
+
     /// Opens a database to read it, beside a running server or as a copy: it takes no lock and writes nothing, and
     /// [`Store::write`] refuses. The schema must be the one that this program writes.
     pub fn open_read_only(url: &str) -> Result<Self> {

@@ -47,6 +47,17 @@ impl Postgres {
     pub(super) fn open(url: &str, writer: Writer) -> Result<Self> {
         let config = config_of(url)?;
         at_the_start(&config, Session::prepare_schema)?;
+        Self::start(config, writer)
+    }
+
+    /// See [`super::Store::open_beside`].
+    pub(super) fn open_beside(url: &str, writer: Writer) -> Result<Self> {
+        let config = config_of(url)?;
+        at_the_start(&config, Session::require_schema)?;
+        Self::start(config, writer)
+    }
+
+    fn start(config: Config, writer: Writer) -> Result<Self> {
         let (writes, write_queue) = crossbeam_channel::unbounded();
         let (reads, read_queue) = crossbeam_channel::unbounded();
         let mut threads = Vec::new();
@@ -61,10 +72,7 @@ impl Postgres {
 
     pub(super) fn open_read_only(url: &str) -> Result<Self> {
         let config = config_of(url)?;
-        at_the_start(&config, |session| {
-            session.command("BEGIN READ ONLY")?;
-            require_schema(&mut Tx { inner: Inner::Postgres(session), chain: None })
-        })?;
+        at_the_start(&config, Session::require_schema)?;
         let (reads, queue) = crossbeam_channel::unbounded();
         let thread = spawn(Lane { config, session: None, writer: None, chain: None }, queue)?;
         Ok(Self { writes: None, reads: Some(reads), threads: vec![thread] })
@@ -223,6 +231,11 @@ impl Session {
             exists,
         )?;
         self.command("COMMIT").map_err(Into::into)
+    }
+
+    fn require_schema(&mut self) -> Result<()> {
+        self.command("BEGIN READ ONLY")?;
+        require_schema(&mut Tx { inner: Inner::Postgres(self), chain: None })
     }
 
     fn has_tables(&mut self) -> Result<bool> {

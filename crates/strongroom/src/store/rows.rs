@@ -11,14 +11,26 @@ use crate::error::{Error, Result};
 /// What a column holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ColumnKind {
-    /// `BIGINT`
     Int,
-    /// `TEXT`
     Text,
-    /// `BYTEA`
     Bytes,
-    /// `UUID`
     Id,
+}
+
+impl ColumnKind {
+    /// As the schema writes it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Int => "BIGINT",
+            Self::Text => "TEXT",
+            Self::Bytes => "BYTEA",
+            Self::Id => "UUID",
+        }
+    }
+
+    pub fn of_word(word: &str) -> Option<Self> {
+        [Self::Int, Self::Text, Self::Bytes, Self::Id].into_iter().find(|kind| kind.word() == word)
+    }
 }
 
 /// One column of a table.
@@ -70,14 +82,9 @@ fn described(connection: &Connection, name: String) -> Result<Table> {
     key.sort_by_key(|(_, (.., part))| *part);
     let key = key.into_iter().map(|(place, _)| place).collect();
     let column = |(name, declared, _): (String, String, u64)| {
-        let kind = match declared.as_str() {
-            "BIGINT" => ColumnKind::Int,
-            "TEXT" => ColumnKind::Text,
-            "BYTEA" => ColumnKind::Bytes,
-            "UUID" => ColumnKind::Id,
-            other => return Err(StoreError::Failed(format!("the schema has a column of the type {other}"))),
-        };
-        Ok(Column { name, kind })
+        let unknown = || StoreError::Failed(format!("the schema has a column of the type {declared}"));
+        let kind = ColumnKind::of_word(&declared).ok_or_else(unknown)?;
+        Ok::<_, StoreError>(Column { name, kind })
     };
     let columns = columns.into_iter().map(column).collect::<std::result::Result<_, _>>()?;
     Ok(Table { name, columns, key })
@@ -99,12 +106,8 @@ impl Table {
     /// The row with this key.
     pub fn find(&self, tx: &mut Tx<'_>, key: &[Value]) -> Result<Option<Vec<Value>>> {
         let key_names = self.key_names().join(", ");
-        let sql = format!(
-            "SELECT {} FROM {} WHERE ({key_names}) = ({})",
-            self.names(),
-            self.name,
-            places(self.key.len())
-        );
+        let sql =
+            format!("SELECT {} FROM {} WHERE ({key_names}) = ({})", self.names(), self.name, places(self.key.len()));
         let params: Vec<_> = key.iter().map(Value::param).collect();
         tx.first(&sql, &params, |row| self.read(row))
     }

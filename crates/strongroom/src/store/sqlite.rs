@@ -27,7 +27,8 @@ pub(super) struct Sqlite {
     /// Absent when it only reads, and on drop.
     jobs: Option<Sender<Box<dyn Job>>>,
     writer: Option<JoinHandle<()>>,
-    lock: Option<File>,
+    /// Of a server: held for as long as it is open.
+    _lock: Option<File>,
 }
 
 impl Sqlite {
@@ -44,7 +45,18 @@ impl Sqlite {
         let mut tx = Tx { inner: Inner::Sqlite(&connection), chain: None };
         migrate(&mut tx, batch, exists)?;
         connection.execute_batch("COMMIT").map_err(|error| refused(&error))?;
-        let chain = Chain::start(&writer)?;
+        Self::start(path, connection, &writer, Some(lock))
+    }
+
+    /// See [`super::Store::open_beside`].
+    pub(super) fn open_beside(path: &Path, writer: &Writer) -> Result<Self> {
+        // It must be there already: nothing is made beside a server.
+        drop(Self::open_read_only(path)?);
+        Self::start(path, connect(path)?, writer, None)
+    }
+
+    fn start(path: &Path, connection: Connection, writer: &Writer, lock: Option<File>) -> Result<Self> {
+        let chain = Chain::start(writer)?;
         let (jobs, queue) = crossbeam_channel::unbounded();
         let writer = std::thread::Builder::new()
             .name("store-writer".into())
@@ -55,12 +67,12 @@ impl Sqlite {
             idle_readers: Mutex::default(),
             jobs: Some(jobs),
             writer: Some(writer),
-            lock: Some(lock),
+            _lock: lock,
         })
     }
 
     pub(super) fn open_read_only(path: &Path) -> Result<Self> {
-        let engine = Self { path: path.into(), idle_readers: Mutex::default(), jobs: None, writer: None, lock: None };
+        let engine = Self { path: path.into(), idle_readers: Mutex::default(), jobs: None, writer: None, _lock: None };
         engine.read(&require_schema)?;
         Ok(engine)
     }
@@ -69,7 +81,7 @@ impl Sqlite {
         let idle = self.idle_readers.lock().expect("no holder panics").pop();
         let connection = match idle {
             Some(connection) => connection,
-            None if self.lock.is_none() => connect_read_only(&self.path)?,
+            None if self.jobs.is_none() => connect_read_only(&self.path)?,
             None => connect(&self.path)?,
         };
         connection.execute_batch("BEGIN").map_err(|error| refused(&error))?;

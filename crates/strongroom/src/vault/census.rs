@@ -1,7 +1,7 @@
 //! The census of a vault's key: which key versions and generations are still needed, and by what. It knows what this
 //! instance knows: copies of the database that were made elsewhere are not in it.
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use strongroom_keys::{KeyDescription, Kid, azure::disable_command};
 
 use crate::{
@@ -39,7 +39,7 @@ pub struct KeyVersionUse {
     pub items: u64,
     /// Jobs that have not ended, on vaults that need it.
     pub jobs: u64,
-    /// Backups that this instance has made and that open through it. It makes none yet.
+    /// Backups that this instance has made, that open through it, and that are neither expired nor retired.
     pub backups: u64,
     /// Wraps that nothing uses any more; each goes a day after it was superseded.
     pub superseded_wraps: u64,
@@ -122,15 +122,25 @@ impl App {
             Ok(newest) => (Some(newest), None),
             Err(error) => (None, Some(error.to_string())),
         };
-        let (versions, generations) =
-            self.store.read(move |tx| Ok((key_versions(tx, vault, newest.as_ref())?, generations(tx, vault)?))).await?;
+        let now = self.clock.now();
+        let (versions, generations) = self
+            .store
+            .read(move |tx| Ok((key_versions(tx, vault, newest.as_ref(), now)?, generations(tx, vault)?)))
+            .await?;
         Ok(Census { versions, generations, newest_unknown })
     }
 }
 
-fn key_versions(tx: &mut Tx<'_>, vault: VaultId, newest: Option<&KeyDescription>) -> Result<Vec<KeyVersionUse>> {
-    let sql = "SELECT DISTINCT kid FROM wraps WHERE vault_id = $1 ORDER BY kid";
-    let mut kids = tx.all(sql, &[vault.0.into()], |row| row.get::<String>(0))?;
+fn key_versions(
+    tx: &mut Tx<'_>,
+    vault: VaultId,
+    newest: Option<&KeyDescription>,
+    now: Timestamp,
+) -> Result<Vec<KeyVersionUse>> {
+    let sql = "SELECT kid FROM wraps WHERE vault_id = $1 \
+               UNION SELECT k.kid FROM backup_kids k JOIN backups b ON b.id = k.backup_id \
+               WHERE k.vault_id = $1 AND b.retired_at IS NULL AND b.expires_at > $2 ORDER BY kid";
+    let mut kids = tx.all(sql, &[vault.0.into(), now.into()], |row| row.get::<String>(0))?;
     let is_newest =
         |kid: &str| newest.is_some_and(|newest| kid.parse().is_ok_and(|kid: Kid| newest.kid.same_key_version(&kid)));
     if let Some(newest) = newest
@@ -142,14 +152,20 @@ fn key_versions(tx: &mut Tx<'_>, vault: VaultId, newest: Option<&KeyDescription>
     for kid in kids {
         let enabled = newest.filter(|_| is_newest(&kid)).map(|newest| newest.enabled);
         let newest_known = newest.is_some();
-        versions.push(key_version(tx, kid, enabled, newest_known)?);
+        versions.push(key_version(tx, kid, enabled, newest_known, now)?);
     }
     versions.sort_by_key(|used| (!used.newest, used.vault_keys == 0));
     Ok(versions)
 }
 
 /// With `enabled` known it is the newest, of which alone that is asked.
-fn key_version(tx: &mut Tx<'_>, kid: String, enabled: Option<bool>, newest_known: bool) -> Result<KeyVersionUse> {
+fn key_version(
+    tx: &mut Tx<'_>,
+    kid: String,
+    enabled: Option<bool>,
+    newest_known: bool,
+    now: Timestamp,
+) -> Result<KeyVersionUse> {
     let by_kid = [Param::from(&kid)];
     let vault_keys = tx.count("SELECT COUNT(*) FROM generations WHERE kid = $1", &by_kid)?;
     let items = tx.count(
@@ -164,7 +180,12 @@ fn key_version(tx: &mut Tx<'_>, kid: String, enabled: Option<bool>, newest_known
     )?;
     let superseded_wraps =
         tx.count("SELECT COUNT(*) FROM wraps WHERE kid = $1 AND superseded_at IS NOT NULL", &by_kid)?;
-    let (newest, backups) = (enabled.is_some(), 0);
+    let backups = tx.count(
+        "SELECT COUNT(DISTINCT b.id) FROM backup_kids k JOIN backups b ON b.id = k.backup_id \
+         WHERE k.kid = $1 AND b.retired_at IS NULL AND b.expires_at > $2",
+        &[Param::from(&kid), now.into()],
+    )?;
+    let newest = enabled.is_some();
     let needed = vault_keys + items + jobs + backups > 0;
     let safe_to_disable = newest_known && !newest && !needed;
     Ok(KeyVersionUse { kid, newest, enabled, vault_keys, items, jobs, backups, superseded_wraps, safe_to_disable })

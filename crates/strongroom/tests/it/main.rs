@@ -7,6 +7,7 @@ mod api;
 mod audit_log;
 mod azure;
 mod azure_setup;
+mod backups;
 mod bad_days;
 mod child;
 mod command_line;

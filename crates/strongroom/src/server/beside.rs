@@ -1,0 +1,70 @@
+//! What commands on the server's machine open: the database that a configuration names, without being the server.
+
+use std::sync::Arc;
+
+use strongroom_envelope::{InstanceKeys, Random, SystemRandom};
+
+use super::{database_url, instance, instance_keys};
+use crate::{
+    backup,
+    clock::Clock,
+    config::{Config, DatabaseUrl},
+    error::{Error, Result},
+    id::BootId,
+    store::{Store, Writer},
+};
+
+/// The instance keys that a configuration names; a refusal where there are none, since nothing is to be made here.
+pub fn present_keys(config: &Config) -> Result<Arc<InstanceKeys>> {
+    let loaded = instance_keys(config, &SystemRandom::new())?;
+    if loaded.unsaved.is_some() {
+        return Err(Error::Setup {
+            what: format!("there is no instance key in {}", loaded.origin).into(),
+            fix: "Name the server's configuration with --config, and run this as the server's user.".into(),
+        });
+    }
+    Ok(Arc::new(loaded.keys))
+}
+
+/// The database, to be read beside a running server, and the keys that prove its rows.
+pub fn open_to_verify(config: &Config) -> Result<(Store, Arc<InstanceKeys>)> {
+    let keys = present_keys(config)?;
+    Ok((Store::open_read_only(&database_url(config))?, keys))
+}
+
+/// The database, to write a little to it beside a running server.
+pub fn open_beside(
+    config: &Config,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+) -> Result<(Store, Arc<InstanceKeys>)> {
+    let keys = present_keys(config)?;
+    let writer = writer(config, &keys, clock, random)?;
+    Ok((Store::open_beside(&database_url(config), writer)?, keys))
+}
+
+/// The database, made where it is not there yet, to be filled. No server may have it open.
+pub fn open_to_fill(config: &Config, clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Result<Store> {
+    let keys = present_keys(config)?;
+    Store::open(&database_url(config), writer(config, &keys, clock, random)?)
+}
+
+/// Refuses a database that has anything in it; makes none where there is none.
+pub async fn require_empty_database(config: &Config) -> Result<()> {
+    if let DatabaseUrl::Sqlite(path) = &config.database.url
+        && !path.exists()
+    {
+        return Ok(());
+    }
+    let url = database_url(config);
+    if Store::probe(&url).await?.schema.is_none() {
+        return Ok(());
+    }
+    Store::open_read_only(&url)?.read(backup::require_empty).await
+}
+
+fn writer(config: &Config, keys: &Arc<InstanceKeys>, clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Result<Writer> {
+    let node = instance::node_id(&config.instance.key_file, clock.now(), random.as_ref())?;
+    let boot = Arc::new(move || BootId::generate(clock.now(), random.as_ref()));
+    Ok(Writer { node, keys: Arc::clone(keys), boot })
+}
