@@ -46,6 +46,7 @@ mod key;
 mod log_key;
 mod mac;
 mod pad;
+mod passphrase;
 mod place;
 mod random;
 mod seal;
@@ -61,6 +62,7 @@ pub use mac::{
     verify_provider_row, verify_vault_policy, verify_wrap_row,
 };
 pub use pad::{PaddingError, check_padding, pad_256};
+pub use passphrase::{Encrypted, PassphraseError, PassphraseKdf, PassphraseKeys, PassphraseStream};
 pub use place::{CloudKekPlace, DataKeyPlace, ItemPlace, VaultKeyPlace};
 pub use random::{Random, RandomFailed, SystemRandom};
 pub use seal::{Commitment, ContentKey, Context, InstanceContext, OpenError, commitment, open, seal};
