@@ -58,6 +58,7 @@ ids! {
     DataKeyId,
     SessionId,
     TokenId,
+    ExportId,
     LinkId,
     JobId,
     NoticeId,

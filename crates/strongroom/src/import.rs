@@ -4,6 +4,7 @@
 
 mod bitwarden;
 mod columns;
+mod protected;
 mod rows;
 
 use std::collections::{HashMap, HashSet};
@@ -11,13 +12,15 @@ use std::fmt;
 
 use clap::ValueEnum;
 use serde::Serialize;
+use strongroom_envelope::PassphraseError;
 use thiserror::Error;
 
-use crate::http::api::types::CreateItem;
+pub use self::protected::{is_protected, unlock};
+use crate::{http::api::types::CreateItem, item::MAX_ITEM};
 
 /// The largest file that is read, in bytes.
 pub const FILE_LIMIT: usize = 64 * 1024 * 1024;
-/// The largest row or entry that is taken, in bytes of text.
+/// The largest row of a table that is taken, in bytes of text.
 pub const ENTRY_LIMIT: usize = 256 * 1024;
 
 /// The formats that can be read.
@@ -27,7 +30,7 @@ pub enum Format {
     Chrome,
     /// Five columns, as from Apple Passwords and others: Title,URL,Username,Password,Notes
     Columns,
-    /// Bitwarden's unencrypted JSON
+    /// Bitwarden's JSON, as `strongroom export` writes it too: unencrypted, or encrypted to a passphrase
     Bitwarden,
 }
 
@@ -76,7 +79,7 @@ pub enum Reason {
     TooManyColumns { found: usize, expected: usize },
     #[error("empty")]
     Empty,
-    #[error("larger than {} kB", ENTRY_LIMIT / 1024)]
+    #[error("larger than {} kB", MAX_ITEM / 1024)]
     EntryTooLong,
     #[error("of type {0}, which is not known")]
     UnknownType(u64),
@@ -124,9 +127,13 @@ pub enum ImportError {
     NotJson { line: usize, column: usize },
     #[error("not an export of Bitwarden: what stands at line {line}, column {column} does not belong there")]
     NotBitwarden { line: usize, column: usize },
+    #[error("the file is encrypted to a passphrase, and none was given")]
+    Protected,
+    #[error("the file does not open: {0}")]
+    NotOpened(PassphraseError),
     #[error(
-        "this export of Bitwarden is encrypted. Export again with the file format `.json`, not `.json (Encrypted)`, and \
-         delete the file after the import"
+        "this export of Bitwarden is encrypted to an account there. Export again as `.json (Encrypted)` with a password \
+         of its own, or as `.json`, and delete the file after the import"
     )]
     Encrypted,
 }

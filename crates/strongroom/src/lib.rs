@@ -16,6 +16,7 @@ pub mod demo;
 pub mod doctor;
 pub mod drill;
 pub mod error;
+pub mod export;
 pub mod http;
 pub mod id;
 pub mod import;

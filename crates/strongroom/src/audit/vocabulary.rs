@@ -288,6 +288,7 @@ pub static VOCABULARY: &[Word] = &[
     to("item.view", "item", Done, REVISION),
     to("item.reveal", "item", Done, &[("lease", Id), ("revision", Number)]),
     to("item.reveal_failed", "item", Failed, &[("revision", Number), ("code", Text)]),
+    to("item.export", "item", Done, &[("export", Id), ("lease", Id), ("revision", Number)]),
     to("item.list", "workspace", Done, COUNT),
     to("item.search", "workspace", Done, COUNT),
     to("item.grant", "item", Done, &[("member", Id), ("role", Text)]),
@@ -309,5 +310,8 @@ pub static VOCABULARY: &[Word] = &[
         Done,
         &[("backup", Id), ("made_at", Number), ("sessions", Number), ("tokens", Number), ("links", Number)],
     ),
+    to("export.start", "vault", Done, &[("export", Id), ("format", Text), ("encrypted", Number), ("count", Number)]),
+    to("export.finish", "workspace", Done, &[("export", Id), ("count", Number), ("damaged", Number), ("gone", Number)]),
+    to("export.stop", "workspace", Failed, &[("export", Id), ("count", Number), ("code", Text)]),
     to("import.finish", "workspace vault", Done, &[("imported", Number), ("skipped", Number), ("failed", Number)]),
 ];

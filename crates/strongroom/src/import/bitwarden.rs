@@ -1,4 +1,5 @@
-//! Bitwarden's unencrypted JSON export, of a person or of an organisation.
+//! Bitwarden's unencrypted JSON export, of a person or of an organisation; our own export is one too, with a layout
+//! that makes each item what it was.
 //! Field names and types: bitwarden/clients, `libs/common/src/models/export`.
 
 use std::collections::HashMap;
@@ -6,8 +7,10 @@ use std::collections::HashMap;
 use serde::Deserialize;
 use serde_json::error::Category;
 
-use super::{ENTRY_LIMIT, ImportDraft, ImportError, LeftOut, Parsed, Part, Place, Reason, Refused};
+use super::{ImportDraft, ImportError, LeftOut, Parsed, Part, Place, Reason, Refused};
+use crate::export::{Layout, Slot};
 use crate::http::api::types::{CreateItem, Field, FieldKind, ItemType, SecretKind};
+use crate::item::MAX_ITEM;
 use crate::secret_text::SecretText;
 
 #[derive(Deserialize)]
@@ -45,6 +48,7 @@ struct Entry {
     ssh_key: Option<SshKey>,
     fields: Option<Vec<CustomField>>,
     password_history: Option<Vec<Ignored>>,
+    strongroom: Option<Layout>,
 }
 
 #[derive(Deserialize)]
@@ -141,7 +145,7 @@ pub fn parse(text: &str) -> Result<Parsed, ImportError> {
 }
 
 /// Serde's own messages repeat values; place and category are enough to find the fault.
-fn without_content(error: serde_json::Error) -> ImportError {
+pub(super) fn without_content(error: serde_json::Error) -> ImportError {
     let (line, column) = (error.line(), error.column());
     match error.classify() {
         Category::Data => ImportError::NotBitwarden { line, column },
@@ -165,7 +169,7 @@ fn draft(entry: Entry, labels: &HashMap<String, SecretText>) -> Result<CreateIte
     let title = SecretText::from(entry.name.as_ref().map_or("", |name| name.expose().trim()));
     let mut item = CreateItem::new(ItemType::Secret, title);
     match kind {
-        1 => login(entry.login.ok_or(Reason::MissingPart(kind))?, &mut item),
+        1 => login(entry.login.ok_or(Reason::MissingPart(kind))?, entry.strongroom.is_some(), &mut item),
         2 => item.kind = Some(SecretKind::Text),
         3 => card(entry.card.ok_or(Reason::MissingPart(kind))?, &mut item),
         4 => identity(entry.identity.ok_or(Reason::MissingPart(kind))?, &mut item),
@@ -173,28 +177,34 @@ fn draft(entry: Entry, labels: &HashMap<String, SecretText>) -> Result<CreateIte
         other => return Err(Reason::UnknownType(other)),
     }
     add(&mut item, "Notes", FieldKind::Notes, entry.notes);
-    for field in entry.fields.unwrap_or_default() {
+    let mut custom = entry.fields.unwrap_or_default();
+    let shown = entry.strongroom.as_ref().map_or(0, |layout| layout.shown);
+    custom.truncate(custom.len().saturating_sub(shown));
+    for field in custom {
         custom_field(field, &mut item);
     }
     let folders = entry.folder_id.into_iter().chain(entry.collection_ids.unwrap_or_default());
     item.labels = folders.filter_map(|id| labels.get(&id)).map(|name| SecretText::from(name.expose())).collect();
     if item.title.is_empty() {
         item.title = SecretText::from("Untitled");
+    } else if let (Some(layout), Some(title)) = (entry.strongroom, entry.name) {
+        item.title = title;
+        arrange(layout, &mut item);
     }
-    if size(&item) > ENTRY_LIMIT {
+    if size(&item) > MAX_ITEM {
         return Err(Reason::EntryTooLong);
     }
     Ok(item)
 }
 
-fn login(login: Login, item: &mut CreateItem) {
+fn login(login: Login, ours: bool, item: &mut CreateItem) {
     item.item_type = ItemType::Account;
     item.urls = login.uris.unwrap_or_default().into_iter().filter_map(|uri| uri.uri).collect();
     item.urls.retain(|url| !url.is_empty());
     item.usernames = login.username.into_iter().filter(|name| !name.is_empty()).collect();
-    // An account keeps its password even when it is empty: that is what the export says.
-    let password = login.password.unwrap_or_else(|| SecretText::from(""));
-    item.fields.push(Field::new("Password", FieldKind::Password, password));
+    // An account keeps its password even when it is empty: that is what the export says. Only ours tells of none.
+    let password = login.password.or_else(|| (!ours).then(|| SecretText::from("")));
+    item.fields.extend(password.map(|password| Field::new("Password", FieldKind::Password, password)));
     add(item, "One-time password", FieldKind::Totp, login.totp);
 }
 
@@ -250,11 +260,34 @@ fn custom_field(field: CustomField, item: &mut CreateItem) {
         _ => FieldKind::Hidden,
     };
     item.fields.push(Field {
-        name: field.name.filter(|name| !name.is_empty()).unwrap_or_else(|| SecretText::from("Field")),
+        name: field.name.filter(|name| !name.is_empty()).unwrap_or_else(|| SecretText::from(NAMELESS)),
         kind,
         value: field.value.unwrap_or_else(|| SecretText::from("")),
     });
 }
+
+/// Makes the item what it was when we exported it: fields in their order and of their kinds, and the lists that
+/// Bitwarden has no place for. What was added in the file since stays, at the end; what was taken out of it is gone.
+fn arrange(layout: Layout, item: &mut CreateItem) {
+    item.kind = layout.kind;
+    let mut found = std::mem::take(&mut item.fields);
+    for Slot { name, kind } in layout.fields {
+        let known = if name.is_empty() { NAMELESS } else { name.expose() };
+        if let Some(at) = found.iter().position(|field| field.name.expose() == known) {
+            let value = found.remove(at).value;
+            item.fields.push(Field { name, kind, value });
+        }
+    }
+    item.fields.extend(found);
+    for (list, told) in
+        [(&mut item.urls, layout.urls), (&mut item.usernames, layout.usernames), (&mut item.labels, layout.labels)]
+    {
+        *list = told.unwrap_or_else(|| std::mem::take(list));
+    }
+}
+
+/// The name of a custom field that has none.
+const NAMELESS: &str = "Field";
 
 /// Adds a field that has a value.
 fn add(item: &mut CreateItem, name: &str, kind: FieldKind, value: Option<SecretText>) {
@@ -333,7 +366,7 @@ mod tests {
 
     #[test]
     fn entries_that_cannot_be_taken_are_refused_one_by_one() {
-        let long = "x".repeat(ENTRY_LIMIT);
+        let long = "x".repeat(MAX_ITEM + 1);
         let parsed = parsed(&format!(
             r#"{{"type":9,"name":"a"}},{{"type":1,"name":"b"}},{{"type":2,"name":"c","notes":"{long}"}},
             {{"type":2,"name":null}}"#
@@ -345,7 +378,7 @@ mod tests {
             [
                 "entry 1: of type 9, which is not known",
                 "entry 2: of type 1, but the part that belongs to it is missing",
-                "entry 3: larger than 256 kB",
+                "entry 3: larger than 1024 kB",
             ]
         );
         assert_eq!(parsed.drafts[0].item.title.expose(), "Untitled");

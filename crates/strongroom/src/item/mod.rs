@@ -3,6 +3,7 @@
 //! No event, no plaintext: a reveal is authorized, gets a lease, is durable in the audit log, and only then opens.
 
 mod content;
+mod export;
 mod list;
 mod moving;
 mod proof;
@@ -19,6 +20,7 @@ use strongroom_envelope::{
 use self::rows::ItemRow;
 pub use self::{
     content::{Content, Field, FieldKind, ItemType, MAX_ITEM, Overview, Patch, SecretKind, read_details},
+    export::{Export, ExportPlan, ExportRequest},
     list::{Dark, Filter, Found},
     moving::{MAX_MOVE, MovePlan, MoveRequest, MoveWhat},
     proof::Proof,

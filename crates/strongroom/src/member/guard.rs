@@ -192,7 +192,7 @@ impl Guard {
     }
 
     /// Runs `work` on the blocking pool when it is its turn. It goes on, and keeps its turn, when nobody waits any more.
-    pub(super) async fn hashing<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    pub(crate) async fn hashing<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
         let _waiting = self.waiting.try_acquire().map_err(|_| Error::TooMany(2))?;
         let turn = Arc::clone(&self.hashes).acquire_owned().await.expect("the semaphore is never closed");
         let task = tokio::task::spawn_blocking(move || {

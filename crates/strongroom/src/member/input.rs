@@ -86,6 +86,19 @@ pub fn new_password(password: &SecretText) -> std::result::Result<(), FieldError
     }
 }
 
+/// Refuses a passphrase for a file that is too short or too long: whoever has the file can try for years.
+pub fn new_passphrase(passphrase: &SecretText) -> std::result::Result<(), FieldError> {
+    let wrong = |message: &'static str| FieldError { field: "passphrase".into(), message: message.into() };
+    let text = passphrase.expose();
+    let length = if text.len() > PASSWORD_MAX * 4 { text.len() } else { text.chars().count() };
+    match length {
+        0 => Err(wrong("The passphrase is missing.")),
+        1..PASSWORD_MIN => Err(wrong("The passphrase is shorter than 12 characters; six random words are a good one.")),
+        PASSWORD_MIN..=PASSWORD_MAX => Ok(()),
+        _ => Err(wrong("The passphrase is longer than 256 characters.")),
+    }
+}
+
 /// Every field that is wrong, at once.
 pub(crate) fn checked<T>(result: std::result::Result<T, FieldError>, wrong: &mut Vec<FieldError>) -> Option<T> {
     result.map_err(|error| wrong.push(error)).ok()

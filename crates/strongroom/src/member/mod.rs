@@ -19,6 +19,7 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use strongroom_envelope::digest;
 
+pub(crate) use self::signin::expired;
 pub use self::{
     code::CodeSetup,
     link::{Join, Link, OpenLink, Purpose, Setup},

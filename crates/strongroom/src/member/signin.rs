@@ -266,7 +266,7 @@ pub(super) fn required() -> Error {
     Error::NotSignedIn { code: "signin.required", title: "you are not signed in", fix: "Sign in." }
 }
 
-pub(super) fn expired() -> Error {
+pub(crate) fn expired() -> Error {
     Error::NotSignedIn { code: "signin.expired", title: "this sign-in has ended", fix: "Sign in again." }
 }
 

@@ -66,6 +66,9 @@ pub enum Kind {
     /// Items left an Azure vault for a Cloud vault, or for another tenant.
     #[serde(rename = "vault.left")]
     VaultLeft,
+    /// Somebody takes items of the vault out as a file that is not encrypted; `code` is its format.
+    #[serde(rename = "export.readable")]
+    ExportedReadable,
     /// `code` is the kind of job.
     #[serde(rename = "job.finished")]
     JobFinished,
@@ -345,6 +348,7 @@ impl Kind {
         Self::PurgeProtectionOff,
         Self::RightsTooWide,
         Self::VaultLeft,
+        Self::ExportedReadable,
         Self::JobFinished,
         Self::JobFailed,
         Self::LogSetBack,
@@ -361,6 +365,7 @@ impl Kind {
             Self::PurgeProtectionOff => "key.purge_protection_off",
             Self::RightsTooWide => "key.rights_too_wide",
             Self::VaultLeft => "vault.left",
+            Self::ExportedReadable => "export.readable",
             Self::JobFinished => "job.finished",
             Self::JobFailed => "job.failed",
             Self::LogSetBack => "log.set_back",

@@ -61,6 +61,10 @@ pub fn words(notice: &Notice, now: Timestamp) -> Words {
             "items are leaving this vault for one whose key is this server's, or another tenant's".to_owned(),
             "They can no longer be withdrawn by disabling this vault's key. Activity says who started it.".to_owned(),
         ),
+        Kind::ExportedReadable => (
+            format!("items were exported as readable {}", notice.code.to_uppercase()),
+            "Whoever gets the file reads them, whatever happens to this vault's key. Activity says who made it, and which items are in it.".to_owned(),
+        ),
         Kind::JobFinished => (format!("{} is done", job(&notice.code)), "The vault's page has the account.".to_owned()),
         Kind::LogSetBack => (
             "the database was set back behind the server's back".to_owned(),

@@ -22,10 +22,11 @@ use crate::{
 };
 
 /// What the filter offers: an action, or a family of them.
-const FAMILIES: [(&str, &str); 9] = [
+const FAMILIES: [(&str, &str); 10] = [
     ("item.reveal", "Reveals"),
     ("item.", "Items, all of it"),
     ("item.take_over", "Take-overs"),
+    ("export.", "Exports"),
     ("key.", "Keys in use"),
     ("vault.", "Vaults"),
     ("member.", "Members"),
@@ -260,6 +261,10 @@ fn sentence(action: &str) -> (&'static str, &'static str) {
         "item.view" => ("eye", "viewed"),
         "item.reveal" => ("eye", "revealed"),
         "item.reveal_failed" => ("eye-off", "could not reveal ({code})"),
+        "item.export" => ("download", "exported"),
+        "export.start" => ("download", "began to export {count} items as {format} from"),
+        "export.finish" => ("download", "finished an export of {count} items of"),
+        "export.stop" => ("circle-x", "was stopped ({code}) in an export of {count} items of"),
         "item.list" => ("list-tree", "listed {count} items"),
         "item.search" => ("search", "searched {count} items"),
         "item.grant" => ("share-2", "gave {member} the role {role} to"),
