@@ -9,6 +9,7 @@ mod console;
 mod demo;
 mod doctor;
 mod env_file;
+mod export;
 mod failure;
 mod import;
 mod item;
@@ -75,6 +76,7 @@ enum Command {
     Read(read::Arguments),
     Run(run::Arguments),
     Import(import::Arguments),
+    Export(export::Arguments),
     #[command(subcommand)]
     Audit(audit::Arguments),
     #[command(subcommand)]
@@ -147,6 +149,7 @@ async fn with_server(command: Command, client: &Client, console: &Console, now: 
         Command::Jobs(arguments) => job::run(arguments, client, console).await,
         Command::Read(arguments) => read::run(arguments, client, console, now).await,
         Command::Import(arguments) => import::run(arguments, client, console).await,
+        Command::Export(arguments) => export::run(arguments, client, console).await,
         Command::Audit(arguments) => audit::run(arguments, client, console).await,
         Command::Notices(arguments) => notices::run(arguments, client, console).await,
         Command::Webhooks(arguments) => webhooks::run(arguments, client, console).await,

@@ -13,12 +13,15 @@ use uuid::Uuid;
 use crate::http::api::types::{
     AuditCheckpoint, AuditEvent, AuditProof, AuditQuery, Census, ChangeKey, ChangedKeyVault, Check, CheckNews,
     CheckVault, Checks, CreateItem, CreateVault, CreateWebhook, DeleteVault, Delivery, EditItem, EditVault, ExportPage,
-    ExportQuery, Item, ItemPage, ItemQuery, Job, JobKind, KeyChange, KeyChanges, KeyHealth, LoginAnswer, LoginRequest,
-    Member, MoveItems, MovePlan, NewCredential, NewKeyVault, NewWebhook, Notice, NoticeQuery, Page, PageQuery, Problem,
-    PurgeItems, PurgedItems, ReadNotices, ReplacedCredential, Revealed, SearchItems, Vault, Webhook, WebhookTest,
-    Workspace,
+    ExportPlan, ExportQuery, Item, ItemPage, ItemQuery, Job, JobKind, KeyChange, KeyChanges, KeyHealth, LoginAnswer,
+    LoginRequest, Member, MoveItems, MovePlan, NewCredential, NewKeyVault, NewWebhook, Notice, NoticeQuery, Page,
+    PageQuery, PlanExport, Problem, PurgeItems, PurgedItems, ReadNotices, ReplacedCredential, Revealed, SearchItems,
+    StartExport, Vault, Webhook, WebhookTest, Workspace,
 };
 use crate::secret_text::SecretText;
+
+/// How long an export may take in all.
+const EXPORT_TIME: Duration = Duration::from_secs(4 * 3600);
 
 /// One server, one workspace, one member's token.
 pub struct Client {
@@ -299,6 +302,26 @@ impl Client {
 
     pub async fn reveal(&self, id: Uuid) -> Result<Revealed, ClientError> {
         self.send(self.request(Method::POST, &["items", &id.to_string(), "reveal"])).await
+    }
+
+    /// What an export would hold.
+    pub async fn plan_export(&self, request: &PlanExport) -> Result<ExportPlan, ClientError> {
+        self.send(self.request(Method::POST, &["exports", "plan"]).json(request)).await
+    }
+
+    /// An export's file, each piece handed to `take` as it comes; `Ok` only when all of it came.
+    pub async fn export<E: From<ClientError>>(
+        &self,
+        request: &StartExport,
+        mut take: impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let post = self.request(Method::POST, &["exports"]).json(request).timeout(EXPORT_TIME);
+        let mut answer = self.server.answered(post).await?;
+        let broken = |_| ClientError::BrokenOff { url: self.server.url.to_string() };
+        while let Some(piece) = answer.chunk().await.map_err(broken)? {
+            take(&piece)?;
+        }
+        Ok(())
     }
 
     /// Moves, or says what a move comes to.

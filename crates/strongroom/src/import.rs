@@ -127,8 +127,6 @@ pub enum ImportError {
     NotJson { line: usize, column: usize },
     #[error("not an export of Bitwarden: what stands at line {line}, column {column} does not belong there")]
     NotBitwarden { line: usize, column: usize },
-    #[error("the file is encrypted to a passphrase, and none was given")]
-    Protected,
     #[error("the file does not open: {0}")]
     NotOpened(PassphraseError),
     #[error(

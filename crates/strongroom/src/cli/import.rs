@@ -9,25 +9,28 @@ use clap::Args;
 use futures_util::{StreamExt, stream};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
+use strongroom_envelope::Plaintext;
 use zeroize::Zeroizing;
 
-use super::console::{Console, Format as OutputFormat, printable};
+use super::console::{Console, Format as OutputFormat, printable, secret_from_stdin};
 use super::failure::{Exit, Failure};
 use super::lookup;
 use crate::client::Client;
 use crate::http::api::types::{CreateItem, Item, ItemQuery, Vault};
-use crate::import::{FILE_LIMIT, Format, ImportDraft, Parsed, Place, detect, parse};
+use crate::import::{FILE_LIMIT, Format, ImportDraft, Parsed, Place, detect, is_protected, parse, unlock};
 use crate::secret_text::SecretText;
 
 /// Import accounts and secrets from another password manager's export
 ///
-/// Takes the CSV of Chrome and its kin, a CSV with the columns Title,URL,Username,Password,Notes, and Bitwarden's
-/// unencrypted JSON. Rows that repeat another row, or an item of the vault by title, URLs and usernames, are skipped, so
+/// Takes the CSV of Chrome and its kin, a CSV with the columns Title,URL,Username,Password,Notes, and Bitwarden's JSON, as
+/// `strongroom export` writes it too: readable, or under a passphrase, which is asked for and opens the file here, on this
+/// machine. Rows that repeat another row, or an item of the vault by title, URLs and usernames, are skipped, so
 /// an import that was interrupted can be run again. Delete the file afterwards.
 #[derive(Args)]
 #[command(after_help = "Examples:
   strongroom import passwords.csv --dry-run
   strongroom import bitwarden_export.json --vault Azure
+  strongroom import strongroom_acme_20261124.json --passphrase-stdin < passphrase.txt
   strongroom import - --from chrome < passwords.csv")]
 pub struct Arguments {
     /// The export; - reads standard input
@@ -38,6 +41,9 @@ pub struct Arguments {
     /// The vault to import into, by name or id; the default vault if absent
     #[arg(long)]
     vault: Option<String>,
+    /// The passphrase of the file is on standard input
+    #[arg(long)]
+    passphrase_stdin: bool,
     /// Read and check the file, and create nothing
     #[arg(long)]
     dry_run: bool,
@@ -72,7 +78,10 @@ const AT_ONCE: usize = 8;
 
 pub async fn run(arguments: Arguments, client: &Client, console: &Console) -> Result<(), Failure> {
     let bytes = read(&arguments.file)?;
-    let (mut parsed, mut report) = parsed(&bytes, &arguments)?;
+    let (mut parsed, mut report) = match is_protected(&bytes) {
+        true => parsed(&unlocked(&bytes, &arguments, console)?, &arguments)?,
+        false => parsed(&bytes, &arguments)?,
+    };
     let vaults = client.vaults().await?;
     let vault = target(&vaults, arguments.vault.as_deref())?;
     if !arguments.allow_duplicates {
@@ -108,6 +117,21 @@ fn read(path: &PathBuf) -> Result<Zeroizing<Vec<u8>>, Failure> {
         File::open(path).map_err(unreadable)?.take(limit).read_to_end(&mut bytes).map_err(unreadable)?;
     }
     Ok(bytes)
+}
+
+/// What is under the file's passphrase.
+fn unlocked(bytes: &[u8], arguments: &Arguments, console: &Console) -> Result<Plaintext, Failure> {
+    let passphrase = match arguments.passphrase_stdin {
+        true if arguments.file.as_os_str() == "-" => {
+            return Err(Failure::usage("standard input cannot hold both the file and its passphrase"));
+        }
+        true => secret_from_stdin()?,
+        false => console.ask_secret("Passphrase of the file", "pipe it in and say --passphrase-stdin")?,
+    };
+    unlock(bytes, &passphrase).map_err(|error| {
+        Failure::new(Exit::Other, "import.not_opened", error.to_string())
+            .fix("try the passphrase again; if it is right, the file is damaged: take another copy of it")
+    })
 }
 
 fn parsed(bytes: &[u8], arguments: &Arguments) -> Result<(Parsed, Report), Failure> {
@@ -268,7 +292,14 @@ mod tests {
     use crate::http::api::types::{ItemRole, ItemType};
 
     fn arguments(allow_duplicates: bool) -> Arguments {
-        Arguments { file: "-".into(), from: None, vault: None, dry_run: true, allow_duplicates }
+        Arguments {
+            file: "-".into(),
+            from: None,
+            vault: None,
+            passphrase_stdin: false,
+            dry_run: true,
+            allow_duplicates,
+        }
     }
 
     const ROWS: &[u8] = b"name,url,username,password,note\n\

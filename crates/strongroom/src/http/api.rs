@@ -3,6 +3,7 @@
 mod audit;
 mod credential;
 pub mod document;
+pub mod exports;
 mod health;
 mod items;
 mod jobs;
@@ -44,7 +45,7 @@ pub fn routes(routes: Routes) -> Routes {
         .at(GET, "/healthz/ready", Nobody, health::ready)
         .at(GET, "/api/v1/openapi.json", Nobody, document::serve)
         .doc(Doc::new("This description").gives_json(200));
-    keys(jobs(notices(items(vaults(members(sign_in(routes)))))))
+    keys(jobs(exports(notices(items(vaults(members(sign_in(routes))))))))
 }
 
 fn sign_in(routes: Routes) -> Routes {
@@ -259,6 +260,19 @@ fn items(routes: Routes) -> Routes {
         .doc(Doc::new("Take a member's role to an item away"))
         .at(POST, here!("/items/{item}/take-over"), Token(A::TakeOverItem), items::take_over)
         .doc(Doc::new("Become an owner of somebody else's item; audited as such"))
+}
+
+fn exports(routes: Routes) -> Routes {
+    use types as t;
+    routes
+        .at(POST, here!("/exports/plan"), Token(A::RevealItem), exports::plan)
+        .doc(Doc::new("What an export would hold").takes::<t::PlanExport>().gives::<t::ExportPlan>(200))
+        .at(POST, here!("/exports"), Token(A::RevealItem), exports::start)
+        .doc(
+            Doc::new("Export the items of a vault, or all that you see, as a file")
+                .takes::<t::StartExport>()
+                .gives_file(&["application/json", "text/csv"]),
+        )
 }
 
 fn jobs(routes: Routes) -> Routes {

@@ -35,6 +35,7 @@ pub struct Doc {
     status: u16,
     answer: Option<Shape>,
     lines: Option<Shape>,
+    files: &'static [&'static str],
 }
 
 /// A type's place in the document, and the named types that it needs.
@@ -46,7 +47,7 @@ struct Shape {
 impl Doc {
     /// A route that answers 204, until it is said otherwise.
     pub fn new(summary: &'static str) -> Self {
-        Self { summary, parameters: Vec::new(), body: None, status: 204, answer: None, lines: None }
+        Self { summary, parameters: Vec::new(), body: None, status: 204, answer: None, lines: None, files: &[] }
     }
 
     /// Takes the fields of `T` in its query.
@@ -71,6 +72,13 @@ impl Doc {
     /// Answers, to those who accept it, one JSON value a line instead.
     pub fn or_lines<T: ToSchema>(mut self) -> Self {
         self.lines = Some(Shape::of::<T>());
+        self
+    }
+
+    /// Answers a file of one of these media types.
+    pub fn gives_file(mut self, media_types: &'static [&'static str]) -> Self {
+        self.status = 200;
+        self.files = media_types;
         self
     }
 
@@ -166,6 +174,9 @@ fn operation(route: &Listed, doc: &Doc, problem: &RefOr<Schema>) -> PathItem {
     }
     if let Some(shape) = &doc.lines {
         answer = answer.content(NDJSON, json(&shape.schema));
+    }
+    for media_type in doc.files {
+        answer = answer.content(*media_type, ContentBuilder::new().build());
     }
     let refused = ResponseBuilder::new().description("A problem").content("application/problem+json", json(problem));
     let mut operation = OperationBuilder::new()

@@ -256,7 +256,7 @@ fn item_page(found: Found, window: &Window) -> ItemPage {
     }
 }
 
-fn dark(Dark { why, count }: Dark) -> DarkVault {
+pub(super) fn dark(Dark { why, count }: Dark) -> DarkVault {
     let state = why.state().word().into();
     DarkVault {
         vault_id: why.vault.0,

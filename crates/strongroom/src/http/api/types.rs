@@ -6,6 +6,7 @@
 
 mod audit;
 mod connection;
+mod exports;
 mod jobs;
 mod key_health;
 mod keys;
@@ -26,6 +27,7 @@ pub use self::{
         AcceptWarnings, ChangedKeyVault, Credential, DeleteVault, NewCredential, NewKeyVault, OtherVault,
         ReplacedCredential, VaultName,
     },
+    exports::{ExportFormat, ExportPlan, ExportedVault, PlanExport, StartExport},
     jobs::{ItemKept, Job, JobAccount, JobKind, JobState, JobWaiting, MoveItems, MovePlan},
     key_health::{KeyHealth, KeyHour, KeyLease, KeyQuota, WatchedKey},
     keys::{Census, ChangeKey, GenerationUse, KeyChange, KeyChanges, KeyVersionUse, VaultKeyChange},
