@@ -254,6 +254,48 @@ async fn a_vault_is_moved_its_progress_shown_and_its_account_told() {
     assert!(back.err.contains("its policy forbids it"), "{}", back.err);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_export_is_written_whole_read_again_and_imported_again() {
+    let desk = Desk::open().await;
+    desk.world.account("Mail", "tide-and-lamp").await;
+    desk.world.account("Post", "sail-and-oar").await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("acme.json").display().to_string();
+    let plan = desk.json(&["export", "--dry-run"]).await;
+    assert_eq!((plan["items"].as_u64(), plan["format"].as_str()), (Some(2), Some("encrypted_json")));
+    let asked = desk.run(&["export", &file]).await;
+    assert_eq!(asked.code, 2, "no terminal, no passphrase: {}", asked.err);
+    let written = desk.piped("tide and lamp and six\n", &["export", &file, "--passphrase-stdin"]).await;
+    assert_eq!(written.code, 0, "{}", written.err);
+    assert!(written.out.contains("2 items, read again and whole"), "{}", written.out);
+    assert!(written.err.contains("Not in the file:") && written.err.contains("earlier revisions"), "{}", written.err);
+    let bytes = std::fs::read(&file).expect("written");
+    assert!(!String::from_utf8_lossy(&bytes).contains("Mail"));
+    let again = desk.piped("tide and lamp and six\n", &["export", &file, "--passphrase-stdin"]).await;
+    assert_eq!((again.code, std::fs::read(&file).expect("there")), (2, bytes), "nothing is overwritten");
+    let wrong = desk.piped("tide and lamb and six", &["import", &file, "--passphrase-stdin"]).await;
+    assert!(wrong.code == 1 && wrong.err.contains("another one"), "{}", wrong.err);
+    let arguments = ["import", &file, "--passphrase-stdin", "--allow-duplicates"];
+    let imported = desk.piped("tide and lamp and six", &arguments).await;
+    assert!(imported.code == 0 && imported.out.starts_with("Imported 2 into"), "{} {}", imported.out, imported.err);
+    assert_eq!(desk.items().await, 4);
+
+    let table = folder.path().join("acme.csv").display().to_string();
+    let readable = desk.run(&["export", &table, "--plaintext", "csv"]).await;
+    assert!(readable.code == 0 && readable.err.contains("WARNING"), "{}", readable.err);
+    assert!(std::fs::read_to_string(&table).expect("written").contains("tide-and-lamp"));
+    desk.world.clock.advance(Duration::from_secs(16 * 60));
+    let stale = desk.run(&["export", "x.csv", "--plaintext", "csv"]).await;
+    assert!(stale.code == 4 && stale.err.contains("strongroom login"), "{} {}", stale.code, stale.err);
+    desk.world.enable_key(false).await;
+    desk.world.app.keyring.canary_round(TokenUse::Cached).await.expect("a round");
+    let dark = folder.path().join("dark.json").display().to_string();
+    let dark_run = ["export", &dark, "--vault", "Azure", "--passphrase-stdin"];
+    let refused = desk.piped("tide and lamp and six", &dark_run).await;
+    assert_eq!(refused.code, 5, "{}", refused.err);
+    assert!(!std::fs::exists(&dark).expect("looked"), "nothing is left behind");
+}
+
 impl Desk {
     async fn open() -> Self {
         Self::over(AzureWorld::start(None).await).await
@@ -272,6 +314,16 @@ impl Desk {
 
     async fn run(&self, arguments: &[&str]) -> Ended {
         self.run_as(&self.token, arguments).await
+    }
+
+    /// With `input` on standard input.
+    async fn piped(&self, input: &str, arguments: &[&str]) -> Ended {
+        let mut file = tempfile::tempfile().expect("a file");
+        file.write_all(input.as_bytes()).expect("written");
+        std::io::Seek::rewind(&mut file).expect("rewound");
+        let mut command = self.command(&self.url, &self.token);
+        command.args(arguments).stdin(Stdio::from(file));
+        end(command).await
     }
 
     async fn run_as(&self, token: &str, arguments: &[&str]) -> Ended {

@@ -16,6 +16,7 @@ mod customer;
 mod dark;
 mod doctor;
 mod drills;
+mod exports;
 mod faults;
 mod items;
 mod job_rows;
