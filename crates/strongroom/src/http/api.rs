@@ -265,9 +265,9 @@ fn items(routes: Routes) -> Routes {
 fn exports(routes: Routes) -> Routes {
     use types as t;
     routes
-        .at(POST, here!("/exports/plan"), Token(A::RevealItem), exports::plan)
+        .at(POST, here!("/exports/plan"), Token(A::ListItems), exports::plan)
         .doc(Doc::new("What an export would hold").takes::<t::PlanExport>().gives::<t::ExportPlan>(200))
-        .at(POST, here!("/exports"), Token(A::RevealItem), exports::start)
+        .at(POST, here!("/exports"), Token(A::ListItems), exports::start)
         .doc(
             Doc::new("Export the items of a vault, or all that you see, as a file")
                 .takes::<t::StartExport>()

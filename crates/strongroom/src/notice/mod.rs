@@ -339,7 +339,7 @@ const MANAGERS: &str =
     "m.role IN ('owner', 'super_admin', 'admin') AND m.removed_at IS NULL AND m.password_hash IS NOT NULL";
 
 impl Kind {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::KeyUnhealthy,
         Self::KeyHealthy,
         Self::CredentialExpiring,
