@@ -230,14 +230,17 @@ impl App {
     }
 }
 
+/// A part of the file, and the lease that it was opened under.
+type Piece = (Zeroizing<Vec<u8>>, Option<Arc<Lease>>);
+
 /// An export between two pieces.
 struct Running {
     app: Arc<App>,
     caller: Caller,
     id: ExportId,
     waiting: VecDeque<(VaultId, ItemId)>,
-    /// Written, not sent; each with the lease that it was opened under.
-    ready: VecDeque<(Zeroizing<Vec<u8>>, Option<Arc<Lease>>)>,
+    /// Written, not sent.
+    ready: VecDeque<Piece>,
     writer: Option<Writer>,
     tally: Tally,
     ended: bool,
