@@ -78,7 +78,7 @@ impl App {
     pub async fn create_item(&self, caller: &Caller, vault: Option<VaultId>, content: Content) -> Result<Item> {
         self.authorize_here(caller, Action::CreateItem).await?;
         content.check()?;
-        once_more_if_rotated(|| self.seal_and_insert(caller, vault, &content)).await
+        again_if_rotated(|| self.seal_and_insert(caller, vault, &content)).await
     }
 
     async fn seal_and_insert(&self, caller: &Caller, vault: Option<VaultId>, content: &Content) -> Result<Item> {
@@ -106,7 +106,7 @@ impl App {
         contents: Vec<Content>,
     ) -> Result<Vec<Result<ItemId>>> {
         self.authorize_here(caller, Action::CreateItem).await?;
-        once_more_if_rotated(|| self.seal_and_insert_all(caller, vault, &contents)).await
+        again_if_rotated(|| self.seal_and_insert_all(caller, vault, &contents)).await
     }
 
     async fn seal_and_insert_all(
@@ -353,12 +353,17 @@ fn seal_into(row: &mut ItemRow, data_key: &DataKey, content: &Content, random: &
     Ok(())
 }
 
-/// What was sealed under a generation that another has replaced meanwhile is sealed once more, under that one.
-async fn once_more_if_rotated<T, F: Future<Output = Result<T>>>(create: impl Fn() -> F) -> Result<T> {
-    match create().await {
-        Err(error) if error.code() == rows::ROTATED => create().await,
-        created => created,
+/// What was sealed under a generation that another has replaced meanwhile is sealed anew, under that one. A key is
+/// rotated now and then; only a vault that is rotated again and again without a pause can outrun this.
+async fn again_if_rotated<T, F: Future<Output = Result<T>>>(create: impl Fn() -> F) -> Result<T> {
+    const TRIES: usize = 8;
+    for _ in 1..TRIES {
+        match create().await {
+            Err(error) if error.code() == rows::ROTATED => {}
+            created => return created,
+        }
     }
+    create().await
 }
 
 fn place(row: &ItemRow) -> ItemPlace {

@@ -218,7 +218,23 @@ impl Session {
         Ok(Self { client, statements: HashMap::new() })
     }
 
+    /// Brings the schema forward. Another node may do the same at this moment: then it is looked at again.
     fn prepare_schema(&mut self) -> Result<()> {
+        let again = |error: &Error| matches!(error, Error::Store(StoreError::Retry | StoreError::Taken));
+        let mut tries = 1;
+        loop {
+            match self.try_to_prepare_schema() {
+                Err(error) if again(&error) && tries < TRIES => {
+                    self.command("ROLLBACK")?;
+                    std::thread::sleep(Duration::from_millis(1 << tries.min(6)));
+                    tries += 1;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    fn try_to_prepare_schema(&mut self) -> Result<()> {
         self.command("BEGIN ISOLATION LEVEL SERIALIZABLE")?;
         let exists = self.has_tables()?;
         let mut tx = Tx { inner: Inner::Postgres(self), chain: None };
@@ -294,9 +310,14 @@ impl ToSql for Param<'_> {
     to_sql_checked!();
 }
 
-/// Another transaction was in the way; the last one is the end of `lock_timeout`.
-const AGAIN: [SqlState; 3] =
-    [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED, SqlState::LOCK_NOT_AVAILABLE];
+/// Another transaction was in the way; the third is the end of `lock_timeout`, the last one is of a schema that another node
+/// makes at the same moment.
+const AGAIN: [SqlState; 4] = [
+    SqlState::T_R_SERIALIZATION_FAILURE,
+    SqlState::T_R_DEADLOCK_DETECTED,
+    SqlState::LOCK_NOT_AVAILABLE,
+    SqlState::DUPLICATE_TABLE,
+];
 /// The server ended the connection, or takes none yet.
 const GONE: [SqlState; 3] = [SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN, SqlState::CANNOT_CONNECT_NOW];
 

@@ -312,3 +312,28 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
         .expect("a runtime")
         .block_on(future)
 }
+
+#[test]
+fn nodes_that_start_at_once_on_an_empty_database_all_come_up() {
+    on_postgres(|database| {
+        let url = database.url();
+        let stores: Vec<Store> = std::thread::scope(|scope| {
+            let starts: Vec<_> = (0..4).map(|_| scope.spawn(|| open_store(&url))).collect();
+            starts.into_iter().map(|start| start.join().expect("no panic").expect("it opens")).collect()
+        });
+        for store in &stores {
+            assert_eq!(block_on(rows(store)), 0);
+        }
+    });
+}
+
+#[test]
+fn every_transaction_of_these_tests_on_postgres_is_refused_once_before_it_passes() {
+    on_postgres(|database| {
+        let store = Arc::new(open_store(&database.url()).expect("an empty database"));
+        block_on(put(Arc::clone(&store), "row-1".into())).expect("the second try passes");
+        let given =
+            block_on(store.read(|tx| tx.first("SELECT last_value FROM faults.tries", &[], |row| row.get::<u64>(0))));
+        assert!(given.expect("the sequence is there").is_some_and(|turns| turns >= 4), "nothing was refused");
+    });
+}

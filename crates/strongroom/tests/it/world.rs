@@ -70,6 +70,43 @@ pub fn on_postgres(test: impl Fn(Database)) {
     }
 }
 
+/// Every transaction that writes is refused with SQLSTATE 40001 the first time, half of them at their first statement and
+/// half at the commit, as a distributed engine may at SERIALIZABLE: whatever the product does has to come out the same.
+/// A number that a sequence gave out is not taken back with the transaction, so that the next try passes.
+const TRY_AGAIN: &str = "
+    CREATE SCHEMA faults;
+    CREATE SEQUENCE faults.tries;
+    CREATE FUNCTION faults.at_once() RETURNS trigger LANGUAGE plpgsql AS $$
+    DECLARE turn bigint;
+    BEGIN
+        IF current_setting('faults.decided', true) IS DISTINCT FROM txid_current()::text THEN
+            turn := nextval('faults.tries') % 4;
+            PERFORM set_config('faults.decided', txid_current()::text, true);
+            PERFORM set_config('faults.at_commit', (turn = 1)::text, true);
+            IF turn = 3 THEN RAISE EXCEPTION 'try again' USING ERRCODE = '40001'; END IF;
+        END IF;
+        RETURN NULL;
+    END $$;
+    CREATE FUNCTION faults.at_commit() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        IF current_setting('faults.at_commit', true) = 'true' THEN
+            RAISE EXCEPTION 'try again' USING ERRCODE = '40001';
+        END IF;
+        RETURN NULL;
+    END $$;
+    CREATE FUNCTION faults.watch() RETURNS event_trigger LANGUAGE plpgsql AS $$
+    DECLARE made record;
+    BEGIN
+        FOR made IN SELECT DISTINCT object_identity FROM pg_event_trigger_ddl_commands()
+            WHERE object_type = 'table' AND command_tag = 'CREATE TABLE' LOOP
+            EXECUTE 'CREATE TRIGGER at_once AFTER INSERT OR UPDATE OR DELETE ON ' || made.object_identity
+                || ' FOR EACH STATEMENT EXECUTE FUNCTION faults.at_once()';
+            EXECUTE 'CREATE CONSTRAINT TRIGGER at_commit AFTER INSERT OR UPDATE OR DELETE ON ' || made.object_identity
+                || ' DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION faults.at_commit()';
+        END LOOP;
+    END $$;
+    CREATE EVENT TRIGGER watch ON ddl_command_end WHEN TAG IN ('CREATE TABLE') EXECUTE FUNCTION faults.watch();";
+
 impl World {
     /// An instance on `database` with `keys`.
     pub fn begin(database: Database, keys: Arc<InstanceKeys>) -> Self {
@@ -129,7 +166,9 @@ impl Database {
     fn postgres(server: String) -> Self {
         let name = format!("strongroom_test_{}", uuid::Uuid::new_v4().simple());
         administer(&server, &format!("CREATE DATABASE {name}"));
-        Self::Postgres { server, name }
+        let database = Self::Postgres { server, name };
+        administer(&database.url(), TRY_AGAIN);
+        database
     }
 
     /// As `database.url` names it.
