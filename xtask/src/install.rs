@@ -1,7 +1,7 @@
 //! The programs that the tests and the benchmarks need: which are missing, and how to install them.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::process::{self, Interrupt};
@@ -21,6 +21,9 @@ pub enum Tool {
     AzPackages,
     PythonPackages,
     JavaScriptPackages,
+    ApiFuzzPackages,
+    CargoFuzz,
+    Nightly,
     Wrk,
     Taskset,
 }
@@ -54,6 +57,9 @@ impl Tool {
             Tool::AzPackages => "Azure CLI",
             Tool::PythonPackages => "Azure's Python packages",
             Tool::JavaScriptPackages => "Azure's Node packages",
+            Tool::ApiFuzzPackages => "schemathesis",
+            Tool::CargoFuzz => "cargo-fuzz",
+            Tool::Nightly => "the nightly toolchain",
             Tool::Wrk => "wrk",
             Tool::Taskset => "taskset",
         }
@@ -62,7 +68,10 @@ impl Tool {
     /// Whether the tests can go on without it on a developer's machine, with less checked. Without a test runner
     /// nothing would be checked, and that is no success.
     pub fn is_optional(self) -> bool {
-        !matches!(self, Tool::Rustfmt | Tool::Clippy | Tool::Nextest | Tool::Wrk | Tool::Taskset)
+        !matches!(
+            self,
+            Tool::Rustfmt | Tool::Clippy | Tool::Nextest | Tool::Wrk | Tool::Taskset | Tool::CargoFuzz | Tool::Nightly
+        )
     }
 
     pub fn is_missing(self, workspace: &Workspace) -> bool {
@@ -77,8 +86,11 @@ impl Tool {
             Tool::Taskset => process::find(&["taskset"]).is_none(),
             Tool::BrowserPackages => !node_packages_are_current(&workspace.browser_tests()),
             Tool::Python => !answers(workspace.command("python3").args(["-c", "import venv, ensurepip"])),
-            Tool::AzPackages => !python_packages_are_current(workspace, "az"),
-            Tool::PythonPackages => !python_packages_are_current(workspace, "python"),
+            Tool::AzPackages => !python_packages_are_current(workspace, AZ),
+            Tool::PythonPackages => !python_packages_are_current(workspace, AZURE_SDK),
+            Tool::ApiFuzzPackages => !python_packages_are_current(workspace, API_FUZZ),
+            Tool::CargoFuzz => process::find(&["cargo-fuzz"]).is_none(),
+            Tool::Nightly => !answers(workspace.command("rustc").arg("+nightly").arg("--version")),
             Tool::JavaScriptPackages => !node_packages_are_current(&workspace.clients().join("javascript")),
         }
     }
@@ -97,8 +109,11 @@ impl Tool {
             Tool::Taskset => apt("util-linux"),
             Tool::BrowserPackages => vec![npm_ci("crates/strongroom/tests/browser")],
             Tool::JavaScriptPackages => vec![npm_ci("crates/azure-standin/clients/javascript")],
-            Tool::AzPackages => python_packages(workspace, "az"),
-            Tool::PythonPackages => python_packages(workspace, "python"),
+            Tool::AzPackages => python_packages(workspace, AZ),
+            Tool::PythonPackages => python_packages(workspace, AZURE_SDK),
+            Tool::ApiFuzzPackages => python_packages(workspace, API_FUZZ),
+            Tool::CargoFuzz => vec![words("cargo install cargo-fuzz --locked")],
+            Tool::Nightly => vec![words("rustup toolchain install nightly --profile minimal")],
         }
     }
 
@@ -108,6 +123,11 @@ impl Tool {
         lines.join(" && ")
     }
 }
+
+/// Folders whose `requirements.txt` a Python environment is made from.
+const AZ: &str = "crates/azure-standin/clients/az";
+const AZURE_SDK: &str = "crates/azure-standin/clients/python";
+pub const API_FUZZ: &str = "crates/strongroom/tests/api_fuzz";
 
 /// The names under which distributions install Chromium or Chrome.
 pub const CHROMIUM: &[&str] = &["chromium", "chromium-browser", "google-chrome"];
@@ -178,12 +198,12 @@ fn npm_ci(folder: &str) -> Vec<String> {
     words(&format!("npm --prefix {folder} ci --ignore-scripts --no-audit --no-fund"))
 }
 
-/// The Python environment of a suite of Azure's clients, below the target folder. The list that it was made from is
+/// The Python environment of a suite, of Azure's clients say, below the target folder. The list that it was made from is
 /// left in it, last, as the sign that it is whole. What Python compiles, it compiles when first used: compiling all of
 /// the Azure CLI takes longer than running it.
-fn python_packages(workspace: &Workspace, client: &str) -> Vec<Vec<String>> {
-    let folder = workspace.python(client).display().to_string();
-    let wanted = format!("crates/azure-standin/clients/{client}/requirements.txt");
+fn python_packages(workspace: &Workspace, suite: &str) -> Vec<Vec<String>> {
+    let folder = python_environment(workspace, suite).display().to_string();
+    let wanted = format!("{suite}/requirements.txt");
     let own = |line: &str| -> Vec<String> {
         let put = |word: String| word.replace("FOLDER", &folder).replace("WANTED", &wanted);
         words(line).into_iter().map(put).collect()
@@ -196,13 +216,18 @@ fn python_packages(workspace: &Workspace, client: &str) -> Vec<Vec<String>> {
     ]
 }
 
+/// Named as the folder of its suite.
+pub fn python_environment(workspace: &Workspace, suite: &str) -> PathBuf {
+    workspace.python(suite.rsplit('/').next().unwrap_or(suite))
+}
+
 fn answers(command: &mut Command) -> bool {
     command.output().is_ok_and(|output| output.status.success())
 }
 
-fn python_packages_are_current(workspace: &Workspace, client: &str) -> bool {
-    let environment = workspace.python(client);
-    let wanted = fs::read(workspace.clients().join(client).join("requirements.txt"));
+fn python_packages_are_current(workspace: &Workspace, suite: &str) -> bool {
+    let environment = python_environment(workspace, suite);
+    let wanted = fs::read(workspace.root.join(suite).join("requirements.txt"));
     let installed = fs::read(environment.join("requirements.txt"));
     let same = matches!((wanted, installed), (Ok(wanted), Ok(installed)) if wanted == installed);
     same && environment.join("bin/python").is_file()
@@ -249,15 +274,15 @@ mod tests {
     fn python_packages_made_from_another_list_are_not_current() {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let workspace = Workspace { root: folder.path().to_owned(), target: folder.path().join("target") };
-        let (wanted, environment) = (workspace.clients().join("az"), workspace.python("az"));
+        let (wanted, environment) = (workspace.root.join(AZ), workspace.python("az"));
         fs::create_dir_all(&wanted).expect("the folder is ours");
         fs::create_dir_all(environment.join("bin")).expect("ours");
         fs::write(environment.join("bin/python"), "").expect("ours");
         fs::write(wanted.join("requirements.txt"), "a==2\n").expect("ours");
-        assert!(!python_packages_are_current(&workspace, "az"), "installing them did not come to its end");
+        assert!(!python_packages_are_current(&workspace, AZ), "installing them did not come to its end");
         fs::write(environment.join("requirements.txt"), "a==1\n").expect("ours");
-        assert!(!python_packages_are_current(&workspace, "az"), "another release");
+        assert!(!python_packages_are_current(&workspace, AZ), "another release");
         fs::write(environment.join("requirements.txt"), "a==2\n").expect("ours");
-        assert!(python_packages_are_current(&workspace, "az"));
+        assert!(python_packages_are_current(&workspace, AZ));
     }
 }

@@ -1,12 +1,15 @@
-//! The developer commands: `cargo xtask test`, `clients`, `chaos`, `drill`, `bench`, `lines`. One file a command.
+//! The developer commands: `cargo xtask test`, `clients`, `chaos`, `drill`, `fuzz`, `api-fuzz`,
+//! `bench`, `lines`. One file a command.
 //!
 //! What a command starts, it ends: on success, on failure and on Ctrl-C.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a terminal program; what it prints is what it is for")]
 
+mod api_fuzz;
 mod bench;
 mod chaos;
 mod clients;
 mod drill;
+mod fuzz;
 mod install;
 mod lines;
 mod postgres;
@@ -42,6 +45,10 @@ enum Task {
     Chaos(chaos::Options),
     /// Withdraw keys at the stand-in again and again, under load, and time every way to denial and back
     Drill(drill::Options),
+    /// Ask every operation of the API what its description allows and what it does not, and check each answer
+    ApiFuzz(api_fuzz::Options),
+    /// Feed every parser of outside bytes with what a fuzzer makes up
+    Fuzz(fuzz::Options),
     /// Count lines of Rust code per crate, without blank lines and comments
     Lines,
 }
@@ -54,6 +61,8 @@ fn main() -> ExitCode {
         Task::Bench(options) => bench::run(&workspace, &options),
         Task::Chaos(options) => chaos::run(&workspace, &options),
         Task::Drill(options) => drill::run(&workspace, &options),
+        Task::ApiFuzz(options) => api_fuzz::run(&workspace, &options),
+        Task::Fuzz(options) => fuzz::run(&workspace, &options),
         Task::Lines => lines::run(&workspace).map(|()| ExitCode::SUCCESS),
     });
     outcome.unwrap_or_else(|error| {

@@ -101,6 +101,10 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
         }
         let bytes = Bytes::from_request(request, state).await.map_err(unread)?;
         let text = std::str::from_utf8(&bytes).map_err(|error| Refusal::NotUtf8 { at: error.valid_up_to() })?;
+        // Every body is an object; serde would also take a list of its values in the order of our fields.
+        if text.trim_ascii_start().starts_with('[') {
+            return Err(Refusal::Refused(Error::field("body", "Expected a JSON object, not a list.")));
+        }
         let mut reader = serde_json::Deserializer::from_str(text);
         let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| unfit(&error))?;
         reader.end().map_err(|error| not_json(&error))?;
@@ -249,7 +253,7 @@ mod tests {
     use axum::body::Body as Raw;
 
     use super::*;
-    use crate::http::api::types::{CreateItem, CreateVault};
+    use crate::http::api::types::{ChangeKey, CreateItem, CreateVault, EditItem};
 
     async fn refusal<T: DeserializeOwned>(body: impl Into<Raw>) -> (u16, String) {
         let request = Request::post("/").header(header::CONTENT_TYPE, "application/json").body(body.into());
@@ -290,6 +294,15 @@ mod tests {
         }
         let told = refusal::<CreateVault>(r#"{"name":"a","strategy":"hunter2"}"#).await.1;
         assert_eq!(told, "strategy: Expected `cloud` or `azure_external_keys`.");
+    }
+
+    #[tokio::test]
+    async fn a_list_of_values_is_no_body() {
+        for body in ["[]", " [null, null]", r#"["hunter2", "cloud"]"#] {
+            for (status, told) in [refusal::<EditItem>(body).await, refusal::<ChangeKey>(body).await] {
+                assert_eq!((status, told.as_str()), (422, "body: Expected a JSON object, not a list."));
+            }
+        }
     }
 
     #[tokio::test]

@@ -112,7 +112,7 @@ impl Doc {
             .parameter_in(ParameterIn::Header)
             .required(required)
             .description(Some("The revision that was read, in quotes"))
-            .schema(Some(ObjectBuilder::new().schema_type(Type::String)));
+            .schema(Some(ObjectBuilder::new().schema_type(Type::String).pattern(Some("^\"[0-9]+\"$"))));
         self.parameters.push(header.build());
         self
     }

@@ -64,6 +64,7 @@ pub struct PageQuery {
     pub cursor: Option<String>,
     /// 1 to 200; 50 when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(minimum = 1, maximum = 200)]
     pub limit: Option<u16>,
 }
 
@@ -571,6 +572,7 @@ pub struct ItemQuery {
     pub cursor: Option<String>,
     /// 1 to 200; 50 when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(minimum = 1, maximum = 200)]
     pub limit: Option<u16>,
 }
 
@@ -587,6 +589,7 @@ pub struct SearchItems {
     pub cursor: Option<String>,
     /// 1 to 200; 50 when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 200)]
     pub limit: Option<u16>,
 }
 

@@ -20,6 +20,7 @@ pub struct NoticeQuery {
     pub cursor: Option<String>,
     /// 1 to 200; 50 when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(minimum = 1, maximum = 200)]
     pub limit: Option<u16>,
 }
 
