@@ -58,7 +58,8 @@ pub async fn open_all(
         Arc::new(move || BootId::generate(clock.now(), random.as_ref()))
     };
     let url = format!("sqlite:{}", folder.path().join("opened.db").display());
-    let store = Arc::new(Store::open(&url, Writer { node, keys: Arc::clone(&keys), boot })?);
+    let store = Store::open(&url, Writer { node, keys: Arc::clone(&keys), boot })?.with_patience(None);
+    let store = Arc::new(store);
     let (from, with) = (file.to_path_buf(), Arc::clone(&keys));
     let whole = store.write(move |tx| fill(tx, &from, &with)).await?;
     let found = store

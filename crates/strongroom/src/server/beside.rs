@@ -46,7 +46,9 @@ pub fn open_beside(
 /// The database, made where it is not there yet, to be filled. No server may have it open.
 pub fn open_to_fill(config: &Config, clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Result<Store> {
     let keys = present_keys(config)?;
-    Store::open(&database_url(config), writer(config, &keys, clock, random)?)
+    let store = Store::open(&database_url(config), writer(config, &keys, clock, random)?)?;
+    // A restore is one transaction, however long it takes.
+    Ok(store.with_patience(None))
 }
 
 /// Refuses a database that has anything in it; makes none where there is none.

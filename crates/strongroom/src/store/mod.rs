@@ -26,11 +26,14 @@ use crate::{
 
 /// The schema this program writes. An older one is brought forward at start, a newer one is refused.
 pub const SCHEMA: i64 = 1;
+/// How long a caller waits for the database before it is told that there is no answer.
+const PATIENCE: Duration = Duration::from_secs(30);
 const MIGRATIONS: &[&str] = &[include_str!("../../migrations/0001_first.sql")];
 
 /// An open database.
 pub struct Store {
     engine: Engine,
+    patience: Option<Duration>,
 }
 
 enum Engine {
@@ -131,7 +134,12 @@ impl Store {
             EngineUrl::Sqlite(path) => Engine::Sqlite(sqlite::Sqlite::open(path, writer)?),
             EngineUrl::Postgres => Engine::Postgres(postgres::Postgres::open(url, writer)?),
         };
-        Ok(Self { engine })
+        Ok(Self { engine, patience: Some(PATIENCE) })
+    }
+
+    /// The same, which waits for the database this long, or for ever: for whoever has nobody else waiting.
+    pub fn with_patience(self, patience: Option<Duration>) -> Self {
+        Self { patience, ..self }
     }
 
     /// Opens a database to write a little to it beside its running server: it takes no lock, brings no schema forward and
@@ -141,7 +149,7 @@ impl Store {
             EngineUrl::Sqlite(path) => Engine::Sqlite(sqlite::Sqlite::open_beside(path, &writer)?),
             EngineUrl::Postgres => Engine::Postgres(postgres::Postgres::open_beside(url, writer)?),
         };
-        Ok(Self { engine })
+        Ok(Self { engine, patience: None })
     }
 
     /// Opens a database to read it, beside a running server or as a copy: it takes no lock and writes nothing, and
@@ -151,7 +159,7 @@ impl Store {
             EngineUrl::Sqlite(path) => Engine::Sqlite(sqlite::Sqlite::open_read_only(path)?),
             EngineUrl::Postgres => Engine::Postgres(postgres::Postgres::open_read_only(url)?),
         };
-        Ok(Self { engine })
+        Ok(Self { engine, patience: None })
     }
 
     /// Looks whether a database could be served from, beside a running server too. Changes nothing, and makes none.
@@ -172,7 +180,7 @@ impl Store {
             Engine::Postgres(engine) => {
                 let (job, answer) = TypedJob::of(work);
                 engine.read(job)?;
-                answered(answer).await
+                self.answered(answer).await
             }
         }
     }
@@ -187,7 +195,17 @@ impl Store {
             Engine::Sqlite(engine) => engine.write(job)?,
             Engine::Postgres(engine) => engine.write(job)?,
         }
-        answered(answer).await
+        self.answered(answer).await
+    }
+
+    /// What the transaction came to. One that is given up may still have been committed, as with a connection that breaks.
+    async fn answered<T>(&self, answer: oneshot::Receiver<Result<T>>) -> Result<T> {
+        let gone = || Err(StoreError::Unreachable("the store is shutting down".into()).into());
+        let Some(patience) = self.patience else { return answer.await.unwrap_or_else(|_| gone()) };
+        match tokio::time::timeout(patience, answer).await {
+            Ok(answer) => answer.unwrap_or_else(|_| gone()),
+            Err(_) => Err(StoreError::Unreachable(format!("no answer within {} s", patience.as_secs())).into()),
+        }
     }
 
     /// What to call the engine in pages and logs.
@@ -269,6 +287,8 @@ trait Job: Send {
     /// What the database said no with in the last run, if that is why it failed.
     fn refusal(&self) -> Option<StoreError>;
     fn finish(self: Box<Self>, committed: std::result::Result<(), StoreError>);
+    /// Nobody waits for it any more.
+    fn is_given_up(&self) -> bool;
 }
 
 struct TypedJob<T, F> {
@@ -306,6 +326,10 @@ where
         Ok(commit)
     }
 
+    fn is_given_up(&self) -> bool {
+        self.reply.is_closed()
+    }
+
     fn refusal(&self) -> Option<StoreError> {
         match &self.outcome {
             Some(Err(Error::Store(error))) => Some(error.clone()),
@@ -322,10 +346,6 @@ where
         // Nobody waits any more: the request was given up.
         let _ = self.reply.send(outcome);
     }
-}
-
-async fn answered<T>(answer: oneshot::Receiver<Result<T>>) -> Result<T> {
-    answer.await.unwrap_or_else(|_| Err(StoreError::Unreachable("the store is shutting down".into()).into()))
 }
 
 enum EngineUrl<'a> {

@@ -34,6 +34,8 @@ use crate::{
 const LANES: usize = 8;
 /// Tries of one transaction before the caller is told that the database is busy.
 const TRIES: u32 = 12;
+/// A server that acknowledges nothing for so long is gone.
+const SILENCE: Duration = Duration::from_secs(15);
 /// No new try begins later than this after the first: each may wait for a lock as long as [`LOCK_WAIT`].
 const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -127,6 +129,10 @@ struct Lane {
 impl Lane {
     fn serve(mut self, queue: &Receiver<Box<dyn Job>>) {
         while let Ok(mut job) = queue.recv() {
+            // Whoever gave up was told that nothing is known of it: so it need not be done.
+            if job.is_given_up() {
+                continue;
+            }
             let mut done = self.attempt(job.as_mut());
             let (mut tries, begun) = (1, Instant::now());
             while matches!(done, Err(StoreError::Retry)) && tries < TRIES && begun.elapsed() < PATIENCE {
@@ -179,7 +185,8 @@ impl Lane {
             // The first error is the one to report.
             let _ = session.command("ROLLBACK");
         }
-        self.session = Some(session);
+        // After a failover the server that this one leads to may be the one that only reads.
+        self.session = Some(session).filter(|_| !matches!(done, Err(StoreError::ReadOnly)));
         done
     }
 
@@ -319,7 +326,13 @@ const AGAIN: [SqlState; 4] = [
     SqlState::DUPLICATE_TABLE,
 ];
 /// The server ended the connection, or takes none yet.
-const GONE: [SqlState; 3] = [SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN, SqlState::CANNOT_CONNECT_NOW];
+const GONE: [SqlState; 5] = [
+    SqlState::ADMIN_SHUTDOWN,
+    SqlState::CRASH_SHUTDOWN,
+    SqlState::CANNOT_CONNECT_NOW,
+    SqlState::TOO_MANY_CONNECTIONS,
+    SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
+];
 
 /// Our word for PostgreSQL's error. `Display` of a database error carries its message, never row values (`DETAIL`).
 pub(super) fn refused(error: &postgres::Error) -> StoreError {
@@ -370,6 +383,8 @@ fn config_of(url: &str) -> Result<Config> {
         fix: "Write it as postgres://USER:PASSWORD@HOST:PORT/NAME?sslmode=require.".into(),
     })?;
     server.connect_timeout(LOCK_WAIT).application_name("strongroom");
+    // A connection that leads nowhere any more is given up within this.
+    server.keepalives_idle(LOCK_WAIT).keepalives_interval(LOCK_WAIT).keepalives_retries(2).tcp_user_timeout(SILENCE);
     if server.get_ssl_mode() == SslMode::Require {
         return Ok(Config { server, tls: Some(verifying_tls()?) });
     }

@@ -14,6 +14,7 @@ mod command_line;
 mod credentials;
 mod customer;
 mod dark;
+mod database_faults;
 mod doctor;
 mod drills;
 mod exports;
