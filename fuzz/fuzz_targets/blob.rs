@@ -11,9 +11,8 @@ use strongroom_envelope::{
 };
 
 static KEY: LazyLock<DataKey> = LazyLock::new(|| DataKey::generate(&SystemRandom::new()).expect("random"));
-static KEYS: LazyLock<InstanceKeys> = LazyLock::new(|| {
-    InstanceKeys::new(InstanceKey::generate(&SystemRandom::new()).expect("random"), Vec::new())
-});
+static KEYS: LazyLock<InstanceKeys> =
+    LazyLock::new(|| InstanceKeys::new(InstanceKey::generate(&SystemRandom::new()).expect("random"), Vec::new()));
 
 fuzz_target!(|data: &[u8]| {
     foreign(data);

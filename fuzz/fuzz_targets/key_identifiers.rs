@@ -21,7 +21,10 @@ fuzz_target!(|text: &str| {
         let (url, key) = text.split_once('\n').unwrap_or((text, ""));
         if let Ok((url, name)) = parse_vault_url_and_key(url, key, cloud) {
             is_a_key_vault(&url, cloud);
-            assert_eq!(KeyName::parse(name.as_str()).map(|again| again.as_str().to_owned()), Ok(name.as_str().to_owned()));
+            assert_eq!(
+                KeyName::parse(name.as_str()).map(|again| again.as_str().to_owned()),
+                Ok(name.as_str().to_owned())
+            );
         }
     }
     let _ = (TenantId::parse(text), ClientId::parse(text), KeyName::parse(text), ClientCertificate::parse(text));
