@@ -24,6 +24,7 @@ pub mod reference;
 mod run;
 mod serve;
 mod session;
+mod store;
 mod vault;
 mod webhooks;
 
@@ -89,6 +90,8 @@ enum Command {
     Backup(backup::Arguments),
     Restore(backup::Restore),
     #[command(subcommand)]
+    Store(store::Arguments),
+    #[command(subcommand)]
     Azure(azure::Arguments),
     #[command(subcommand)]
     Admin(admin::Arguments),
@@ -124,6 +127,7 @@ async fn execute(cli: Cli, console: &Console) -> Result<u8, Failure> {
         Command::Doctor(arguments) => return doctor::run(arguments, console).await,
         Command::Backup(arguments) => return backup::run(arguments, console).await,
         Command::Restore(arguments) => return backup::restore(arguments, console).await,
+        Command::Store(arguments) => return store::run(arguments, console).await,
         Command::Audit(audit::Arguments::Verify(arguments)) => return audit::verify(arguments, console).await,
         Command::Audit(audit::Arguments::CheckProof(arguments)) => return audit::check_proof(&arguments, console),
         Command::Audit(audit::Arguments::Key(arguments)) => {

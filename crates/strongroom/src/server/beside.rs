@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use strongroom_envelope::{InstanceKeys, Random, SystemRandom};
 
-use super::{database_url, instance, instance_keys};
+use super::{database_url, instance, instance_keys, recorded_key, require_key};
 use crate::{
     backup,
     clock::Clock,
@@ -63,6 +63,24 @@ pub async fn require_empty_database(config: &Config) -> Result<()> {
         return Ok(());
     }
     Store::open_read_only(&url)?.read(backup::require_empty).await
+}
+
+/// The database to carry over and the one to carry it into, made where it is not there yet. The instance key in place must
+/// be the one of the former.
+pub async fn open_to_transfer(
+    config: &Config,
+    from: &str,
+    to: &str,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+) -> Result<(Store, Store)> {
+    let keys = present_keys(config)?;
+    let from = Store::open_at_rest(from)?;
+    if let Some(recorded) = recorded_key(&from).await? {
+        require_key(&recorded, &keys, false, "the configuration's place")?;
+    }
+    let to = Store::open(to, writer(config, &keys, clock, random)?)?;
+    Ok((from, to))
 }
 
 fn writer(config: &Config, keys: &Arc<InstanceKeys>, clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Result<Writer> {

@@ -14,7 +14,9 @@ use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
-pub use self::beside::{open_beside, open_to_fill, open_to_verify, present_keys, require_empty_database};
+pub use self::beside::{
+    open_beside, open_to_fill, open_to_transfer, open_to_verify, present_keys, require_empty_database,
+};
 use crate::{
     app::{App, Settings},
     audit::{Actor, Target},
@@ -26,7 +28,7 @@ use crate::{
     keyring::Keyring,
     member::guard::Guard,
     notice::{Mail, NoticeSettings},
-    store::{Param, Store, StoreError, Writer},
+    store::{Param, Store, StoreError, Writer, transfer},
 };
 
 /// An open product, and what the operator should read.
@@ -45,6 +47,7 @@ pub async fn open(config: &Config, clock: Arc<dyn Clock>, random: Arc<dyn Random
         Arc::new(move || BootId::generate(clock.now(), random.as_ref()))
     };
     let store = Arc::new(Store::open(&database_url(config), Writer { node, keys: Arc::clone(&keys), boot })?);
+    store.read(transfer::require_whole).await?;
     let mut notices = Vec::new();
     match recorded_key(&store).await? {
         Some(recorded) => require_key(&recorded, &keys, loaded.unsaved.is_some(), &loaded.origin)?,

@@ -8,6 +8,7 @@
 mod postgres;
 pub mod rows;
 mod sqlite;
+pub mod transfer;
 mod value;
 
 use std::{path::Path, sync::Arc, time::Duration};
@@ -160,6 +161,24 @@ impl Store {
             EngineUrl::Postgres => Engine::Postgres(postgres::Postgres::open_read_only(url)?),
         };
         Ok(Self { engine, patience: None })
+    }
+
+    /// As [`Store::open_read_only`], and no server may have it open: SQLite's lock is taken; for PostgreSQL see
+    /// [`Store::others`].
+    pub fn open_at_rest(url: &str) -> Result<Self> {
+        let engine = match engine_of(url)? {
+            EngineUrl::Sqlite(path) => Engine::Sqlite(sqlite::Sqlite::open_at_rest(path)?),
+            EngineUrl::Postgres => Engine::Postgres(postgres::Postgres::open_read_only(url)?),
+        };
+        Ok(Self { engine })
+    }
+
+    /// How many other connections of Strongroom this database has, as far as it tells; 0 on SQLite, which is locked.
+    pub(crate) async fn others(&self) -> Result<u64> {
+        match self.engine {
+            Engine::Sqlite(_) => Ok(0),
+            Engine::Postgres(_) => self.read(|tx| tx.count(postgres::OTHERS, &[])).await,
+        }
     }
 
     /// Looks whether a database could be served from, beside a running server too. Changes nothing, and makes none.
@@ -379,7 +398,7 @@ const TRIAL: &str = "UPDATE meta SET value = value WHERE name = 'schema'";
 /// Who only reads cannot bring the schema forward.
 fn require_schema(tx: &mut Tx<'_>) -> Result<()> {
     match schema_of(tx)? {
-        SCHEMA => Ok(()),
+        SCHEMA => transfer::require_whole(tx),
         found => Err(Error::Setup {
             what: format!("the database has schema {found}, this program reads schema {SCHEMA}").into(),
             fix: "Start this server on it once; that brings the schema forward.".into(),

@@ -39,6 +39,10 @@ const SILENCE: Duration = Duration::from_secs(15);
 /// No new try begins later than this after the first: each may wait for a lock as long as [`LOCK_WAIT`].
 const PATIENCE: Duration = Duration::from_secs(15);
 
+/// Other connections of Strongroom to the same database. An engine that lists none has none for all we know.
+pub(super) const OTHERS: &str = "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() \
+                                 AND application_name = 'strongroom' AND pid <> pg_backend_pid()";
+
 pub(super) struct Postgres {
     writes: Option<Sender<Box<dyn Job>>>,
     reads: Option<Sender<Box<dyn Job>>>,

@@ -77,6 +77,13 @@ impl Sqlite {
         Ok(engine)
     }
 
+    /// See [`super::Store::open_at_rest`].
+    pub(super) fn open_at_rest(path: &Path) -> Result<Self> {
+        let mut engine = Self::open_read_only(path)?;
+        engine._lock = Some(lock_file(path)?);
+        Ok(engine)
+    }
+
     pub(super) fn read<T>(&self, work: &dyn Fn(&mut Tx<'_>) -> Result<T>) -> Result<T> {
         let idle = self.idle_readers.lock().expect("no holder panics").pop();
         let connection = match idle {

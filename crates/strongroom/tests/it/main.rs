@@ -36,6 +36,7 @@ mod start;
 mod stopping;
 mod store;
 mod tamper;
+mod transfer;
 mod trash;
 mod vault_life;
 mod vaults;
