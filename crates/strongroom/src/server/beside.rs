@@ -79,7 +79,7 @@ pub async fn open_to_transfer(
     if let Some(recorded) = recorded_key(&from).await? {
         require_key(&recorded, &keys, false, "the configuration's place")?;
     }
-    let to = Store::open(to, writer(config, &keys, clock, random)?)?;
+    let to = Store::open(to, writer(config, &keys, clock, random)?)?.with_patience(None);
     Ok((from, to))
 }
 

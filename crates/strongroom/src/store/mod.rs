@@ -170,7 +170,7 @@ impl Store {
             EngineUrl::Sqlite(path) => Engine::Sqlite(sqlite::Sqlite::open_at_rest(path)?),
             EngineUrl::Postgres => Engine::Postgres(postgres::Postgres::open_read_only(url)?),
         };
-        Ok(Self { engine })
+        Ok(Self { engine, patience: None })
     }
 
     /// How many other connections of Strongroom this database has, as far as it tells; 0 on SQLite, which is locked.
