@@ -12,7 +12,7 @@ use super::serve;
 use crate::clock::SystemClock;
 use crate::doctor::{self, Line, Status};
 
-/// Look at everything the server stands on: process, files, instance key, database, disk, clock, every vault's key
+/// Look at everything the server stands on: process, files, key, database, disk, clock, backups, every vault's key
 ///
 /// Runs on the server's machine as the server's user, whether the server runs or not. It writes nothing, and uses no key in
 /// Azure. Ends with 1 if a line fails.

@@ -1,9 +1,10 @@
 //! `strongroom doctor`: looks at everything that the server stands on, from where it stands, beside it or in its place:
-//! the process, its files, the instance key, the database, the disk, the clock, and every vault's key. It writes nothing,
+//! the process, its files, the instance key, the database, the disk, the clock, backups, checkpoints, and every vault's key. It writes nothing,
 //! and wraps and unwraps nothing at a Key Vault.
 
 mod database;
 mod files;
+mod kept;
 mod process;
 mod vaults;
 
@@ -98,7 +99,11 @@ pub async fn examine(
     say(vec![files::disk(config)]);
     match keys.filter(|_| readable) {
         Some(keys) => match Store::open_read_only(&server::database_url(config)) {
-            Ok(store) => say(vaults::look(config, Arc::new(store), keys, clock, random).await),
+            Ok(store) => {
+                let store = Arc::new(store);
+                say(kept::look(config, &store, clock.as_ref()).await);
+                say(vaults::look(config, store, keys, clock, random).await);
+            }
             Err(error) => say(vec![Line::of("vault.keys", "Vaults can be read", &error)]),
         },
         None => {

@@ -103,6 +103,35 @@ fn a_sound_installation_passes_beside_its_running_server_and_no_key_is_used() {
 }
 
 #[test]
+fn a_missing_backup_and_checkpoints_that_nobody_keeps_are_said_until_they_are_there() {
+    on_each_site(|site, _| async move {
+        let found = examine(&site);
+        assert_eq!((found.status("backup.newest"), found.status("audit.checkpoint")), ("warn", "warn"));
+        assert_eq!(found.exit, 0, "none of it keeps the server from working");
+        let file = site.folder.join("kept.checkpoint");
+        let toml = fs::read_to_string(site.config_file()).expect("the file is ours");
+        fs::write(site.config_file(), format!("{toml}\n[audit]\ncheckpoint_file = {file:?}\n")).expect("ours");
+        let server = Server::start(&site, "warn").await;
+        let ran = Command::new(env!("CARGO_BIN_EXE_strongroom"))
+            .args(["backup", "create"])
+            .arg(site.folder.join("whole.srbk"))
+            .arg("--config")
+            .arg(site.config_file())
+            .current_dir(&site.folder)
+            .output()
+            .expect("the command runs");
+        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+        server.ask_to_stop();
+        assert!(server.ended().await.success());
+        let found = examine(&site);
+        assert_eq!(found.status("backup.newest"), "pass", "{:#?}", found.lines);
+        assert_eq!(found.status("audit.checkpoint"), "pass", "{:#?}", found.lines);
+        fs::remove_file(&file).expect("a checkpoint was kept");
+        assert_eq!(examine(&site).status("audit.checkpoint"), "warn");
+    });
+}
+
+#[test]
 fn a_disabled_key_and_a_wrong_clock_are_named_with_what_to_do() {
     on_each_site(|site, _| async move {
         let (url, key) = (&site.azure.vault_url, &site.azure.vault_key_name);
