@@ -103,9 +103,15 @@ pub(super) fn probe(url: &str) -> Result<Probe> {
             return Ok(Probe { schema: None, written: Ok(()), time });
         }
         let schema = schema_of(&mut Tx { inner: Inner::Postgres(session), chain: None })?;
-        let written = session.command("BEGIN").and_then(|()| session.command(TRIAL));
-        let undone = session.command("ROLLBACK");
-        Ok(Probe { schema: Some(schema), written: written.and(undone), time })
+        let mut written = session.trial();
+        for tried in 1..TRIES {
+            if !matches!(written, Err(StoreError::Retry)) {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(1 << tried.min(6)));
+            written = session.trial();
+        }
+        Ok(Probe { schema: Some(schema), written, time })
     })
 }
 
@@ -263,6 +269,12 @@ impl Session {
     fn require_schema(&mut self) -> Result<()> {
         self.command("BEGIN READ ONLY")?;
         require_schema(&mut Tx { inner: Inner::Postgres(self), chain: None })
+    }
+
+    /// Writes what changes nothing, and takes it back.
+    fn trial(&mut self) -> std::result::Result<(), StoreError> {
+        let written = self.command("BEGIN").and_then(|()| self.command(TRIAL));
+        written.and(self.command("ROLLBACK"))
     }
 
     fn has_tables(&mut self) -> Result<bool> {
