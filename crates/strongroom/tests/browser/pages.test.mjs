@@ -8,6 +8,7 @@ import { axe, cspViolations, launchBrowser, newPage, screenshot, signIn, startDe
 const PAGES = {
   dashboard: "/",
   items: "/items",
+  export: "/export",
   trash: "/trash",
   "new-account": "/items/new",
   "new-secret": "/items/new?type=secret&kind=ssh_key",

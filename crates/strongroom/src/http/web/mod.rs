@@ -8,6 +8,7 @@ mod activity;
 pub mod assets;
 mod checks;
 pub mod cookies;
+mod exports;
 mod form;
 pub mod frame;
 mod health;
@@ -75,6 +76,8 @@ fn items(routes: Routes) -> Routes {
         .at(GET, "/items", Session(A::ListItems), items::list)
         .at(POST, "/items/search", Session(A::ListItems), items::search)
         .at(GET, "/items/search", Session(A::ListItems), items::search_again)
+        .at(GET, "/export", Session(A::ListItems), exports::ask)
+        .at(POST, "/export", Session(A::ListItems), exports::start)
         .at(GET, "/trash", Session(A::ListItems), trash::list)
         .at(GET, "/trash/purge", Session(A::ManageItem), trash::ask_all)
         .at(POST, "/trash/purge", Session(A::ManageItem), trash::purge)

@@ -9,6 +9,7 @@ pub mod checks;
 pub mod credential;
 pub mod dark;
 pub mod error;
+pub mod exports;
 mod filters;
 pub mod health;
 pub mod home;
