@@ -66,7 +66,7 @@ impl ExportFormat {
             Self::Csv => &[
                 "kinds: cards, identities, SSH keys and all other secrets become notes with lines of fields",
                 "which fields are hidden, and where a value of several lines ends",
-                "items as Strongroom can import them again: for that, choose JSON",
+                "the way back: Strongroom imports its JSON, not its CSV",
             ],
         };
         always.iter().chain(csv).copied().collect()

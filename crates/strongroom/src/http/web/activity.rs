@@ -159,6 +159,8 @@ impl Resolved<'_> {
         if let Some(Fact::Id(member)) = event.fact("member") {
             told = told.replace("{member}", &self.names.of(MemberId(*member)));
         }
+        let format = text(event, "format").unwrap_or_default().replace('_', " ");
+        told = told.replace("{format}", &format);
         for name in ["role", "wanted", "code", "kind"] {
             told = told.replace(&format!("{{{name}}}"), &text(event, name).unwrap_or_default());
         }
@@ -263,8 +265,8 @@ fn sentence(action: &str) -> (&'static str, &'static str) {
         "item.reveal_failed" => ("eye-off", "could not reveal ({code})"),
         "item.export" => ("download", "exported"),
         "export.start" => ("download", "began to export {count} items as {format} from"),
-        "export.finish" => ("download", "finished an export of {count} items of"),
-        "export.stop" => ("circle-x", "was stopped ({code}) in an export of {count} items of"),
+        "export.finish" => ("download", "finished an export of {count} items"),
+        "export.stop" => ("circle-x", "was stopped ({code}) in an export, after {count} items"),
         "item.list" => ("list-tree", "listed {count} items"),
         "item.search" => ("search", "searched {count} items"),
         "item.grant" => ("share-2", "gave {member} the role {role} to"),

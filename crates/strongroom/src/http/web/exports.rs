@@ -101,7 +101,7 @@ async fn page(
     let plan = visit.app.plan_export(&visit.caller, vault, format).await?;
     let shell = visit.shell("Export", Section::Items).await?;
     let chosen = vault.map(|vault| vault.to_string()).unwrap_or_default();
-    let all = Choice::new("", "All that you see something of", vault.is_none());
+    let all = Choice::new("", "All vaults", vault.is_none());
     let one = shell.vaults.iter().map(|vault| Choice::new(vault.id.as_str(), vault.name.as_str(), vault.id == chosen));
     let vaults = std::iter::once(all).chain(one).collect();
     let always = ExportFormat::Json.leaves_out();
