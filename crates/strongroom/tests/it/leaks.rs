@@ -144,6 +144,9 @@ impl Run {
         self.send(Method::GET, "/items", None, Value::Null).await.expect(200);
         let import = json!({"items": [self.whole_item("imported")]});
         self.send(Method::POST, "/items/import", None, import).await.expect(200);
+        let passphrase = self.mark("export passphrase");
+        self.send(Method::POST, "/exports", None, json!({"passphrase": passphrase})).await.expect(200);
+        self.send(Method::POST, "/exports", None, json!({"format": "json"})).await.expect(200);
         self.send(Method::GET, "/audit", None, Value::Null).await.expect(200);
         last
     }
@@ -343,6 +346,8 @@ impl Run {
         let vault = site.azure_vault;
         let body = json!({"vault_id": vault, "type": "account", "title": secret});
         self.refuse(423, Method::POST, "/items", None, body).await;
+        let export = json!({"vault_id": vault, "passphrase": secret});
+        self.refuse(423, Method::POST, "/exports", None, export).await;
         self.refuse(423, Method::GET, item, None, Value::Null).await;
         self.refuse(423, Method::DELETE, item, None, Value::Null).await;
         self.send(Method::GET, "/items", None, Value::Null).await.expect(200);

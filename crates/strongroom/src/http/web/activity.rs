@@ -280,6 +280,9 @@ fn sentence(action: &str) -> (&'static str, &'static str) {
         "webhook.create" => ("link", "added a webhook to"),
         "webhook.delete" => ("link", "removed a webhook of"),
         "webhook.test" => ("link", "tried a webhook of"),
+        "backup.create" => ("download", "made a backup"),
+        "backup.retire" => ("trash-2", "retired a backup"),
+        "backup.restore" => ("rotate-ccw", "restored a backup"),
         "import.finish" => ("plus", "finished an import"),
         _ => ("info", "did"),
     }
