@@ -100,7 +100,7 @@ fn name_of(database: &Database) -> String {
 fn as_a_user_of_its_own(database: &Database, name: &str) -> String {
     let Database::Postgres { server, .. } = database else { panic!("on PostgreSQL") };
     administer(server, &format!("CREATE ROLE {name} LOGIN; ALTER DATABASE {name} OWNER TO {name}"));
-    let let_try_again = "GRANT USAGE ON SCHEMA faults TO PUBLIC; GRANT USAGE ON SEQUENCE faults.tries TO PUBLIC";
+    let let_try_again = "GRANT USAGE ON SCHEMA faults TO PUBLIC; GRANT USAGE ON SEQUENCE faults.refused TO PUBLIC";
     administer(&database.url(), let_try_again);
     let (_, rest) = server.split_once('@').expect("a user");
     let (host, _) = rest.split_once('/').expect("a database");

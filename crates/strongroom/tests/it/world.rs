@@ -72,18 +72,22 @@ pub fn on_postgres(test: impl Fn(Database)) {
 
 /// Every transaction that writes is refused with SQLSTATE 40001 the first time, half of them at their first statement and
 /// half at the commit, as a distributed engine may at SERIALIZABLE: whatever the product does has to come out the same.
-/// A number that a sequence gave out is not taken back with the transaction, so that the next try passes.
+/// A session's advisory lock is not taken back with the transaction: whoever holds it was refused, and passes.
 const TRY_AGAIN: &str = "
     CREATE SCHEMA faults;
-    CREATE SEQUENCE faults.tries;
-    CREATE FUNCTION faults.at_once() RETURNS trigger LANGUAGE plpgsql AS $$
-    DECLARE turn bigint;
+    CREATE SEQUENCE faults.refused;
+    CREATE FUNCTION faults.at_once() RETURNS trigger LANGUAGE plpgsql SET client_min_messages = error AS $$
+    DECLARE at_commit boolean;
     BEGIN
         IF current_setting('faults.decided', true) IS DISTINCT FROM txid_current()::text THEN
-            turn := nextval('faults.tries') % 4;
             PERFORM set_config('faults.decided', txid_current()::text, true);
-            PERFORM set_config('faults.at_commit', (turn = 1)::text, true);
-            IF turn = 3 THEN RAISE EXCEPTION 'try again' USING ERRCODE = '40001'; END IF;
+            PERFORM set_config('faults.at_commit', 'false', true);
+            IF NOT pg_advisory_unlock(pg_backend_pid()) THEN
+                PERFORM pg_advisory_lock(pg_backend_pid());
+                at_commit := nextval('faults.refused') % 2 = 1;
+                PERFORM set_config('faults.at_commit', at_commit::text, true);
+                IF NOT at_commit THEN RAISE EXCEPTION 'try again' USING ERRCODE = '40001'; END IF;
+            END IF;
         END IF;
         RETURN NULL;
     END $$;
