@@ -90,6 +90,7 @@ fn handle(world: &World, request: &Request) -> Reply {
     match (request.method.as_str(), request.segments().as_slice()) {
         ("GET", ["healthz"]) => Reply::json(200, &json!({"status": "ok"})),
         ("GET", ["stats"]) => Reply::json(200, &json!(*lock(&world.stats))),
+        ("GET", ["log"]) => Reply::text(200, "application/x-ndjson", &world.log_text()),
         ("POST", ["faults"]) => match serde_json::from_slice::<Fault>(&request.body) {
             Ok(fault) => {
                 lock(&world.faults).add(fault, world.clock.now());
@@ -111,7 +112,8 @@ fn handle(world: &World, request: &Request) -> Reply {
             Err(error) => Reply::json(400, &json!({"error": error.to_string()})),
         },
         _ => {
-            let known = "GET /healthz, GET /stats, POST /faults, DELETE /faults, POST /device, POST /oidc-token";
+            let known =
+                "GET /healthz, GET /stats, GET /log, POST /faults, DELETE /faults, POST /device, POST /oidc-token";
             Reply::json(404, &json!({"error": known}))
         }
     }

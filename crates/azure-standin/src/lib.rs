@@ -249,6 +249,11 @@ impl Standin {
         lock(&self.world.stats).clone()
     }
 
+    /// The Key Vaults' diagnostic log as Azure would have written it to a storage account: one JSON object a line.
+    pub fn key_vault_log(&self) -> String {
+        self.world.log_text()
+    }
+
     /// Orders a fault, like `POST /faults`.
     pub fn set_fault(&self, fault: Fault) {
         lock(&self.world.faults).add(fault, self.world.clock.now());

@@ -75,6 +75,12 @@ pub(crate) async fn answer(
     let reply = reply.map(|reply| request.effect.alter(reply, world.clock.now()));
     let status = reply.as_ref().map_or(0, |reply| reply.status);
     lock(&world.stats).count(&site, &request, &operation, status);
+    if let Site::KeyVault(vault) = &site
+        && status != 0
+    {
+        let entry = keyvault::log::entry(&world, &request, vault, status, world.clock.now());
+        world.keep_log(entry);
+    }
     tracing::info!(host, method = %request.method, operation = operation.name, status, "answered");
     reply.map(|reply| decorate(&world, &site, &request, reply))
 }

@@ -1,6 +1,10 @@
 //! Everything one running stand-in holds, and the two ways to it: `read` and `write`. A write is durable when it returns.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    collections::VecDeque,
+    io::Write,
+    sync::{Arc, Mutex},
+};
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -18,6 +22,10 @@ use crate::{Admin, AdminUser, Clock, Config, Settings, StartError, lock, rbac};
 
 const FORMAT: u32 = 2;
 const FIVE_YEARS: i64 = 5 * 365 * 86_400;
+/// The diagnostic log in a data directory.
+const LOG_FILE: &str = "keyvault-audit.json";
+/// Lines of it that are kept in memory.
+const LOG_LINES: usize = 100_000;
 
 pub(crate) struct World {
     pub clock: Arc<dyn Clock>,
@@ -28,6 +36,8 @@ pub(crate) struct World {
     pub limits: Mutex<Limits>,
     pub faults: Mutex<Faults>,
     pub stats: Mutex<Stats>,
+    /// The newest lines of the Key Vaults' diagnostic log.
+    pub log: Mutex<VecDeque<String>>,
     /// Sign-ins that wait for a human. They do not outlive the process.
     pub devices: Mutex<Vec<Device>>,
     state: Mutex<State>,
@@ -71,10 +81,30 @@ impl World {
             limits: Mutex::default(),
             faults: Mutex::default(),
             stats: Mutex::default(),
+            log: Mutex::default(),
             devices: Mutex::default(),
             state: Mutex::new(state),
             store,
         })
+    }
+
+    /// Keeps a line of the Key Vaults' diagnostic log: in memory, and in the data directory if there is one.
+    pub fn keep_log(&self, line: String) {
+        let mut log = lock(&self.log);
+        if let Some(path) = self.store.as_ref().map(|store| store.path(LOG_FILE)) {
+            let written = std::fs::File::options().create(true).append(true).open(path);
+            if let Err(error) = written.and_then(|mut file| writeln!(file, "{line}")) {
+                tracing::error!(%error, "the diagnostic log cannot be written");
+            }
+        }
+        if log.len() == LOG_LINES {
+            log.pop_front();
+        }
+        log.push_back(line);
+    }
+
+    pub fn log_text(&self) -> String {
+        lock(&self.log).iter().map(|line| format!("{line}\n")).collect()
     }
 
     /// The present second.

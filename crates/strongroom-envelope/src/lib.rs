@@ -49,6 +49,7 @@ mod pad;
 mod passphrase;
 mod place;
 mod random;
+mod request_id;
 mod seal;
 mod wrap;
 
@@ -65,6 +66,7 @@ pub use pad::{PaddingError, check_padding, pad_256};
 pub use passphrase::{Encrypted, PassphraseError, PassphraseKdf, PassphraseKeys, PassphraseStream};
 pub use place::{CloudKekPlace, DataKeyPlace, ItemPlace, VaultKeyPlace};
 pub use random::{Random, RandomFailed, SystemRandom};
+pub use request_id::{RequestPlace, is_request_id, request_id, request_random};
 pub use seal::{Commitment, ContentKey, Context, InstanceContext, OpenError, commitment, open, seal};
 pub use wrap::{
     RecordError, WRAP_RECORD_LEN, WrapRecord, read_wrap_record, unwrap_cloud_kek, unwrap_data_key,

@@ -202,6 +202,7 @@ enum Purpose {
     Link,
     RecoveryCode,
     Audit,
+    AzureRequest,
 }
 
 impl Purpose {
@@ -216,6 +217,7 @@ impl Purpose {
             Self::Link => "token/link",
             Self::RecoveryCode => "token/recovery-code",
             Self::Audit => "mac/audit",
+            Self::AzureRequest => "mac/azure-request",
         }
     }
 }
@@ -260,6 +262,12 @@ impl JobRow<'_> {
     fn message(&self, id: InstanceKeyId) -> Tuple {
         named(row(id, "job").bytes(&self.workspace).bytes(&self.job), self.fields)
     }
+}
+
+/// The MAC in the id of a request to Azure; see `request_id`.
+pub(crate) fn request_mac(key: &InstanceKey, random: u64, target: &str, node: &[u8; 16]) -> [u8; 32] {
+    let message = row(key.id(), "azure-request").u64(random).bytes(target.as_bytes()).bytes(node);
+    mac(key, Purpose::AzureRequest, message.as_slice()).tag
 }
 
 fn row(id: InstanceKeyId, kind: &str) -> Tuple {

@@ -124,6 +124,36 @@ impl Step {
     }
 }
 
+/// Gives the requests that use a key their ids, so that the customer's own log can be compared with this installation's.
+#[async_trait]
+pub trait RequestIds: Send + Sync {
+    /// The id of a request that is about to be sent: it goes out only once this has answered. The error says in a
+    /// sentence why it must not.
+    async fn next(&self, request: &KeyRequest) -> Result<Uuid, String>;
+}
+
+/// A request that uses a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyRequest {
+    /// Host and path in lower case, as in `contoso.vault.azure.net/keys/kek/0123…/unwrapkey`.
+    pub target: String,
+    /// One of very many alike, which need not be told one by one; see [`routine`].
+    pub routine: bool,
+}
+
+tokio::task_local! {
+    static ROUTINE: ();
+}
+
+/// Marks what `call` asks of a provider as routine: canaries and renewals, which come every few seconds for ever.
+pub async fn routine<T>(call: impl Future<Output = T>) -> T {
+    ROUTINE.scope((), call).await
+}
+
+fn is_routine() -> bool {
+    ROUTINE.try_with(|()| ()).is_ok()
+}
+
 /// A key as its provider describes it. What the provider leaves out is `None`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyDescription {

@@ -129,6 +129,7 @@ async fn execute(cli: Cli, console: &Console) -> Result<u8, Failure> {
         Command::Restore(arguments) => return backup::restore(arguments, console).await,
         Command::Store(arguments) => return store::run(arguments, console).await,
         Command::Audit(audit::Arguments::Verify(arguments)) => return audit::verify(arguments, console).await,
+        Command::Audit(audit::Arguments::Reconcile(arguments)) => return audit::reconcile(arguments, console).await,
         Command::Audit(audit::Arguments::CheckProof(arguments)) => return audit::check_proof(&arguments, console),
         Command::Audit(audit::Arguments::Key(arguments)) => {
             return audit::key(arguments, console).await.map(|()| Exit::Ok as u8);

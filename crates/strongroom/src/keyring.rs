@@ -10,6 +10,7 @@ mod governor;
 mod held;
 mod marks;
 mod record;
+pub mod request_ids;
 mod rewrap;
 mod rotate;
 mod watch;

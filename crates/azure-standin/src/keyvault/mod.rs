@@ -4,6 +4,7 @@
 mod call;
 mod errors;
 mod keys;
+pub(crate) mod log;
 mod ops;
 mod policy;
 

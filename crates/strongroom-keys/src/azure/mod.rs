@@ -11,7 +11,7 @@ use azure_core::http::{ClientOptions, RetryOptions, Transport, UserAgentOptions}
 use azure_security_keyvault_keys::{KeyClient, KeyClientOptions};
 use url::Url;
 
-use crate::{ClientId, Credential, KeyName, TenantId, VaultUrl};
+use crate::{ClientId, Credential, KeyName, RequestIds, TenantId, VaultUrl};
 
 mod answer;
 mod cloud;
@@ -46,6 +46,8 @@ pub struct AzureConfig {
     /// Holds the token of this server's workload identity; read anew at every sign-in, since it rotates. The only such
     /// file for all vaults, so that no vault can name a path.
     pub federated_token_file: Option<PathBuf>,
+    /// Who gives requests that use a key their ids; without it they are random.
+    pub request_ids: Option<Arc<dyn RequestIds>>,
 }
 
 /// One key, and who uses it.

@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 use std::error::Error as _;
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use uuid::Uuid;
 
 use super::tls;
 use super::{AzureConfig, Cloud, ConfigError};
-use crate::{Code, Receipt, Step};
+use crate::{Code, KeyRequest, Receipt, RequestIds, Step, is_routine};
 
 /// A TCP connection, the proxy's CONNECT and the TLS handshake together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -106,9 +107,9 @@ impl Recorder {
     }
 }
 
-#[derive(Debug)]
 pub(super) struct ObservingTransport {
     client: reqwest::Client,
+    ids: Option<Arc<dyn RequestIds>>,
     cloud: Cloud,
     proxied: bool,
     /// When and to which Key Vault the operations of the last [`LIMIT_WINDOW`] went.
@@ -117,6 +118,12 @@ pub(super) struct ObservingTransport {
 
 /// What Azure's limits per Key Vault are counted over.
 const LIMIT_WINDOW: Duration = Duration::from_secs(10);
+
+impl fmt::Debug for ObservingTransport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ObservingTransport").field("cloud", &self.cloud).finish_non_exhaustive()
+    }
+}
 
 impl ObservingTransport {
     pub(super) fn new(config: &AzureConfig, tls: rustls::ClientConfig) -> Result<ObservingTransport, ConfigError> {
@@ -136,7 +143,8 @@ impl ObservingTransport {
         }
         let client = builder.build().map_err(|error| ConfigError::Tls(error.without_url().to_string()))?;
         let proxied = config.proxy.is_some();
-        Ok(ObservingTransport { client, cloud: config.cloud, proxied, operations: Mutex::default() })
+        let ids = config.request_ids.clone();
+        Ok(ObservingTransport { client, ids, cloud: config.cloud, proxied, operations: Mutex::default() })
     }
 
     /// How many operations this installation asked of a Key Vault in the last [`LIMIT_WINDOW`].
@@ -156,8 +164,11 @@ impl ObservingTransport {
     pub(super) async fn exchange(&self, request: &Request, recorder: &Recorder) -> Result<AsyncRawResponse, Failed> {
         let url = request.url();
         let host = url.host_str().unwrap_or_default().to_owned();
-        let our_request_id = Uuid::new_v4();
         let step = step(request, &host, self.cloud);
+        let (our_request_id, no_id) = match self.id_of(request, step, &host).await {
+            Ok(id) => (id, None),
+            Err(why) => (Uuid::new_v4(), Some(Failed { code: Code::Unavailable, detail: why })),
+        };
         if !matches!(step, Step::Challenge | Step::Tenant | Step::SignIn) {
             self.count_operation(&host);
         }
@@ -172,14 +183,28 @@ impl ObservingTransport {
             latency: Duration::ZERO,
         };
         let index = recorder.begin(asked, receipt);
-        let result = match self.cloud.allows(&host) && url.scheme() == "https" && url.port().is_none() {
-            true => self.ask(request, our_request_id, &host, recorder, index).await,
-            false => Err(Failed { code: Code::HostRefused, detail: format!("{host} was not contacted") }),
+        let allowed = self.cloud.allows(&host) && url.scheme() == "https" && url.port().is_none();
+        let result = match (allowed, no_id) {
+            (true, Some(failed)) => Err(failed),
+            (true, None) => self.ask(request, our_request_id, &host, recorder, index).await,
+            (false, _) => Err(Failed { code: Code::HostRefused, detail: format!("{host} was not contacted") }),
         };
         if let Err(Failed { code, detail }) = &result {
             recorder.end(index, Outcome::Failed { code: *code, detail: detail.clone() });
         }
         result
+    }
+
+    /// What uses the key has an id that was written down first; all else a random one.
+    async fn id_of(&self, request: &Request, step: Step, host: &str) -> Result<Uuid, String> {
+        match &self.ids {
+            Some(ids) if matches!(step, Step::WrapKey | Step::UnwrapKey) => {
+                let path: Vec<&str> = request.url().path().split('/').filter(|part| !part.is_empty()).collect();
+                let target = format!("{host}/{}", path.join("/")).to_ascii_lowercase();
+                ids.next(&KeyRequest { target, routine: is_routine() }).await
+            }
+            _ => Ok(Uuid::new_v4()),
+        }
     }
 
     async fn ask(

@@ -145,6 +145,7 @@ async fn live_azure_keeps_the_contract() {
         proxy: optional("AZURE_PROXY").map(|url| url.parse().expect("AZURE_PROXY")),
         ca_pem: optional("AZURE_CA_FILE").map(|path| std::fs::read(path).expect("AZURE_CA_FILE")),
         federated_token_file: optional("AZURE_FEDERATED_TOKEN_FILE").map(Into::into),
+        request_ids: None,
     };
     let credential = if let Some(path) = optional("AZURE_CLIENT_CERTIFICATE_PATH") {
         let pem = std::fs::read_to_string(path).expect("AZURE_CLIENT_CERTIFICATE_PATH");

@@ -264,6 +264,7 @@ impl Tenant {
             proxy: Some(self.standin.proxy_url().parse().expect("a URL")),
             ca_pem: Some(self.standin.ca_pem().as_bytes().to_vec()),
             federated_token_file: None,
+            request_ids: None,
         }
     }
 

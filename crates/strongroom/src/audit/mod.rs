@@ -7,12 +7,15 @@
 //! `vocabulary` lists the actions and their facts, `bytes` is the stored form, `chain` writes it, `read` pages through
 //! it, `export` gives it out in its own order. `log` makes one Merkle log of all chains, whose signed heads, kept elsewhere, show what a chain cannot. `verify`
 //! walks the chains and the log, `replay` rebuilds what the database should say, `state` compares, `report` tells.
+//! `reconcile` lays the customer's Key Vault log (`azure_log`) beside it.
 
+mod azure_log;
 mod bytes;
 mod chain;
 mod export;
 pub mod log;
 mod read;
+mod reconcile;
 mod replay;
 mod report;
 mod state;
@@ -26,10 +29,12 @@ use uuid::Uuid;
 
 pub(crate) use self::read::newest_of;
 pub use self::{
+    azure_log::{Entry as AzureEntry, NotALog, read as read_azure_log},
     bytes::{EVENT_FORMAT, Entry, NotAnEvent, Place},
     chain::Chain,
     export::{ExportPage, Exported},
     read::{AuditFilter, AuditPage},
+    reconcile::{Finding, Reconciled, Why, reconcile},
     report::{ChainFault, ChainHead, Report, StateFault, StateReport, What, Wrong},
     verify::{Means, verify, verify_by},
     vocabulary::{FactKind, Outcome, VOCABULARY, Word, word},

@@ -247,6 +247,7 @@ pub static VOCABULARY: &[Word] = &[
     to("credential.replace", "vault", Done, CREDENTIAL),
     to("credential.end", "vault", Done, CREDENTIAL),
     to("credential.drop", "vault", Done, CREDENTIAL),
+    to("key.intent", "none", Done, &[("url", Text), ("random", Number), ("count", Number)]),
     to("key.create", "vault", Done, WRAP),
     to(
         "key.unwrap",

@@ -50,6 +50,15 @@ pub enum Arguments {
   strongroom audit key > strongroom.pub
   strongroom audit key --config /etc/strongroom/strongroom.toml")]
     Key(Key),
+    /// Compare the log with your own Key Vault's diagnostic log
+    ///
+    /// Names every successful use of a key that this instance did not make, every request that came twice, and every
+    /// answer of Azure's that Azure's log does not show. Takes the category AuditEvent as JSON lines from a storage
+    /// account, as records from an event hub, or as rows exported from Log Analytics. Ends with 1 if something differs.
+    #[command(after_help = "Examples:
+  strongroom audit reconcile PT1H.json
+  strongroom audit reconcile *.json --config /etc/strongroom/strongroom.toml --format json")]
+    Reconcile(Reconcile),
     /// Copy the log elsewhere: events as JSON lines, oldest first, each at least once
     ///
     /// With --cursor-file the next run goes on where this one ended: the file is written after the lines are. A run that
@@ -73,6 +82,33 @@ pub enum Arguments {
     #[command(after_help = "Example:
   strongroom audit check-proof reveal.tlog-proof --public-key strongroom.pub")]
     CheckProof(CheckProof),
+}
+
+#[derive(Args)]
+pub struct Reconcile {
+    /// Azure's log; all files together are one log
+    #[arg(required = true, value_name = "AZURE-LOG")]
+    files: Vec<PathBuf>,
+    /// The server's configuration file; strongroom.toml in this folder if absent
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// Needs the instance key and the database, not a running server.
+pub async fn reconcile(arguments: Reconcile, console: &Console) -> Result<u8, Failure> {
+    let mut entries = Vec::new();
+    for file in &arguments.files {
+        let refused = |why: String| Failure::new(Exit::Usage, "audit.file", format!("{}: {why}", file.display()));
+        let text = std::fs::read_to_string(file).map_err(|error| refused(error.to_string()))?;
+        entries.extend(crate::audit::read_azure_log(&text).map_err(|error| refused(error.to_string()))?);
+    }
+    let (store, keys) = server::open_to_verify(&serve::load(arguments.config)?)?;
+    let report = crate::audit::reconcile(&store, keys, entries).await?;
+    match console.format {
+        Format::Json => console.json(&report)?,
+        Format::Table => console.line(&report.to_string())?,
+    }
+    Ok(if report.findings.is_empty() { Exit::Ok as u8 } else { Exit::Other as u8 })
 }
 
 #[derive(Args)]
@@ -273,7 +309,9 @@ pub async fn run(arguments: Arguments, client: &Client, console: &Console) -> Re
         Arguments::Export(arguments) => export(arguments, client, console).await,
         Arguments::Checkpoint => console.raw(&client.audit_checkpoint().await?.note),
         Arguments::Prove(Prove { event }) => console.raw(&client.audit_proof(event).await?.proof),
-        Arguments::Verify(_) | Arguments::Key(_) | Arguments::CheckProof(_) => unreachable!("these need no server"),
+        Arguments::Verify(_) | Arguments::Key(_) | Arguments::CheckProof(_) | Arguments::Reconcile(_) => {
+            unreachable!("these need no server")
+        }
     }
 }
 

@@ -144,7 +144,7 @@ async fn verify(arguments: Verify, console: &Console) -> Result<u8, Failure> {
     let config = serve::load(arguments.place.config)?;
     let keys = server::present_keys(&config)?;
     if arguments.open {
-        let azure = Arc::new(server::reach_azure(&config)?);
+        let azure = Arc::new(server::reach_azure(&config, None)?);
         let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom::new()));
         let opened = backup::open_all(&arguments.file, azure, keys, clock, random).await?;
         return tell_opened(&opened, console);

@@ -41,7 +41,7 @@ pub(super) async fn look(
     let all = async {
         let (proof, now) = (Arc::clone(&keys), clock.now());
         let vaults = store.read(move |tx| vault::of_all_workspaces(tx, &proof, now)).await?;
-        let azure = Arc::new(server::reach_azure(config)?);
+        let azure = Arc::new(server::reach_azure(config, None)?);
         // Of nobody: this one asks, and serves nothing.
         let node = NodeId::generate(now, random.as_ref())?;
         let (shared, same) = (Arc::clone(&store), (Arc::clone(&azure), Arc::clone(&keys), Arc::clone(&clock)));

@@ -6,7 +6,7 @@ use std::{collections::HashMap, panic::AssertUnwindSafe, sync::Arc, time::Durati
 
 use futures_util::{FutureExt, StreamExt, stream};
 use strongroom_envelope::{digest, read_wrap_record};
-use strongroom_keys::{Class, TokenUse};
+use strongroom_keys::{Class, TokenUse, routine};
 use uuid::Uuid;
 
 use super::{
@@ -158,7 +158,7 @@ impl Keyring {
         let record = self.whose_turn(group);
         let provider = self.provider_for(&record.provider, Share::Canary)?;
         let started = (self.clock.now(), self.clock.since_boot());
-        let answer = match provider.unwrap_key(&record.kid, &record.wrapped, token, CANARY_DEADLINE).await {
+        let answer = match routine(provider.unwrap_key(&record.kid, &record.wrapped, token, CANARY_DEADLINE)).await {
             Ok(answer) => answer,
             Err(failure) => {
                 let others = group.all().into_iter().filter(|other| other.vault != record.vault).collect();
@@ -249,10 +249,11 @@ impl Keyring {
         let record = self.record(vault, generation).await?;
         let provider = self.provider(&record.provider)?;
         let started = (self.clock.now(), self.clock.since_boot());
-        let answer = match provider.unwrap_key(&record.kid, &record.wrapped, TokenUse::Cached, CANARY_DEADLINE).await {
-            Ok(answer) => answer,
-            Err(failure) => return Err(self.failed(&record, provider.as_ref(), failure, started.1).await),
-        };
+        let answer =
+            match routine(provider.unwrap_key(&record.kid, &record.wrapped, TokenUse::Cached, CANARY_DEADLINE)).await {
+                Ok(answer) => answer,
+                Err(failure) => return Err(self.failed(&record, provider.as_ref(), failure, started.1).await),
+            };
         let key = match read_wrap_record(&answer.record, &record.place()) {
             Ok(key) => key,
             Err(error) => return Err(self.faulty(&record, &error).await),

@@ -4,12 +4,22 @@ mod beside;
 pub(crate) mod instance;
 pub mod metrics;
 
-use std::{fs, future::Future, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fs,
+    future::Future,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use axum::Extension;
 use axum_server::{Handle, tls_rustls::RustlsConfig};
 use strongroom_envelope::{InstanceKeys, Random};
-use strongroom_keys::azure::{self, AzureKeys, Cloud};
+use strongroom_keys::{
+    RequestIds,
+    azure::{self, AzureKeys, Cloud},
+};
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
@@ -25,7 +35,7 @@ use crate::{
     error::{Error, Result},
     http,
     id::BootId,
-    keyring::Keyring,
+    keyring::{Keyring, request_ids::Issuer},
     member::guard::Guard,
     notice::{Mail, NoticeSettings},
     store::{Param, Store, StoreError, Writer, transfer},
@@ -63,7 +73,15 @@ pub async fn open(config: &Config, clock: Arc<dyn Clock>, random: Arc<dyn Random
             record_key(&store, keys.current().id().to_string()).await?;
         }
     }
-    let azure = Arc::new(reach_azure(config)?);
+    let issuer = Issuer {
+        store: Arc::clone(&store),
+        keys: Arc::clone(&keys),
+        clock: Arc::clone(&clock),
+        random: Arc::clone(&random),
+        node,
+        ranges: Mutex::default(),
+    };
+    let azure = Arc::new(reach_azure(config, Some(Arc::new(issuer)))?);
     let keyring = Arc::new(Keyring::new(
         Arc::clone(&store),
         Arc::clone(&azure),
@@ -85,7 +103,13 @@ pub async fn open(config: &Config, clock: Arc<dyn Clock>, random: Arc<dyn Random
     };
     let guard = Guard::new();
     let app = App { store, keyring, azure, keys, clock, random, node, settings, guard };
-    app.open_log().await?;
+    match app.open_log().await {
+        // Readers and writers of items do not pay for a log that somebody broke; whoever verifies it is told.
+        Err(error @ Error::Integrity { .. }) => {
+            tracing::error!(%error, "the audit log goes no further; run audit verify")
+        }
+        other => other?,
+    }
     let started = app.event_by(Actor::System, None, "server.start", Target::None, Vec::new())?;
     app.record(started).await?;
     Ok(Opened { app: Arc::new(app), notices })
@@ -212,7 +236,7 @@ pub(crate) fn database_url(config: &Config) -> Zeroizing<String> {
 }
 
 /// The way to Azure that a configuration describes.
-pub(crate) fn reach_azure(config: &Config) -> Result<AzureKeys> {
+pub(crate) fn reach_azure(config: &Config, request_ids: Option<Arc<dyn RequestIds>>) -> Result<AzureKeys> {
     let ca_pem = config.azure.ca_file.as_ref().map(|file| {
         fs::read(file).map_err(|error| Error::Setup {
             what: format!("azure.ca_file {} cannot be read: {error}", file.display()).into(),
@@ -228,6 +252,7 @@ pub(crate) fn reach_azure(config: &Config) -> Result<AzureKeys> {
         proxy: config.azure.proxy.clone(),
         ca_pem: ca_pem.transpose()?,
         federated_token_file: config.azure.federated_token_file.clone(),
+        request_ids,
     };
     AzureKeys::new(&azure).map_err(|error| Error::Setup {
         what: error.to_string().into(),

@@ -28,6 +28,7 @@ mod leaks;
 mod members;
 mod moves;
 mod notices;
+mod reconcile;
 mod replacing;
 mod sessions;
 mod signin;

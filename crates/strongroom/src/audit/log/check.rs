@@ -12,11 +12,7 @@ use tlog_tiles::{Hash, record_hash, stored_hash_index};
 use uuid::Uuid;
 
 use super::{Checkpoint, State, checkpoint::bound, note::origin_name, tree::Frontier};
-use crate::{
-    error::Result,
-    id::EventId,
-    store::{Param, Tx},
-};
+use crate::{error::Result, id::EventId, store::Tx};
 
 /// Leaves read at a time.
 const PAGE: u64 = 500;
@@ -217,11 +213,11 @@ impl Walk {
                 },
             )?;
             let Some(last) = page.last().map(|leaf| leaf.index) else { break };
+            let stored = stored_leaves(tx, page[0].index, last)?;
             for leaf in page {
                 self.missing(tx, next, leaf.index)?;
-                let index = leaf.index;
-                self.leaf(tx, leaf)?;
-                next = index + 1;
+                next = leaf.index + 1;
+                self.leaf(leaf, &stored);
             }
             debug_assert_eq!(next, last + 1);
         }
@@ -238,22 +234,25 @@ impl Walk {
             return Ok(());
         }
         self.report.fault(Some(from), None, LogWhat::Unlisted { from, to: to - 1 });
-        for index in from..to {
-            let Some(stored) = stored_leaf(tx, index)? else { return Ok(()) };
-            self.push(stored, stored);
+        for first in (from..to).step_by(usize::try_from(PAGE).expect("a page is small")) {
+            let last = (first + PAGE).min(to) - 1;
+            let stored = stored_leaves(tx, first, last)?;
+            for index in first..=last {
+                let Some(stored) = stored.get(&stored_hash_index(0, index)) else { return Ok(()) };
+                self.push(*stored, *stored);
+            }
         }
         Ok(())
     }
 
-    fn leaf(&mut self, tx: &mut Tx<'_>, leaf: Leaf) -> Result<()> {
+    fn leaf(&mut self, leaf: Leaf, stored: &HashMap<u64, Hash>) {
         let found = leaf.bytes.as_deref().map(record_hash);
-        let stored = stored_leaf(tx, leaf.index)?;
+        let stored = stored.get(&stored_hash_index(0, leaf.index)).copied();
         let stands = stored.or(found).unwrap_or_default();
         if found != Some(stands) || stored != found {
             self.differing.push(Differing { index: leaf.index, event: leaf.event, found, stored: stands });
         }
         self.push(found.unwrap_or(stands), stands);
-        Ok(())
     }
 
     fn push(&mut self, event: Hash, stored: Hash) {
@@ -293,11 +292,12 @@ impl Walk {
     }
 }
 
-fn stored_leaf(tx: &mut Tx<'_>, index: u64) -> Result<Option<Hash>> {
-    let sql = "SELECT hash FROM log_hashes WHERE position = $1";
-    let position: Param<'_> = stored_hash_index(0, index).into();
-    let hash = tx.first(sql, &[position], |row| row.get::<Vec<u8>>(0))?;
-    Ok(hash.and_then(|hash| hash.try_into().ok()).map(Hash))
+/// The stored hashes of the leaves from `first` to `last`, and of the nodes between them, by their positions.
+fn stored_leaves(tx: &mut Tx<'_>, first: u64, last: u64) -> Result<HashMap<u64, Hash>> {
+    let sql = "SELECT position, hash FROM log_hashes WHERE position >= $1 AND position <= $2";
+    let span = [stored_hash_index(0, first).into(), stored_hash_index(0, last).into()];
+    let rows = tx.all(sql, &span, |row| Ok((row.get::<u64>(0)?, row.get::<Vec<u8>>(1)?)))?;
+    Ok(rows.into_iter().filter_map(|(position, hash)| Some((position, Hash(hash.try_into().ok()?)))).collect())
 }
 
 impl LogReport {

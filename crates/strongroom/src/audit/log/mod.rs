@@ -29,7 +29,7 @@ pub use self::{
     proof::{EventProof, Growth, LogHead, NotAProof},
 };
 use self::{
-    origin::first_origin,
+    origin::{beginnings, first_origin},
     sequencer::{Fence, Pass},
 };
 use crate::{
@@ -69,6 +69,9 @@ impl App {
             match self.log_round(&mut keeper).await {
                 Ok(Pass::More) => continue,
                 Ok(Pass::Done) => {}
+                Err(error @ Error::Integrity { .. }) => {
+                    tracing::error!(%error, "the audit log goes no further; run audit verify");
+                }
                 Err(error) => tracing::warn!(%error, "the audit log could not be taken further"),
             }
             keeper.starting = false;
@@ -118,6 +121,9 @@ impl App {
     async fn make_log(&self) -> Result<()> {
         if self.store.read(State::read).await?.is_some() {
             return Ok(());
+        }
+        if !self.store.read(beginnings).await?.is_empty() {
+            return Err(Error::integrity("log.gone", "the audit log's state was removed from the database"));
         }
         let new = self.new_origin(OriginReason::First)?;
         let key = LogKey::generate(self.random.as_ref()).map_err(|_| Error::random())?;

@@ -106,6 +106,7 @@ impl Finish<'_> {
             proxy: reach.proxy.clone(),
             ca_pem: reach.ca_pem.clone(),
             federated_token_file: federated_token_file.map(Into::into),
+            request_ids: None,
         };
         let azure = AzureKeys::new(&config).map_err(|error| Failure::usage(error.to_string()))?;
         let input = AzureInput {

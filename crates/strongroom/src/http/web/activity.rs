@@ -240,6 +240,7 @@ fn sentence(action: &str) -> (&'static str, &'static str) {
         "credential.replace" => ("key-round", "replaced the credential of"),
         "credential.end" => ("key-round", "noted when the credential ends of"),
         "credential.drop" => ("key-round", "let the previous credential go of"),
+        "key.intent" => ("key-round", "announced requests to a Key Vault"),
         "key.create" => ("key-round", "wrapped a first vault key of"),
         "key.unwrap" => ("key-round", "had the vault key unwrapped of"),
         "key.rewrap" => ("refresh-cw", "wrapped the vault key under a newer key version, of"),

@@ -1,0 +1,147 @@
+//! Azure's diagnostic log of a Key Vault, category AuditEvent, as it leaves Azure: JSON lines in a storage account, an
+//! object with `records` from an event hub, or rows of the table AzureDiagnostics out of Log Analytics.
+//! learn.microsoft.com/azure/key-vault/general/logging names the fields.
+
+use jiff::Timestamp;
+use serde_json::Value;
+use uuid::Uuid;
+
+/// One entry, as far as it matters here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    pub at: Timestamp,
+    /// As in `KeyUnwrap`.
+    pub operation: String,
+    pub success: bool,
+    /// Host and path of the request, in lower case; where the log leaves the request out, the key's id.
+    pub target: String,
+    /// The client request id, if it is a UUID.
+    pub request: Option<Uuid>,
+    pub application: Option<String>,
+    pub address: Option<String>,
+}
+
+/// This is not a log of a Key Vault.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotALog {
+    #[error("line {0} is not JSON; a log is JSON lines, an object with `records`, or a list")]
+    Json(usize),
+    #[error("entry {index} has no readable {field}; is this the log of category AuditEvent?")]
+    Field { index: usize, field: &'static str },
+}
+
+/// Reads a log in any of its forms. Entries of other categories are left out.
+pub fn read(text: &str) -> Result<Vec<Entry>, NotALog> {
+    let values = match serde_json::from_str::<Value>(text) {
+        Ok(whole) => flatten(whole),
+        Err(_) => {
+            let mut values = Vec::new();
+            for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
+                values.extend(flatten(serde_json::from_str(line).map_err(|_| NotALog::Json(number))?));
+            }
+            values
+        }
+    };
+    let ours =
+        |value: &Value| text_of(value, &["category", "Category"]).is_none_or(|category| category == "AuditEvent");
+    values.iter().enumerate().filter(|(_, value)| ours(value)).map(|(index, value)| entry(index + 1, value)).collect()
+}
+
+fn flatten(value: Value) -> Vec<Value> {
+    match value {
+        Value::Array(values) => values,
+        Value::Object(mut object) => match object.remove("records") {
+            Some(Value::Array(values)) => values,
+            _ => vec![Value::Object(object)],
+        },
+        other => vec![other],
+    }
+}
+
+fn entry(index: usize, value: &Value) -> Result<Entry, NotALog> {
+    let field = |field| NotALog::Field { index, field };
+    let at = text_of(value, &["time", "TimeGenerated", "TimeGenerated [UTC]"]).ok_or(field("time"))?;
+    let operation = text_of(value, &["operationName", "OperationName"]).ok_or(field("operationName"))?;
+    let status = find(value, &["httpStatusCode", "httpStatusCode_d"]).and_then(|status| match status {
+        Value::String(text) => text.parse().ok(),
+        number => number.as_f64(),
+    });
+    let success = match status {
+        Some(status) => (200.0..300.0).contains(&status),
+        None => text_of(value, &["resultType", "ResultType"]).is_some_and(|result| result == "Success"),
+    };
+    let asked = text_of(value, &["requestUri", "requestUri_s"]).filter(|asked| !asked.is_empty());
+    let target = asked.or_else(|| text_of(value, &["id", "id_s"])).unwrap_or_default();
+    let claim = find(value, &["identity"]).and_then(|identity| find(identity, &["appid"])?.as_str());
+    Ok(Entry {
+        at: at.parse().map_err(|_| field("time"))?,
+        operation: operation.to_owned(),
+        success,
+        target: target_of(target),
+        request: text_of(value, &["correlationId", "CorrelationId"]).and_then(|id| id.parse().ok()),
+        application: claim.or_else(|| text_of(value, &["identity_claim_appid_g"])).map(str::to_owned),
+        address: text_of(value, &["callerIpAddress", "CallerIPAddress"]).map(str::to_owned),
+    })
+}
+
+/// Host and path of a URL in lower case, without a port, empty segments and the query.
+fn target_of(url: &str) -> String {
+    let url = url.split(['?', '#']).next().unwrap_or_default().to_ascii_lowercase();
+    let rest = url.strip_prefix("https://").unwrap_or(&url);
+    let mut parts = rest.split('/').filter(|part| !part.is_empty());
+    let host = parts.next().unwrap_or_default();
+    let host = host.strip_suffix(":443").unwrap_or(host);
+    std::iter::once(host).chain(parts).collect::<Vec<_>>().join("/")
+}
+
+fn text_of<'a>(value: &'a Value, names: &[&str]) -> Option<&'a str> {
+    find(value, names)?.as_str()
+}
+
+/// The field of one of these names: at the top, in `properties`, or in `claim`.
+fn find<'a>(value: &'a Value, names: &[&str]) -> Option<&'a Value> {
+    let places = [Some(value), value.get("properties"), value.get("claim")];
+    places.into_iter().flatten().find_map(|place| names.iter().find_map(|name| place.get(name)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// After the example of Azure's documentation.
+    const RECORD: &str = r#"{"time":"2026-11-24T01:32:01.2691226Z","resourceId":"/SUBSCRIPTIONS/1/RESOURCEGROUPS/CONTOSO/PROVIDERS/MICROSOFT.KEYVAULT/VAULTS/CONTOSO","operationName":"KeyUnwrap","operationVersion":"7.6","category":"AuditEvent","resultType":"Success","resultSignature":"OK","resultDescription":"","durationMs":"78","callerIpAddress":"104.40.82.76","correlationId":"01234567-89ab-8def-8123-456789abcdef","identity":{"claim":{"appid":"04b07795-8ddb-461a-bbee-02f9e1bf7b46"}},"properties":{"clientInfo":"azsdk-rust","requestUri":"https://Contoso.vault.azure.net:443/keys//KEK/01/unwrapkey?api-version=7.6","id":"https://contoso.vault.azure.net/keys/KEK/01","httpStatusCode":200}}"#;
+
+    #[test]
+    fn each_form_of_the_log_is_read() {
+        let one = read(RECORD).expect("one record");
+        assert_eq!(one.len(), 1);
+        assert_eq!(one[0].target, "contoso.vault.azure.net/keys/kek/01/unwrapkey");
+        assert_eq!((one[0].operation.as_str(), one[0].success), ("KeyUnwrap", true));
+        assert_eq!(one[0].application.as_deref(), Some("04b07795-8ddb-461a-bbee-02f9e1bf7b46"));
+        for text in [
+            format!("{RECORD}\n\n{RECORD}\n"),
+            format!("[{RECORD},{RECORD}]"),
+            format!("{{\"records\":[{RECORD},{RECORD}]}}"),
+            format!("{{\"records\":[{RECORD}]}}\n{{\"records\":[{RECORD}]}}"),
+        ] {
+            assert_eq!(read(&text).expect("a log"), [one[0].clone(), one[0].clone()], "{text}");
+        }
+        let row = r#"[{"TimeGenerated":"2026-11-24T01:32:01.2691226Z","Category":"AuditEvent","OperationName":"KeyUnwrap",
+            "ResultType":"Success","httpStatusCode_d":200.0,"CallerIPAddress":"104.40.82.76",
+            "CorrelationId":"01234567-89ab-8def-8123-456789abcdef",
+            "identity_claim_appid_g":"04b07795-8ddb-461a-bbee-02f9e1bf7b46",
+            "requestUri_s":"https://contoso.vault.azure.net/keys/KEK/01/unwrapkey?api-version=7.6"}]"#;
+        assert_eq!(read(row).expect("a row of Log Analytics"), one);
+    }
+
+    #[test]
+    fn what_is_no_log_is_refused() {
+        assert_eq!(read("{}\nnonsense"), Err(NotALog::Json(2)));
+        assert_eq!(read("{}"), Err(NotALog::Field { index: 1, field: "time" }));
+        assert_eq!(read("[]").expect("an empty log"), []);
+        let other = RECORD.replace("AuditEvent", "AzurePolicyEvaluationDetails");
+        assert_eq!(read(&other).expect("a log"), [], "another category");
+        let refused = RECORD.replace("200}", "403}");
+        assert!(!read(&refused).expect("a log")[0].success);
+    }
+}

@@ -1,0 +1,317 @@
+//! `audit reconcile`: the customer's own Key Vault log beside ours. It names every successful use of a key that this
+//! instance did not make, each id that was used twice, and each receipt that Azure does not show.
+//!
+//! An id is ours if the instance key made it for just this operation on just this key (`strongroom_envelope::request_id`)
+//! and an intent in the log announced it. The first without the second is the work of somebody who has the instance
+//! key, or of a database that was set back since.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    fmt,
+    sync::Arc,
+};
+
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+use strongroom_envelope::{InstanceKeys, RequestPlace, is_request_id, request_random};
+use uuid::Uuid;
+
+use super::{
+    Fact,
+    azure_log::Entry,
+    read::proven,
+    verify::{EVENT_COLUMNS, Stored},
+};
+use crate::{
+    error::Result,
+    id::{EventId, NodeId},
+    store::{Store, Tx},
+};
+
+/// What uses key material. Reading a key, or changing its attributes, does not.
+const USES: [&str; 8] =
+    ["KeyUnwrap", "KeyWrap", "KeyDecrypt", "KeyEncrypt", "KeySign", "KeyVerify", "KeyBackup", "KeyRelease"];
+/// Azure's log is written in pieces, and its clock is another: at the ends of its span nothing is said to be missing.
+const MARGIN: SignedDuration = SignedDuration::from_mins(5);
+const PAGE: usize = 500;
+
+/// The outcome of `audit reconcile`.
+#[derive(Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Reconciled {
+    /// Entries of Azure's log.
+    pub entries: u64,
+    /// Of those, the successful uses of keys that this instance uses.
+    pub uses: u64,
+    /// Of those, the ones that it made.
+    pub ours: u64,
+    /// Successful uses of other keys, which are none of its business.
+    pub others: u64,
+    /// Unwraps of which this instance has Azure's answer, within the log's span.
+    pub receipts: u64,
+    /// From the first to the last entry.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub span: Option<(Timestamp, Timestamp)>,
+    pub findings: Vec<Finding>,
+}
+
+/// Something that only one of the two logs knows, or one knows twice.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    pub why: Why,
+    pub at: Timestamp,
+    /// Azure's name of the operation, or ours of the event.
+    pub operation: String,
+    /// Host and path of the request, or the kid.
+    pub key: String,
+    /// The client request id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request: Option<Uuid>,
+    /// Azure's application id of the caller, where its log says one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub application: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// Ours, of a receipt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub event: Option<EventId>,
+}
+
+/// What is wrong with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Why {
+    /// The instance key did not make this id for this request: somebody else used the key.
+    Foreign,
+    /// The instance key made the id, and nothing in our log announced it.
+    Unannounced,
+    /// An id that was there before: somebody sent a request again.
+    Duplicate,
+    /// We have Azure's answer to it, and Azure's log does not show it.
+    NotInAzure,
+}
+
+/// Compares Azure's log with the events of the store.
+pub async fn reconcile(store: &Store, keys: Arc<InstanceKeys>, entries: Vec<Entry>) -> Result<Reconciled> {
+    store
+        .read(move |tx| {
+            let ours = Ours::read(tx, &keys)?;
+            Ok(ours.compare(&keys, &entries))
+        })
+        .await
+}
+
+/// What our log says of requests.
+#[derive(Default)]
+struct Ours {
+    /// Target → the numbers that were announced for it: the first, how many, and by which node.
+    intents: HashMap<String, Vec<(u64, u64, NodeId)>>,
+    nodes: BTreeSet<NodeId>,
+    receipts: Vec<Receipt>,
+    /// Keys as `host/keys/name`.
+    keys: BTreeSet<String>,
+}
+
+struct Receipt {
+    at: Timestamp,
+    event: EventId,
+    request: Uuid,
+    kid: String,
+}
+
+impl Ours {
+    /// From the genuine events alone.
+    fn read(tx: &mut Tx<'_>, keys: &InstanceKeys) -> Result<Self> {
+        let mut ours = Self::default();
+        let mut after = Uuid::nil();
+        loop {
+            let sql = format!(
+                "SELECT {EVENT_COLUMNS} FROM audit_events WHERE id > $1 AND action IN ('key.intent', 'key.unwrap') \
+                 ORDER BY id LIMIT {PAGE}"
+            );
+            let rows = tx.all(&sql, &[after.into()], Stored::read)?;
+            for row in &rows {
+                after = row.id.0;
+                if let Ok(entry) = proven(keys, row) {
+                    ours.take(&entry);
+                }
+            }
+            if rows.len() < PAGE {
+                break;
+            }
+        }
+        for kid in tx.all("SELECT DISTINCT kid FROM wraps", &[], |row| row.get::<String>(0))? {
+            ours.keys.extend(key_of(&kid));
+        }
+        Ok(ours)
+    }
+
+    fn take(&mut self, entry: &super::Entry) {
+        let event = &entry.event;
+        let text = |name: &str| match event.fact(name) {
+            Some(Fact::Text(text)) => text.clone(),
+            _ => String::new(),
+        };
+        let number = |name: &str| match event.fact(name) {
+            Some(Fact::Number(number)) => *number,
+            _ => 0,
+        };
+        if event.action == "key.intent" {
+            let (url, node) = (text("url"), entry.place.node);
+            self.keys.extend(key_of(&url));
+            self.nodes.insert(node);
+            self.intents.entry(url).or_default().push((number("random"), number("count"), node));
+        } else if let Some(Fact::Id(request)) = event.fact("request") {
+            self.receipts.push(Receipt { at: event.at, event: event.id, request: *request, kid: text("kid") });
+        }
+    }
+
+    fn compare(&self, keys: &InstanceKeys, entries: &[Entry]) -> Reconciled {
+        let mut report = Reconciled { entries: entries.len() as u64, ..Reconciled::default() };
+        let (mut seen, mut uses): (BTreeSet<Uuid>, BTreeMap<Uuid, u64>) = (BTreeSet::new(), BTreeMap::new());
+        for entry in entries {
+            seen.extend(entry.request);
+            report.span = Some(match report.span {
+                None => (entry.at, entry.at),
+                Some((first, last)) => (first.min(entry.at), last.max(entry.at)),
+            });
+            if !entry.success || !USES.contains(&entry.operation.as_str()) {
+                continue;
+            }
+            if !key_of(&entry.target).is_some_and(|key| self.keys.contains(&key)) {
+                report.others += 1;
+                continue;
+            }
+            report.uses += 1;
+            match self.judge(keys, entry) {
+                Some(why) => report.findings.push(Finding::of(entry, why)),
+                None => {
+                    report.ours += 1;
+                    let times = entry.request.map(|id| uses.entry(id).or_default());
+                    if times.is_some_and(|times| std::mem::replace(times, *times + 1) > 0) {
+                        report.ours -= 1;
+                        report.findings.push(Finding::of(entry, Why::Duplicate));
+                    }
+                }
+            }
+        }
+        self.missing(&seen, entries, &mut report);
+        report
+    }
+
+    /// None for a use that this instance made.
+    fn judge(&self, keys: &InstanceKeys, entry: &Entry) -> Option<Why> {
+        let Some(id) = entry.request else { return Some(Why::Foreign) };
+        let Some(random) = request_random(id.as_bytes()) else { return Some(Why::Foreign) };
+        let made_by = |node: &NodeId| {
+            is_request_id(keys, id.as_bytes(), &RequestPlace { target: &entry.target, node: node.bytes() })
+        };
+        let announced = self.intents.get(&entry.target).into_iter().flatten();
+        let mut announced = announced.filter(|(first, count, _)| random.wrapping_sub(*first) < *count);
+        match announced.any(|(.., node)| made_by(node)) {
+            true => None,
+            false if self.nodes.iter().any(made_by) => Some(Why::Unannounced),
+            false => Some(Why::Foreign),
+        }
+    }
+
+    /// Receipts that Azure should show: of keys whose Key Vault is in its log, and well within its span.
+    fn missing(&self, seen: &BTreeSet<Uuid>, entries: &[Entry], report: &mut Reconciled) {
+        let Some((first, last)) = report.span else { return };
+        let host = |text: &str| text.split('/').next().unwrap_or_default().to_owned();
+        let hosts: BTreeSet<String> = entries.iter().map(|entry| host(&entry.target)).collect();
+        for receipt in &self.receipts {
+            let key = key_of(&receipt.kid).unwrap_or_default();
+            if receipt.at < first + MARGIN || receipt.at > last - MARGIN || !hosts.contains(&host(&key)) {
+                continue;
+            }
+            report.receipts += 1;
+            if !seen.contains(&receipt.request) {
+                report.findings.push(Finding {
+                    why: Why::NotInAzure,
+                    at: receipt.at,
+                    operation: "key.unwrap".to_owned(),
+                    key: receipt.kid.clone(),
+                    request: Some(receipt.request),
+                    application: None,
+                    address: None,
+                    event: Some(receipt.event),
+                });
+            }
+        }
+    }
+}
+
+/// `host/keys/name` of a kid or of a request's target, in lower case.
+fn key_of(text: &str) -> Option<String> {
+    let text = text.to_ascii_lowercase();
+    let rest = text.strip_prefix("https://").unwrap_or(&text);
+    let mut parts = rest.split('/').filter(|part| !part.is_empty());
+    match (parts.next(), parts.next(), parts.next()) {
+        (Some(host), Some("keys"), Some(name)) => Some(format!("{host}/keys/{name}")),
+        _ => None,
+    }
+}
+
+impl Finding {
+    fn of(entry: &Entry, why: Why) -> Self {
+        Self {
+            why,
+            at: entry.at,
+            operation: entry.operation.clone(),
+            key: entry.target.clone(),
+            request: entry.request,
+            application: entry.application.clone(),
+            address: entry.address.clone(),
+            event: None,
+        }
+    }
+}
+
+impl fmt::Display for Reconciled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { entries, uses, ours, others, receipts, .. } = self;
+        match self.span {
+            Some((first, last)) => writeln!(f, "{entries} entries of Azure's log, from {first:.0} to {last:.0}")?,
+            None => return writeln!(f, "Azure's log is empty."),
+        }
+        writeln!(f, "{uses} successful uses of this instance's keys, {ours} of them its own; {others} of other keys")?;
+        writeln!(f, "{receipts} unwraps of its own within that time")?;
+        for finding in &self.findings {
+            writeln!(f, "  {finding}")?;
+        }
+        match self.findings.len() {
+            0 => write!(f, "Both logs say the same."),
+            count => write!(f, "Differences: {count}."),
+        }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.3} {} {}: {}", self.at, self.operation, self.key, self.why)?;
+        if let Some(request) = self.request {
+            write!(f, "; client request id {request}")?;
+        }
+        if let Some(application) = &self.application {
+            write!(f, "; application {application}")?;
+        }
+        if let Some(address) = &self.address {
+            write!(f, "; from {address}")?;
+        }
+        match self.event {
+            Some(event) => write!(f, "; our event {event}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Foreign => "this instance did not make it",
+            Self::Unannounced => "made with this instance's key, and not announced in its log",
+            Self::Duplicate => "its request id was used before",
+            Self::NotInAzure => "Azure answered it, and Azure's log does not show it",
+        })
+    }
+}
