@@ -1,5 +1,5 @@
 //! Azure's diagnostic log of a Key Vault, category AuditEvent, as it leaves Azure: JSON lines in a storage account, an
-//! object with `records` from an event hub, or rows of the table AzureDiagnostics out of Log Analytics.
+//! object with `records` from an event hub, or rows of the tables AzureDiagnostics or AZKVAuditLogs out of Log Analytics.
 //! learn.microsoft.com/azure/key-vault/general/logging names the fields.
 
 use jiff::Timestamp;
@@ -62,17 +62,18 @@ fn entry(index: usize, value: &Value) -> Result<Entry, NotALog> {
     let field = |field| NotALog::Field { index, field };
     let at = text_of(value, &["time", "TimeGenerated", "TimeGenerated [UTC]"]).ok_or(field("time"))?;
     let operation = text_of(value, &["operationName", "OperationName"]).ok_or(field("operationName"))?;
-    let status = find(value, &["httpStatusCode", "httpStatusCode_d"]).and_then(|status| match status {
-        Value::String(text) => text.parse().ok(),
-        number => number.as_f64(),
-    });
+    let status =
+        find(value, &["httpStatusCode", "httpStatusCode_d", "HttpStatusCode"]).and_then(|status| match status {
+            Value::String(text) => text.parse().ok(),
+            number => number.as_f64(),
+        });
     let success = match status {
         Some(status) => (200.0..300.0).contains(&status),
         None => text_of(value, &["resultType", "ResultType"]).is_some_and(|result| result == "Success"),
     };
-    let asked = text_of(value, &["requestUri", "requestUri_s"]).filter(|asked| !asked.is_empty());
-    let target = asked.or_else(|| text_of(value, &["id", "id_s"])).unwrap_or_default();
-    let claim = find(value, &["identity"]).and_then(|identity| find(identity, &["appid"])?.as_str());
+    let asked = text_of(value, &["requestUri", "requestUri_s", "RequestUri"]).filter(|asked| !asked.is_empty());
+    let target = asked.or_else(|| text_of(value, &["id", "id_s", "Id"])).unwrap_or_default();
+    let claim = find(value, &["identity", "Identity"]).and_then(|identity| find(identity, &["appid"])?.as_str());
     Ok(Entry {
         at: at.parse().map_err(|_| field("time"))?,
         operation: operation.to_owned(),
@@ -80,7 +81,7 @@ fn entry(index: usize, value: &Value) -> Result<Entry, NotALog> {
         target: target_of(target),
         request: text_of(value, &["correlationId", "CorrelationId"]).and_then(|id| id.parse().ok()),
         application: claim.or_else(|| text_of(value, &["identity_claim_appid_g"])).map(str::to_owned),
-        address: text_of(value, &["callerIpAddress", "CallerIPAddress"]).map(str::to_owned),
+        address: text_of(value, &["callerIpAddress", "CallerIPAddress", "CallerIpAddress"]).map(str::to_owned),
     })
 }
 
@@ -126,12 +127,18 @@ mod tests {
         ] {
             assert_eq!(read(&text).expect("a log"), [one[0].clone(), one[0].clone()], "{text}");
         }
+        let specific = r#"{"TimeGenerated":"2026-11-24T01:32:01.2691226Z","OperationName":"KeyUnwrap","ResultType":"Success",
+            "HttpStatusCode":200,"CallerIpAddress":"104.40.82.76","CorrelationId":"01234567-89ab-8def-8123-456789abcdef",
+            "Identity":{"claim":{"appid":"04b07795-8ddb-461a-bbee-02f9e1bf7b46"}},
+            "RequestUri":"https://contoso.vault.azure.net/keys/KEK/01/unwrapkey?api-version=7.6"}"#;
         let row = r#"[{"TimeGenerated":"2026-11-24T01:32:01.2691226Z","Category":"AuditEvent","OperationName":"KeyUnwrap",
             "ResultType":"Success","httpStatusCode_d":200.0,"CallerIPAddress":"104.40.82.76",
             "CorrelationId":"01234567-89ab-8def-8123-456789abcdef",
             "identity_claim_appid_g":"04b07795-8ddb-461a-bbee-02f9e1bf7b46",
             "requestUri_s":"https://contoso.vault.azure.net/keys/KEK/01/unwrapkey?api-version=7.6"}]"#;
-        assert_eq!(read(row).expect("a row of Log Analytics"), one);
+        assert_eq!(read(row).expect("a row of AzureDiagnostics"), one);
+        let specific = specific.replace('\n', " ");
+        assert_eq!(read(&specific).expect("a row of AZKVAuditLogs"), one);
     }
 
     #[test]

@@ -25,6 +25,7 @@ use super::{
 use crate::{
     error::Result,
     id::{EventId, NodeId},
+    keyring::request_ids,
     store::{Store, Tx},
 };
 
@@ -33,6 +34,8 @@ const USES: [&str; 8] =
     ["KeyUnwrap", "KeyWrap", "KeyDecrypt", "KeyEncrypt", "KeySign", "KeyVerify", "KeyBackup", "KeyRelease"];
 /// Azure's log is written in pieces, and its clock is another: at the ends of its span nothing is said to be missing.
 const MARGIN: SignedDuration = SignedDuration::from_mins(5);
+/// For how long after its intent a single request is sent, its tries included, and Azure's clock may be ahead or behind.
+const PROMPT: SignedDuration = SignedDuration::from_mins(5);
 const PAGE: usize = 500;
 
 /// The outcome of `audit reconcile`.
@@ -84,8 +87,12 @@ pub enum Why {
     Foreign,
     /// The instance key made the id, and nothing in our log announced it.
     Unannounced,
+    /// Made and announced by this instance for another time: somebody used an id that they had read.
+    Late,
     /// An id that was there before: somebody sent a request again.
     Duplicate,
+    /// A use whose key cannot be read out of the entry, so that nobody can say whose it is.
+    Unplaced,
     /// We have Azure's answer to it, and Azure's log does not show it.
     NotInAzure,
 }
@@ -103,12 +110,31 @@ pub async fn reconcile(store: &Store, keys: Arc<InstanceKeys>, entries: Vec<Entr
 /// What our log says of requests.
 #[derive(Default)]
 struct Ours {
-    /// Target → the numbers that were announced for it: the first, how many, and by which node.
-    intents: HashMap<String, Vec<(u64, u64, NodeId)>>,
+    /// Target → what was announced for it.
+    intents: HashMap<String, Vec<Intent>>,
     nodes: BTreeSet<NodeId>,
     receipts: Vec<Receipt>,
     /// Keys as `host/keys/name`.
     keys: BTreeSet<String>,
+}
+
+struct Intent {
+    first: u64,
+    count: u64,
+    node: NodeId,
+    at: Timestamp,
+}
+
+impl Intent {
+    fn covers(&self, random: u64) -> bool {
+        random.wrapping_sub(self.first) < self.count
+    }
+
+    /// Whether a request at this time, by Azure's clock, can be one of those.
+    fn is_of(&self, time: Timestamp) -> bool {
+        let lasts = if self.count > 1 { request_ids::RANGE_LASTS } else { SignedDuration::ZERO };
+        (self.at - PROMPT..=self.at + lasts + PROMPT).contains(&time)
+    }
 }
 
 struct Receipt {
@@ -159,7 +185,12 @@ impl Ours {
             let (url, node) = (text("url"), entry.place.node);
             self.keys.extend(key_of(&url));
             self.nodes.insert(node);
-            self.intents.entry(url).or_default().push((number("random"), number("count"), node));
+            self.intents.entry(url).or_default().push(Intent {
+                first: number("random"),
+                count: number("count"),
+                node,
+                at: event.at,
+            });
         } else if let Some(Fact::Id(request)) = event.fact("request") {
             self.receipts.push(Receipt { at: event.at, event: event.id, request: *request, kid: text("kid") });
         }
@@ -177,12 +208,14 @@ impl Ours {
             if !entry.success || !USES.contains(&entry.operation.as_str()) {
                 continue;
             }
-            if !key_of(&entry.target).is_some_and(|key| self.keys.contains(&key)) {
+            let key = key_of(&entry.target);
+            if key.as_ref().is_some_and(|key| !self.keys.contains(key)) {
                 report.others += 1;
                 continue;
             }
             report.uses += 1;
-            match self.judge(keys, entry) {
+            let wrong = if key.is_none() { Some(Why::Unplaced) } else { self.judge(keys, entry) };
+            match wrong {
                 Some(why) => report.findings.push(Finding::of(entry, why)),
                 None => {
                     report.ours += 1;
@@ -205,12 +238,12 @@ impl Ours {
         let made_by = |node: &NodeId| {
             is_request_id(keys, id.as_bytes(), &RequestPlace { target: &entry.target, node: node.bytes() })
         };
-        let announced = self.intents.get(&entry.target).into_iter().flatten();
-        let mut announced = announced.filter(|(first, count, _)| random.wrapping_sub(*first) < *count);
-        match announced.any(|(.., node)| made_by(node)) {
-            true => None,
-            false if self.nodes.iter().any(made_by) => Some(Why::Unannounced),
-            false => Some(Why::Foreign),
+        let mut announced = self.intents.get(&entry.target).into_iter().flatten();
+        match announced.find(|intent| intent.covers(random) && made_by(&intent.node)) {
+            Some(intent) if intent.is_of(entry.at) => None,
+            Some(_) => Some(Why::Late),
+            None if self.nodes.iter().any(made_by) => Some(Why::Unannounced),
+            None => Some(Why::Foreign),
         }
     }
 
@@ -310,6 +343,8 @@ impl fmt::Display for Why {
         f.write_str(match self {
             Self::Foreign => "this instance did not make it",
             Self::Unannounced => "made with this instance's key, and not announced in its log",
+            Self::Late => "made by this instance for another time; somebody sent its id again",
+            Self::Unplaced => "its key cannot be read, so that nobody can say whose use it is",
             Self::Duplicate => "its request id was used before",
             Self::NotInAzure => "Azure answered it, and Azure's log does not show it",
         })

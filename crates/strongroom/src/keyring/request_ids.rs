@@ -23,7 +23,7 @@ use crate::{
 
 /// Requests that one intent covers at most, and for how long: an hour of a canary each 5 s, with tries.
 const RANGE: u64 = 4096;
-const HOUR: SignedDuration = SignedDuration::from_hours(1);
+pub const RANGE_LASTS: SignedDuration = SignedDuration::from_hours(1);
 
 pub struct Issuer {
     pub store: Arc<Store>,
@@ -65,7 +65,7 @@ impl Issuer {
             return Ok(number);
         }
         let first = self.announce(&request.target, RANGE).await?;
-        let range = Range { next: first.wrapping_add(1), left: RANGE - 1, until: self.clock.now() + HOUR };
+        let range = Range { next: first.wrapping_add(1), left: RANGE - 1, until: self.clock.now() + RANGE_LASTS };
         self.lock().insert(request.target.clone(), range);
         Ok(first)
     }

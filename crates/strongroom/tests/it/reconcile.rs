@@ -86,6 +86,17 @@ async fn both_logs(url: Option<&str>) {
         }
     }
 
+    // An id that was ours then, in the log of another day.
+    let mut replayed = log.clone();
+    let at: Timestamp = replayed[last]["time"].as_str().expect("a time").parse().expect("a time");
+    replayed[last]["time"] = (at + SignedDuration::from_mins(30)).to_string().into();
+    assert_eq!(findings(&compared(&world, &replayed).await), [(Why::Late, id(last))]);
+
+    let mut hidden = log.clone();
+    let properties = hidden[last]["properties"].as_object_mut().expect("properties");
+    properties.retain(|name, _| name == "httpStatusCode");
+    assert_eq!(findings(&compared(&world, &hidden).await), [(Why::Unplaced, id(last))]);
+
     let mut planted = log.clone();
     let mut entry = log[first].clone();
     let random = Uuid::new_v4().to_string();
