@@ -14,7 +14,7 @@ use super::{
     note::{origin_id, origin_name},
     open_origin,
     origin::beginnings,
-    sequencer::Fence,
+    sequencer::{Fence, prove_again},
     tree::{extends, root_at},
 };
 use crate::{
@@ -201,6 +201,7 @@ fn head_to_sign(tx: &mut Tx<'_>, keys: &strongroom_envelope::InstanceKeys, fence
             "the audit log's tree does not extend the one that was signed last; nothing is signed, run audit verify",
         ));
     }
+    prove_again(tx, keys, before.0..state.size)?;
     Ok(Some(Checkpoint::sign(state.origin, state.size, root, &key)))
 }
 

@@ -2,7 +2,7 @@
 //! far as anybody can tell. Within a chain that is the sequence; what one look finds of several chains is ordered by
 //! the times that the events say.
 
-use std::{cmp::Reverse, collections::BinaryHeap};
+use std::{cmp::Reverse, collections::BinaryHeap, ops::Range};
 
 use jiff::{SignedDuration, Timestamp};
 use strongroom_envelope::InstanceKeys;
@@ -16,7 +16,7 @@ use crate::{
         Place,
         verify::{EVENT_COLUMNS, Stored, prove},
     },
-    error::Result,
+    error::{Error, Result},
     id::NodeId,
     store::{Param, Tx},
 };
@@ -184,6 +184,37 @@ pub(super) fn append(tx: &mut Tx<'_>, fence: Fence, now: Timestamp, batch: &Batc
     let size = batch.size + batch.leaves.len() as u64;
     tx.execute("UPDATE log_state SET size = $1, lease_ends = $2 WHERE one = 1", &[size.into(), (now + LEASE).into()])?;
     Ok(true)
+}
+
+/// Proves the events at these indexes once more, before their tree is signed: between their placing and this moment
+/// somebody may have written into the tree's own tables. An error where one is not genuine, or not what the tree has.
+pub(super) fn prove_again(tx: &mut Tx<'_>, keys: &InstanceKeys, indexes: Range<u64>) -> Result<()> {
+    let event = format!("SELECT {EVENT_COLUMNS} FROM audit_events WHERE boot = $1 AND sequence = $2");
+    let mut frontier = Frontier::stored(tx, indexes.start)?;
+    for index in indexes {
+        let place = "SELECT boot, sequence FROM log_leaves WHERE log_index = $1";
+        let leaf = tx.first(place, &[index.into()], |row| Ok(Leaf { boot: row.get(0)?, sequence: row.get(1)? }))?;
+        let row = match leaf {
+            Some(leaf) => tx.first(&event, &[leaf.boot.into(), leaf.sequence.into()], Stored::read)?,
+            None => None,
+        };
+        let Some(row) = row.filter(|row| belongs(keys, row)) else { return Err(planted()) };
+        for (position, hash) in frontier.push(record_hash(&row.bytes)) {
+            let stored = "SELECT hash FROM log_hashes WHERE position = $1";
+            let stored = tx.first(stored, &[position.into()], |row| row.get::<Vec<u8>>(0))?;
+            if stored.as_deref() != Some(&hash.0[..]) {
+                return Err(planted());
+            }
+        }
+    }
+    Ok(())
+}
+
+fn planted() -> Error {
+    Error::integrity(
+        "log.forked",
+        "the audit log's tree holds an event that this instance did not write; nothing is signed, run audit verify",
+    )
 }
 
 /// A chain with events that have no index.

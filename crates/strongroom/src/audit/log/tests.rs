@@ -1,6 +1,8 @@
 //! The Merkle log against everything that a writer of the database can do to it, on both engines; and the sequencer
 //! against its like.
 
+mod planted;
+
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
