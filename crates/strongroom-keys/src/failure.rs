@@ -259,6 +259,11 @@ codes! {
         "The proxy refuses to connect to Azure",
         "Let the proxy allow CONNECT to the sign-in and Key Vault hosts on port 443; check its credentials in azure.proxy.";
 
+    /// No request goes out that the audit log does not announce.
+    NotAnnounced = "log.not_announced", Outage, Unreachable,
+        "The audit log cannot be written, so Azure was not asked",
+        "See to this server's database: `strongroom doctor` says what is wrong with it. Nothing has to be done in Azure.";
+
     // What came back, or what was asked, cannot be right.
     WrongKid = "fault.wrong_kid", Fault, WrongAnswer,
         "The answer is about another key",

@@ -106,7 +106,9 @@ pub enum Step {
     GetKey,
     WrapKey,
     UnwrapKey,
-    /// What only the check asks: a question without effect, to learn what the application may do.
+    /// Only the check asks for a signature, of zeros.
+    Sign,
+    /// What else only the check asks: a question without effect, to learn what the application may do.
     Probe,
 }
 
@@ -119,6 +121,7 @@ impl Step {
             Step::GetKey => "get_key",
             Step::WrapKey => "wrap_key",
             Step::UnwrapKey => "unwrap_key",
+            Step::Sign => "sign",
             Step::Probe => "probe",
         }
     }

@@ -76,7 +76,7 @@ fn read_outcome(exchange: &Exchange, operation: Operation) -> Reading {
             Step::Challenge if *status == 401 => {
                 Reading::new(Code::Unreadable, format!("{host} asks for a sign-in, but not as Key Vault does"))
             }
-            Step::Challenge | Step::GetKey | Step::WrapKey | Step::UnwrapKey | Step::Probe => {
+            Step::Challenge | Step::GetKey | Step::WrapKey | Step::UnwrapKey | Step::Sign | Step::Probe => {
                 read_key_vault(*status, body, host, operation)
             }
         },

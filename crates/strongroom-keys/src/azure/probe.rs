@@ -1,5 +1,5 @@
 //! What only the check asks, one question each. None of them changes anything at the customer's: they read, they sign in,
-//! and one signs zeros.
+//! and one signs zeros, whose request is announced as a wrap's is.
 
 use std::time::Duration;
 

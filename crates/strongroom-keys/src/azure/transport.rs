@@ -165,10 +165,11 @@ impl ObservingTransport {
         let url = request.url();
         let host = url.host_str().unwrap_or_default().to_owned();
         let step = step(request, &host, self.cloud);
-        let (our_request_id, no_id) = match self.id_of(request, step, &host).await {
-            Ok(id) => (id, None),
-            Err(why) => (Uuid::new_v4(), Some(Failed { code: Code::Unavailable, detail: why })),
+        let id = match self.cloud.allows(&host) && url.scheme() == "https" && url.port().is_none() {
+            true => self.id_of(request, step, &host).await,
+            false => Err(Failed { code: Code::HostRefused, detail: format!("{host} was not contacted") }),
         };
+        let our_request_id = *id.as_ref().unwrap_or(&Uuid::new_v4());
         if !matches!(step, Step::Challenge | Step::Tenant | Step::SignIn) {
             self.count_operation(&host);
         }
@@ -183,11 +184,9 @@ impl ObservingTransport {
             latency: Duration::ZERO,
         };
         let index = recorder.begin(asked, receipt);
-        let allowed = self.cloud.allows(&host) && url.scheme() == "https" && url.port().is_none();
-        let result = match (allowed, no_id) {
-            (true, Some(failed)) => Err(failed),
-            (true, None) => self.ask(request, our_request_id, &host, recorder, index).await,
-            (false, _) => Err(Failed { code: Code::HostRefused, detail: format!("{host} was not contacted") }),
+        let result = match id {
+            Ok(id) => self.ask(request, id, &host, recorder, index).await,
+            Err(failed) => Err(failed),
         };
         if let Err(Failed { code, detail }) = &result {
             recorder.end(index, Outcome::Failed { code: *code, detail: detail.clone() });
@@ -196,12 +195,13 @@ impl ObservingTransport {
     }
 
     /// What uses the key has an id that was written down first; all else a random one.
-    async fn id_of(&self, request: &Request, step: Step, host: &str) -> Result<Uuid, String> {
+    async fn id_of(&self, request: &Request, step: Step, host: &str) -> Result<Uuid, Failed> {
         match &self.ids {
-            Some(ids) if matches!(step, Step::WrapKey | Step::UnwrapKey) => {
+            Some(ids) if matches!(step, Step::WrapKey | Step::UnwrapKey | Step::Sign) => {
                 let path: Vec<&str> = request.url().path().split('/').filter(|part| !part.is_empty()).collect();
                 let target = format!("{host}/{}", path.join("/")).to_ascii_lowercase();
-                ids.next(&KeyRequest { target, routine: is_routine() }).await
+                let id = ids.next(&KeyRequest { target, routine: is_routine() }).await;
+                id.map_err(|detail| Failed { code: Code::NotAnnounced, detail })
             }
             _ => Ok(Uuid::new_v4()),
         }
@@ -329,6 +329,7 @@ fn step(request: &Request, host: &str, cloud: Cloud) -> Step {
     match path.as_slice() {
         [.., "wrapkey"] => Step::WrapKey,
         [.., "unwrapkey"] => Step::UnwrapKey,
+        [.., "sign"] => Step::Sign,
         ["keys", _] | ["keys", _, _] if request.method() == Method::Get && !PROBED.contains(&path[path.len() - 1]) => {
             Step::GetKey
         }

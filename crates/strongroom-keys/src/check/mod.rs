@@ -103,8 +103,8 @@ pub async fn check_vault(
     to_the_end(run, input, require_bits).await
 }
 
-/// As [`check_vault`], and nothing is wrapped or unwrapped: the lines of the trial are skipped, and Azure's log shows no
-/// use of the key.
+/// As [`check_vault`], and nothing is wrapped, unwrapped or signed: the lines of the trial are skipped, whether it may sign
+/// is not asked, and Azure's log shows no use of the key.
 pub async fn look_at_vault(
     azure: &AzureKeys,
     input: &AzureInput<'_>,

@@ -21,7 +21,8 @@ struct Found<'a> {
     access: &'a AzureAccess,
     /// The service principal in commands: by its object id where the token told it.
     assignee: String,
-    sign: Result<Told<May>, KeyFailure>,
+    /// None where nothing is tried out.
+    sign: Option<Result<Told<May>, KeyFailure>>,
     rotation: Result<Told<May>, KeyFailure>,
     secrets: Result<Told<May>, KeyFailure>,
     keys: Result<Told<May>, KeyFailure>,
@@ -36,8 +37,15 @@ pub(super) async fn check(
 ) -> Versions {
     let limit = run.limit(ANSWER);
     let may = |beyond| provider.may(beyond, &key.kid, by, limit);
+    let with_trial = run.with_trial;
+    let sign = async {
+        match with_trial {
+            true => Some(may(Beyond::Sign).await),
+            false => None,
+        }
+    };
     let (sign, rotation, secrets, keys, versions) = tokio::join!(
-        may(Beyond::Sign),
+        sign,
         may(Beyond::RotationPolicy),
         may(Beyond::Secrets),
         may(Beyond::Keys),
@@ -46,7 +54,7 @@ pub(super) async fn check(
     let access = provider.access();
     let assignee = by.claims.as_ref().and_then(object_id).unwrap_or_else(|| access.client.to_string());
     let found = Found { access, assignee, sign, rotation, secrets, keys };
-    for answer in [&found.sign, &found.rotation, &found.secrets, &found.keys] {
+    for answer in found.answers() {
         run.saw(receipts(answer));
     }
     run.saw(versions.as_ref().map_or_else(|failure| &failure.receipts, |told| &told.receipts));
@@ -66,12 +74,10 @@ fn allowed(answer: &Result<Told<May>, KeyFailure>) -> Option<bool> {
 impl Found<'_> {
     fn role(&self) -> CheckLine {
         const LINE: &str = "rights.role";
-        let asked = [
-            (&self.sign, "sign with the key"),
-            (&self.rotation, "read its rotation policy"),
-            (&self.secrets, "list the Key Vault's secrets"),
-        ];
-        let receipt = receipts(&self.sign).last();
+        let signing = self.sign.iter().map(|answer| (answer, "sign with the key"));
+        let reading = [(&self.rotation, "read its rotation policy"), (&self.secrets, "list the Key Vault's secrets")];
+        let asked: Vec<_> = signing.chain(reading).collect();
+        let receipt = receipts(self.sign.as_ref().unwrap_or(&self.rotation)).last();
         let also: Vec<&str> =
             asked.iter().filter(|(answer, _)| allowed(answer) == Some(true)).map(|(_, words)| *words).collect();
         if also.is_empty() {
@@ -131,7 +137,7 @@ impl Found<'_> {
 
     /// The narrowest built-in role that allows exactly what was found, where one does and all of it is known.
     fn narrowest(&self) -> Option<&'static str> {
-        match (allowed(&self.sign)?, allowed(&self.rotation)?, allowed(&self.secrets)?) {
+        match (allowed(self.sign.as_ref()?)?, allowed(&self.rotation)?, allowed(&self.secrets)?) {
             (false, false, false) => Some(ENOUGH),
             (true, false, false) => Some("Key Vault Crypto User"),
             (true, true, false) => Some(OFFICER),
@@ -151,10 +157,13 @@ impl Found<'_> {
         line.because(failure.code.as_str(), cause).advise("See what is assigned to it.", Some(self.list()))
     }
 
+    fn answers(&self) -> impl Iterator<Item = &Result<Told<May>, KeyFailure>> {
+        self.sign.iter().chain([&self.rotation, &self.secrets, &self.keys])
+    }
+
     /// Whether a refusal said that the Key Vault works by access policies.
     fn by_policies(&self) -> bool {
-        let answers = [&self.sign, &self.rotation, &self.secrets, &self.keys];
-        answers.into_iter().flatten().any(|told| told.value.facts.access_policies)
+        self.answers().flatten().any(|told| told.value.facts.access_policies)
     }
 
     /// What leaves the application the least role only. The wider assignment goes once the narrow one holds, so its
@@ -206,8 +215,7 @@ impl Found<'_> {
     /// The Key Vault's resource id, quoted: as one of Azure's refusals told it, or as a command that finds it.
     fn key_vault(&self) -> String {
         let vault = self.access.vault_url.vault_name();
-        let answers = [&self.sign, &self.rotation, &self.secrets, &self.keys];
-        let told = answers.into_iter().flatten().find_map(|told| told.value.facts.resource.as_deref());
+        let told = self.answers().flatten().find_map(|told| told.value.facts.resource.as_deref());
         let id = told.filter(|resource| is_resource_id(resource)).and_then(|resource| up_to(resource, vault));
         match id {
             Some(id) => format!("\"{id}\""),

@@ -29,7 +29,7 @@ use uuid::Uuid;
 
 pub(crate) use self::read::newest_of;
 pub use self::{
-    azure_log::{Entry as AzureEntry, NotALog, read as read_azure_log},
+    azure_log::{AzureLog, Entry as AzureEntry, NotALog, read as read_azure_log},
     bytes::{EVENT_FORMAT, Entry, NotAnEvent, Place},
     chain::Chain,
     export::{ExportPage, Exported},

@@ -18,12 +18,13 @@ use uuid::Uuid;
 
 use super::{
     Fact,
-    azure_log::Entry,
+    azure_log::{Entry, is_key_vault},
     read::proven,
     verify::{EVENT_COLUMNS, Stored},
 };
 use crate::{
-    error::Result,
+    counted::counted,
+    error::{Error, Result},
     id::{EventId, NodeId},
     keyring::request_ids,
     store::{Store, Tx},
@@ -36,6 +37,8 @@ const USES: [&str; 8] =
 const MARGIN: SignedDuration = SignedDuration::from_mins(5);
 /// For how long after its intent a single request is sent, its tries included, and Azure's clock may be ahead or behind.
 const PROMPT: SignedDuration = SignedDuration::from_mins(5);
+/// Longest that a log is silent of a Key Vault in use: a canary comes each 5 s.
+const SILENCE: SignedDuration = SignedDuration::from_mins(10);
 const PAGE: usize = 500;
 
 /// The outcome of `audit reconcile`.
@@ -62,9 +65,12 @@ pub struct Reconciled {
 pub struct Finding {
     pub why: Why,
     pub at: Timestamp,
+    /// The end of a silence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
     /// Azure's name of the operation, or ours of the event.
     pub operation: String,
-    /// Host and path of the request, or the kid.
+    /// Host and path of the request, or the kid; of a silence, the Key Vault.
     pub key: String,
     /// The client request id.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -95,13 +101,17 @@ pub enum Why {
     Unplaced,
     /// We have Azure's answer to it, and Azure's log does not show it.
     NotInAzure,
+    /// Azure's log shows nothing at all of a Key Vault, over a time in which we asked it.
+    Silent,
 }
 
-/// Compares Azure's log with the events of the store.
+/// Compares Azure's log with the events of the store. A log that tells nothing of any Key Vault of this instance is an
+/// error: that both say the same would be true of it, whatever happened.
 pub async fn reconcile(store: &Store, keys: Arc<InstanceKeys>, entries: Vec<Entry>) -> Result<Reconciled> {
     store
         .read(move |tx| {
             let ours = Ours::read(tx, &keys)?;
+            ours.require_common(&entries)?;
             Ok(ours.compare(&keys, &entries))
         })
         .await
@@ -151,7 +161,7 @@ impl Ours {
         let mut after = Uuid::nil();
         loop {
             let sql = format!(
-                "SELECT {EVENT_COLUMNS} FROM audit_events WHERE id > $1 AND action IN ('key.intent', 'key.unwrap') \
+                "SELECT {EVENT_COLUMNS} FROM audit_events WHERE id > $1 AND action LIKE 'key.%' \
                  ORDER BY id LIMIT {PAGE}"
             );
             let rows = tx.all(&sql, &[after.into()], Stored::read)?;
@@ -191,7 +201,13 @@ impl Ours {
                 node,
                 at: event.at,
             });
-        } else if let Some(Fact::Id(request)) = event.fact("request") {
+            return;
+        }
+        // Also of keys that no wrap is under any more.
+        self.keys.extend(key_of(&text("kid")));
+        if event.action == "key.unwrap"
+            && let Some(Fact::Id(request)) = event.fact("request")
+        {
             self.receipts.push(Receipt { at: event.at, event: event.id, request: *request, kid: text("kid") });
         }
     }
@@ -208,13 +224,14 @@ impl Ours {
             if !entry.success || !USES.contains(&entry.operation.as_str()) {
                 continue;
             }
-            let key = key_of(&entry.target);
-            if key.as_ref().is_some_and(|key| !self.keys.contains(key)) {
+            let named: Vec<String> = [&entry.target, &entry.id].into_iter().filter_map(|text| key_of(text)).collect();
+            let of_ours = named.iter().any(|key| self.keys.contains(key));
+            if !of_ours && !named.is_empty() {
                 report.others += 1;
                 continue;
             }
             report.uses += 1;
-            let wrong = if key.is_none() { Some(Why::Unplaced) } else { self.judge(keys, entry) };
+            let wrong = if of_ours { self.judge(keys, entry) } else { Some(Why::Unplaced) };
             match wrong {
                 Some(why) => report.findings.push(Finding::of(entry, why)),
                 None => {
@@ -247,31 +264,77 @@ impl Ours {
         }
     }
 
-    /// Receipts that Azure should show: of keys whose Key Vault is in its log, and well within its span.
-    fn missing(&self, seen: &BTreeSet<Uuid>, entries: &[Entry], report: &mut Reconciled) {
-        let Some((first, last)) = report.span else { return };
-        let host = |text: &str| text.split('/').next().unwrap_or_default().to_owned();
-        let hosts: BTreeSet<String> = entries.iter().map(|entry| host(&entry.target)).collect();
-        for receipt in &self.receipts {
-            let key = key_of(&receipt.kid).unwrap_or_default();
-            if receipt.at < first + MARGIN || receipt.at > last - MARGIN || !hosts.contains(&host(&key)) {
-                continue;
-            }
-            report.receipts += 1;
-            if !seen.contains(&receipt.request) {
-                report.findings.push(Finding {
-                    why: Why::NotInAzure,
-                    at: receipt.at,
-                    operation: "key.unwrap".to_owned(),
-                    key: receipt.kid.clone(),
-                    request: Some(receipt.request),
-                    application: None,
-                    address: None,
-                    event: Some(receipt.event),
-                });
+    /// Refuses a log that has no entry of a Key Vault of ours.
+    fn require_common(&self, entries: &[Entry]) -> Result<()> {
+        let ours: BTreeSet<&str> = self.keys.iter().map(|key| host_of(key)).collect();
+        let refused = |what: String| Error::Setup {
+            what: what.into(),
+            fix: "Give the log of these Key Vaults, and see that their diagnostic setting sends AuditEvent there."
+                .into(),
+        };
+        let list = || ours.iter().copied().collect::<Vec<_>>().join(", ");
+        if ours.is_empty() {
+            return Err(Error::Setup {
+                what: "this instance has used no key in Azure, so there is nothing to compare".into(),
+                fix: "Compare once a vault of the strategy Azure External Keys is there.".into(),
+            });
+        }
+        if entries.is_empty() {
+            return Err(refused(format!("Azure's log is empty, and this instance uses {}", list())));
+        }
+        let known = |entry: &Entry| [&entry.target, &entry.id].into_iter().any(|text| ours.contains(host_of(text)));
+        match entries.iter().any(known) {
+            true => Ok(()),
+            false => {
+                Err(refused(format!("Azure's log has no entry of any Key Vault that this instance uses: {}", list())))
             }
         }
     }
+
+    /// Receipts that Azure should show, well within its span, and Key Vaults of which it shows nothing meanwhile.
+    fn missing(&self, seen: &BTreeSet<Uuid>, entries: &[Entry], report: &mut Reconciled) {
+        let Some((first, last)) = report.span else { return };
+        let well_within = |at: Timestamp| (first + MARGIN..=last - MARGIN).contains(&at);
+        let mut heard: BTreeMap<&str, Vec<Timestamp>> = BTreeMap::new();
+        for entry in entries {
+            heard.entry(host_of(&entry.target)).or_default().push(entry.at);
+        }
+        heard.values_mut().for_each(|times| times.sort());
+        // Host and beginning → end, and how often it was asked meanwhile.
+        let mut silences: BTreeMap<(&str, Timestamp), (Timestamp, u64)> = BTreeMap::new();
+        for receipt in self.receipts.iter().filter(|receipt| well_within(receipt.at)) {
+            report.receipts += 1;
+            if seen.contains(&receipt.request) {
+                continue;
+            }
+            let host = host_of(&receipt.kid);
+            let times = heard.get(host).map(Vec::as_slice).unwrap_or_default();
+            let next = times.partition_point(|time| *time < receipt.at);
+            let from = next.checked_sub(1).map_or(first, |before| times[before]);
+            let until = times.get(next).copied().unwrap_or(last);
+            if until.duration_since(from) > SILENCE {
+                silences.entry((host, from)).or_insert((until, 0)).1 += 1;
+            } else {
+                report.findings.push(Finding::missing(receipt));
+            }
+        }
+        // Canaries leave no receipt. Where they were announced for a Key Vault, some were sent.
+        for (target, intents) in &self.intents {
+            let host = host_of(target);
+            let asked = intents.iter().filter(|intent| well_within(intent.at)).count() as u64;
+            if asked > 0 && !heard.contains_key(host) {
+                silences.entry((host, first)).or_insert((last, 0)).1 += asked;
+            }
+        }
+        let silent =
+            silences.into_iter().map(|((host, from), (until, count))| Finding::silent(host, from, until, count));
+        report.findings.extend(silent);
+    }
+}
+
+/// The host of a kid or of a request's target.
+fn host_of(text: &str) -> &str {
+    text.strip_prefix("https://").unwrap_or(text).split('/').next().unwrap_or_default()
 }
 
 /// `host/keys/name` of a kid or of a request's target, in lower case.
@@ -280,7 +343,7 @@ fn key_of(text: &str) -> Option<String> {
     let rest = text.strip_prefix("https://").unwrap_or(&text);
     let mut parts = rest.split('/').filter(|part| !part.is_empty());
     match (parts.next(), parts.next(), parts.next()) {
-        (Some(host), Some("keys"), Some(name)) => Some(format!("{host}/keys/{name}")),
+        (Some(host), Some("keys"), Some(name)) if is_key_vault(host) => Some(format!("{host}/keys/{name}")),
         _ => None,
     }
 }
@@ -290,11 +353,40 @@ impl Finding {
         Self {
             why,
             at: entry.at,
+            until: None,
             operation: entry.operation.clone(),
             key: entry.target.clone(),
             request: entry.request,
             application: entry.application.clone(),
             address: entry.address.clone(),
+            event: None,
+        }
+    }
+
+    fn missing(receipt: &Receipt) -> Self {
+        Self {
+            why: Why::NotInAzure,
+            at: receipt.at,
+            until: None,
+            operation: "key.unwrap".to_owned(),
+            key: receipt.kid.clone(),
+            request: Some(receipt.request),
+            application: None,
+            address: None,
+            event: Some(receipt.event),
+        }
+    }
+
+    fn silent(host: &str, from: Timestamp, until: Timestamp, asked: u64) -> Self {
+        Self {
+            why: Why::Silent,
+            at: from,
+            until: Some(until),
+            operation: counted(asked, "request"),
+            key: host.to_owned(),
+            request: None,
+            application: None,
+            address: None,
             event: None,
         }
     }
@@ -305,7 +397,7 @@ impl fmt::Display for Reconciled {
         let Self { entries, uses, ours, others, receipts, .. } = self;
         match self.span {
             Some((first, last)) => writeln!(f, "{entries} entries of Azure's log, from {first:.0} to {last:.0}")?,
-            None => return writeln!(f, "Azure's log is empty."),
+            None => writeln!(f, "No entry of Azure's log")?,
         }
         writeln!(f, "{uses} successful uses of this instance's keys, {ours} of them its own; {others} of other keys")?;
         writeln!(f, "{receipts} unwraps of its own within that time")?;
@@ -321,7 +413,11 @@ impl fmt::Display for Reconciled {
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:.3} {} {}: {}", self.at, self.operation, self.key, self.why)?;
+        write!(f, "{:.3} ", self.at)?;
+        if let Some(until) = self.until {
+            write!(f, "to {until:.3} ")?;
+        }
+        write!(f, "{} {}: {}", self.operation, self.key, self.why)?;
         if let Some(request) = self.request {
             write!(f, "; client request id {request}")?;
         }
@@ -347,6 +443,7 @@ impl fmt::Display for Why {
             Self::Unplaced => "its key cannot be read, so that nobody can say whose use it is",
             Self::Duplicate => "its request id was used before",
             Self::NotInAzure => "Azure answered it, and Azure's log does not show it",
+            Self::Silent => "Azure's log shows nothing of this Key Vault meanwhile",
         })
     }
 }

@@ -40,7 +40,7 @@ impl Opened {
 }
 
 /// Opens every item of a backup, with the keys of Azure's vaults unwrapped in Azure. Whoever reads Key Vault's log sees
-/// these unwraps, and no event of the running server tells of them.
+/// these unwraps.
 pub async fn open_all(
     file: &Path,
     azure: Arc<AzureKeys>,

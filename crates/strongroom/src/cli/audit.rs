@@ -100,7 +100,11 @@ pub async fn reconcile(arguments: Reconcile, console: &Console) -> Result<u8, Fa
     for file in &arguments.files {
         let refused = |why: String| Failure::new(Exit::Usage, "audit.file", format!("{}: {why}", file.display()));
         let text = std::fs::read_to_string(file).map_err(|error| refused(error.to_string()))?;
-        entries.extend(crate::audit::read_azure_log(&text).map_err(|error| refused(error.to_string()))?);
+        let log = crate::audit::read_azure_log(&text).map_err(|error| refused(error.to_string()))?;
+        if log.cut_off {
+            console.note(&format!("The last line of {} is cut off and was left out.", file.display()));
+        }
+        entries.extend(log.entries);
     }
     let (store, keys) = server::open_to_verify(&serve::load(arguments.config)?)?;
     let report = crate::audit::reconcile(&store, keys, entries).await?;

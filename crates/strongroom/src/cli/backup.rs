@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use strongroom_envelope::{Random, SystemRandom};
+use strongroom_keys::RequestIds;
 use uuid::Uuid;
 
 use super::{
@@ -16,6 +17,7 @@ use super::{
 use crate::{
     backup::{self, Opened, Restored},
     clock::SystemClock,
+    config::Config,
     counted::counted,
     id::BackupId,
     server,
@@ -36,7 +38,8 @@ pub enum Arguments {
     Create(Create),
     /// Prove that a backup is whole and as it was made; with --open also that every item in it opens
     ///
-    /// The first needs the instance key alone. The second asks Azure for every vault's key, which Key Vault's log shows.
+    /// The first needs the instance key alone. The second asks Azure for every vault's key, which Key Vault's log shows, and
+    /// the audit log announces.
     #[command(after_help = "Examples:
   strongroom backup verify /backups/2026-11-24.srbk
   strongroom backup verify /backups/2026-11-24.srbk --open")]
@@ -144,8 +147,8 @@ async fn verify(arguments: Verify, console: &Console) -> Result<u8, Failure> {
     let config = serve::load(arguments.place.config)?;
     let keys = server::present_keys(&config)?;
     if arguments.open {
-        let azure = Arc::new(server::reach_azure(&config, None)?);
         let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom::new()));
+        let azure = Arc::new(server::reach_azure(&config, announced(&config, console))?);
         let opened = backup::open_all(&arguments.file, azure, keys, clock, random).await?;
         return tell_opened(&opened, console);
     }
@@ -155,6 +158,20 @@ async fn verify(arguments: Verify, console: &Console) -> Result<u8, Failure> {
         Format::Table => console.line(&format!("{}\nIt is whole and as it was made.", described(&whole)))?,
     }
     Ok(Exit::Ok as u8)
+}
+
+/// The unwraps are announced in the instance's own log, where its database is at hand.
+fn announced(config: &Config, console: &Console) -> Option<Arc<dyn RequestIds>> {
+    match server::announced(config, Arc::new(SystemClock), Arc::new(SystemRandom::new())) {
+        Ok(issuer) => Some(issuer),
+        Err(error) => {
+            console.note(&format!(
+                "The database that the configuration names cannot be opened ({error}), so nothing announces these \
+                 unwraps: `strongroom audit reconcile` will name them."
+            ));
+            None
+        }
+    }
 }
 
 fn tell_opened(opened: &Opened, console: &Console) -> Result<u8, Failure> {

@@ -1,5 +1,5 @@
-//! Every vault's key: what the rows prove, what the servers met last, and what Azure says now. Nothing is wrapped or
-//! unwrapped, so that the customer's log shows no use of the key that the audit log does not have.
+//! Every vault's key: what the rows prove, what the servers met last, and what Azure says now. Nothing is wrapped,
+//! unwrapped or signed, so that the customer's log shows no use of the key that the audit log does not have.
 
 use std::sync::Arc;
 

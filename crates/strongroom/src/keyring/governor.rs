@@ -334,9 +334,9 @@ impl Counted {
 
     /// Books what an answer took beside the request that was counted before, and what it says of the quota.
     fn book<T>(&self, answer: &std::result::Result<T, KeyFailure>, receipts: &[Receipt]) {
-        let key_operation =
-            |receipt: &&Receipt| matches!(receipt.step, Step::GetKey | Step::WrapKey | Step::UnwrapKey | Step::Probe);
-        let again = receipts.iter().filter(key_operation).count().saturating_sub(1);
+        let of_the_key =
+            |step| matches!(step, Step::GetKey | Step::WrapKey | Step::UnwrapKey | Step::Sign | Step::Probe);
+        let again = receipts.iter().filter(|receipt| of_the_key(receipt.step)).count().saturating_sub(1);
         self.governor.count(&self.host, &self.key, u32::try_from(again).unwrap_or(u32::MAX));
         match answer {
             Err(failure) if failure.code == Code::Throttled => {

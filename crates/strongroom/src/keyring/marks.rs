@@ -401,6 +401,10 @@ impl Keyring {
     /// Records what is wrong with the keys of these wraps' vaults, where that is new, and ends their leases if they are
     /// denied. Returns what to tell whoever waits for the first.
     async fn note(&self, records: &[&KeyRecord], why: KeyUnavailable, sign_in: bool) -> Error {
+        if why.code == Code::NotAnnounced.as_str() {
+            // The key was not asked. A database that could take a note of it could have taken the announcement.
+            return Error::KeyUnavailable(Box::new(why));
+        }
         let (mut news, mut seen) = (Vec::new(), HashSet::new());
         for record in records {
             let own = KeyUnavailable { vault: record.vault, vault_name: record.vault_name.clone(), ..why.clone() };

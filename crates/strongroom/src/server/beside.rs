@@ -11,6 +11,7 @@ use crate::{
     config::{Config, DatabaseUrl},
     error::{Error, Result},
     id::BootId,
+    keyring::request_ids::Issuer,
     store::{Store, Writer},
 };
 
@@ -41,6 +42,14 @@ pub fn open_beside(
     let keys = present_keys(config)?;
     let writer = writer(config, &keys, clock, random)?;
     Ok((Store::open_beside(&database_url(config), writer)?, keys))
+}
+
+/// Ids for requests that a command sends to Azure itself, announced in the log of the instance whose database the
+/// configuration names.
+pub fn announced(config: &Config, clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Result<Arc<Issuer>> {
+    let node = instance::node_id(&config.instance.key_file, clock.now(), random.as_ref())?;
+    let (store, keys) = open_beside(config, Arc::clone(&clock), Arc::clone(&random))?;
+    Ok(Arc::new(Issuer::new(Arc::new(store), keys, clock, random, node)))
 }
 
 /// The database, made where it is not there yet, to be filled. No server may have it open.

@@ -4,14 +4,7 @@ mod beside;
 pub(crate) mod instance;
 pub mod metrics;
 
-use std::{
-    fs,
-    future::Future,
-    net::SocketAddr,
-    path::PathBuf,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{fs, future::Future, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use axum::Extension;
 use axum_server::{Handle, tls_rustls::RustlsConfig};
@@ -25,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 pub use self::beside::{
-    open_beside, open_to_fill, open_to_transfer, open_to_verify, present_keys, require_empty_database,
+    announced, open_beside, open_to_fill, open_to_transfer, open_to_verify, present_keys, require_empty_database,
 };
 use crate::{
     app::{App, Settings},
@@ -73,14 +66,7 @@ pub async fn open(config: &Config, clock: Arc<dyn Clock>, random: Arc<dyn Random
             record_key(&store, keys.current().id().to_string()).await?;
         }
     }
-    let issuer = Issuer {
-        store: Arc::clone(&store),
-        keys: Arc::clone(&keys),
-        clock: Arc::clone(&clock),
-        random: Arc::clone(&random),
-        node,
-        ranges: Mutex::default(),
-    };
+    let issuer = Issuer::new(Arc::clone(&store), Arc::clone(&keys), Arc::clone(&clock), Arc::clone(&random), node);
     let azure = Arc::new(reach_azure(config, Some(Arc::new(issuer)))?);
     let keyring = Arc::new(Keyring::new(
         Arc::clone(&store),

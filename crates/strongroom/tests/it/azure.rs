@@ -91,6 +91,11 @@ impl AzureWorld {
         open(&dir, Some(url), &self.standin, &self.clock).await
     }
 
+    /// The SQLite file, where no other database was named.
+    pub fn database_file(&self) -> PathBuf {
+        self.dir.path().join("strongroom.db")
+    }
+
     /// How many events of `action` the audit log has.
     pub async fn events(&self, action: &'static str) -> u64 {
         let sql = "SELECT COUNT(*) FROM audit_events WHERE action = $1";

@@ -171,6 +171,9 @@ fn a_backup_is_made_and_proven_while_its_vault_is_dark_and_opens_once_the_key_is
         azure_setup::set_enabled(&site.admin, url, key, true).await.expect("the key is switched on");
         let opened = told(&site, &["backup", "verify", "dark.srbk", "--open"]);
         assert_eq!(opened["opens"], true, "{opened:#}");
+        fs::write(file(&site, "azure.json"), site.standin.key_vault_log()).expect("the folder is ours");
+        let compared = told(&site, &["audit", "reconcile", "azure.json"]);
+        assert_eq!(compared["findings"], json!([]), "its unwraps are this instance's own");
         server.kill();
     });
 }

@@ -9,6 +9,8 @@ use crate::azure::AzureWorld;
 const SERVICE_ENCRYPTION_USER: &str = "e147488a-f6f5-4113-8e2d-b22465e65bf6";
 /// Key Vault Crypto Officer.
 const CRYPTO_OFFICER: &str = "14b46e9e-c2b7-41b4-b07b-48a6ebf60603";
+/// Key Vault Crypto User.
+const CRYPTO_USER: &str = "12338af0-0e69-4776-bea7-57ae8d297424";
 const ASSIGNMENTS: &str = "/providers/Microsoft.Authorization/roleAssignments";
 
 /// A role assignment, as it was before it was removed.
@@ -52,6 +54,17 @@ impl AzureWorld {
     pub async fn assign_again(&self, assignment: &Assignment) {
         let body = json!({"properties": assignment.properties});
         self.arm("PUT", &format!("{}?api-version=2022-04-01", assignment.id), body).await;
+    }
+
+    /// Gives the application more than it needs, as the article does: it may sign, too.
+    pub async fn assign_crypto_user(&self) {
+        let subscription = &self.standin.admin().subscription_id;
+        let role =
+            format!("/subscriptions/{subscription}/providers/Microsoft.Authorization/roleDefinitions/{CRYPTO_USER}");
+        let path = format!("{}{ASSIGNMENTS}/{}?api-version=2022-04-01", self.key_id(), uuid::Uuid::new_v4());
+        let properties = json!({"roleDefinitionId": role, "principalId": self.principal().await,
+            "principalType": "ServicePrincipal"});
+        self.arm("PUT", &path, json!({"properties": properties})).await;
     }
 
     /// Gives the administrator the right to change keys back, which goes with a deleted Key Vault.

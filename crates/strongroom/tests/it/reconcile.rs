@@ -1,14 +1,18 @@
 //! Our log beside the customer's own: the stand-in writes that one as Azure would, and knows nothing of ours.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use jiff::{SignedDuration, Timestamp};
-use serde_json::Value;
+use serde_json::{Value, json};
 use strongroom::audit::{Reconciled, Why, read_azure_log, reconcile};
 use strongroom_envelope::{SystemRandom, VaultKey, VaultKeyPlace, wrap_record};
 use strongroom_keys::{
     ClientId, ClientSecret, Credential, INTERACTIVE, KeyName, KeyProvider, TenantId, TokenUse, VaultUrl,
     azure::{AzureAccess, AzureConfig, AzureKeys, Cloud},
+    check::CheckStatus,
 };
 use uuid::Uuid;
 
@@ -28,7 +32,7 @@ async fn used(url: Option<&str>) -> AzureWorld {
     world
 }
 
-/// The lines of Azure's log, with an entry an hour before and one an hour after: well within them, a receipt that has
+/// The lines of Azure's log, with an entry some minutes before and one as long after: well within them, a receipt that has
 /// no entry is missing.
 fn azure_log(world: &AzureWorld) -> Vec<Value> {
     let text = world.standin.key_vault_log();
@@ -37,7 +41,7 @@ fn azure_log(world: &AzureWorld) -> Vec<Value> {
         let mut entry =
             lines.iter().find(|entry| entry["operationName"] == "KeyGet").expect("the key was read").clone();
         let at: Timestamp = entry["time"].as_str().expect("a time").parse().expect("a time");
-        entry["time"] = (at + SignedDuration::from_hours(shift)).to_string().into();
+        entry["time"] = (at + SignedDuration::from_mins(8 * shift)).to_string().into();
         lines.push(entry);
     }
     lines
@@ -50,7 +54,7 @@ fn unwraps(log: &[Value]) -> Vec<usize> {
 
 async fn compared(world: &AzureWorld, log: &[Value]) -> Reconciled {
     let text: String = log.iter().map(|entry| format!("{entry}\n")).collect();
-    let entries = read_azure_log(&text).expect("the stand-in's log is one of Azure's");
+    let entries = read_azure_log(&text).expect("the stand-in's log is one of Azure's").entries;
     reconcile(&world.app.store, Arc::clone(&world.app.keys), entries).await.expect("both logs can be read")
 }
 
@@ -91,6 +95,16 @@ async fn both_logs(url: Option<&str>) {
     let at: Timestamp = replayed[last]["time"].as_str().expect("a time").parse().expect("a time");
     replayed[last]["time"] = (at + SignedDuration::from_mins(30)).to_string().into();
     assert_eq!(findings(&compared(&world, &replayed).await), [(Why::Late, id(last))]);
+
+    // However the thief spells it, it is this instance's key.
+    for (from, to) in [("/keys/", "/%6Beys/"), (".vault.azure.net", ".vaultcore.azure.net")] {
+        let mut spelled = log.clone();
+        let asked = spelled[last]["properties"]["requestUri"].as_str().expect("a URL").replace(from, to);
+        spelled[last]["properties"]["requestUri"] = asked.into();
+        spelled[last]["correlationId"] = Uuid::new_v4().to_string().into();
+        let found: Vec<_> = findings(&compared(&world, &spelled).await).into_iter().map(|found| found.0).collect();
+        assert_eq!(found, [Why::Foreign, Why::NotInAzure], "{to}");
+    }
 
     let mut hidden = log.clone();
     let properties = hidden[last]["properties"].as_object_mut().expect("properties");
@@ -159,4 +173,86 @@ async fn canaries_are_announced_once_and_known_all_the_same() {
     let report = compared(&world, &azure_log(&world)).await;
     assert_eq!(findings(&report), [], "{report}");
     assert!(report.ours >= 4, "{report}");
+}
+
+/// Switches what is said of one Key Vault over to another.
+fn of_another_key_vault(log: &[Value]) -> Vec<Value> {
+    let text = Value::from(log).to_string().replace("//customer-keys.", "//others-keys.");
+    serde_json::from_str::<Vec<Value>>(&text).expect("still JSON")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_tells_nothing_of_our_key_vault_is_no_agreement() {
+    let world = used(None).await;
+    let log = azure_log(&world);
+    let other = of_another_key_vault(&log);
+    for nothing in [&[][..], &other[..]] {
+        let text: String = nothing.iter().map(|entry| format!("{entry}\n")).collect();
+        let entries = read_azure_log(&text).expect("a log").entries;
+        let refused = reconcile(&world.app.store, Arc::clone(&world.app.keys), entries).await;
+        let refused = refused.expect_err("there is nothing to compare").to_string();
+        assert!(refused.contains("customer-keys.vault.azure.net"), "{refused}");
+    }
+    // Diagnostics switched off for our Key Vault while another's go on, for hours.
+    let at: Timestamp = log[0]["time"].as_str().expect("a time").parse().expect("a time");
+    let mut goes_on = other[0].clone();
+    goes_on["time"] = (at + SignedDuration::from_hours(3)).to_string().into();
+    let mut first = log[0].clone();
+    first["time"] = (at - SignedDuration::from_hours(1)).to_string().into();
+    let report = compared(&world, &[first, goes_on]).await;
+    assert_eq!(findings(&report), [(Why::Silent, None)], "{report}");
+    assert!(report.to_string().contains("customer-keys.vault.azure.net: Azure's log shows nothing"), "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_that_finds_a_wider_role_is_our_own_use_of_the_key() {
+    let world = used(None).await;
+    world.assign_crypto_user().await;
+    world.change_key(json!({"key_ops": ["wrapKey", "unwrapKey", "sign"]})).await;
+    let lines = world.app.check_vault(&world.owner, world.vault, &|_| ()).await.expect("checked");
+    let role = lines.iter().find(|line| line.code == "rights.role").expect("the role is checked");
+    assert_eq!(role.status, CheckStatus::Warn, "{role:?}");
+    let log = azure_log(&world);
+    let signed = |entry: &Value| entry["operationName"] == "KeySign" && entry["resultType"] == "Success";
+    assert!(log.iter().any(signed));
+    let report = compared(&world, &log).await;
+    assert_eq!(findings(&report), [], "{report}");
+}
+
+/// Holds the database's one writer off until it is dropped.
+fn held(world: &AzureWorld) -> rusqlite::Connection {
+    let other = rusqlite::Connection::open(world.database_file()).expect("the same file");
+    other.execute_batch("BEGIN IMMEDIATE").expect("nobody writes");
+    other
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_cannot_be_written_is_named_as_the_cause_and_stops_no_canary() {
+    let world = used(None).await;
+    world.app.keyring.canary_round(TokenUse::Cached).await.expect("asked");
+    let before = (world.unwraps(), world.events("key.intent").await);
+    let held = held(&world);
+    world.app.keyring.purge_all();
+    let refused = world.app.keyring.lease(world.vault, 1).await.err().expect("it cannot be announced");
+    assert_eq!(refused.code(), "log.not_announced", "{refused}");
+    assert_eq!(world.unwraps(), before.0, "what is not announced is not sent");
+    drop(held);
+    world.clock.advance(Duration::from_secs(2));
+    world.app.keyring.lease(world.vault, 1).await.expect("announced again");
+
+    // A range that is announced slowly is there for the next canary, though the first gave up.
+    world.clock.advance(Duration::from_secs(61 * 60));
+    let announced = world.events("key.intent").await;
+    let slow = self::held(&world);
+    let _ = world.app.keyring.canary_round(TokenUse::Cached).await;
+    assert_eq!(world.events("key.intent").await, announced);
+    drop(slow);
+    let end = Instant::now() + Duration::from_secs(20);
+    while world.events("key.intent").await == announced {
+        assert!(Instant::now() < end, "the range was never announced");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let announced = world.events("key.intent").await;
+    world.app.keyring.canary_round(TokenUse::Cached).await.expect("asked");
+    assert_eq!(world.events("key.intent").await, announced, "out of the range that took so long");
 }

@@ -43,6 +43,7 @@ impl Cause {
             (Unavailable::Disabled, _) => "An Owner, Super Admin or Admin of this workspace.",
             (Unavailable::Fault, _) => "Whoever runs this server. Please leave the key as it is meanwhile.",
             (Unavailable::Outage, Some(C::Throttled | C::Unavailable)) => "Nobody has to: Strongroom keeps asking.",
+            (Unavailable::Outage, Some(C::NotAnnounced)) => "Whoever runs this server and its database.",
             (Unavailable::Outage, _) => "Whoever runs this server and its network.",
             (_, Some(C::AccessRemoved)) => {
                 "Owner, User Access Administrator or Role Based Access Control Administrator on the Key Vault."
