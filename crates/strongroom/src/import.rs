@@ -18,8 +18,8 @@ use thiserror::Error;
 pub use self::protected::{is_protected, unlock};
 use crate::{http::api::types::CreateItem, item::MAX_ITEM};
 
-/// The largest file that is read, in bytes.
-pub const FILE_LIMIT: usize = 64 * 1024 * 1024;
+/// The largest file that is read, in bytes: an export of some hundred thousand items.
+pub const FILE_LIMIT: usize = 512 * 1024 * 1024;
 /// The largest row of a table that is taken, in bytes of text.
 pub const ENTRY_LIMIT: usize = 256 * 1024;
 
@@ -207,9 +207,7 @@ impl fmt::Display for LeftOut {
 
 /// Checks size and encoding, and takes the byte order mark off.
 fn text(bytes: &[u8]) -> Result<&str, ImportError> {
-    if bytes.len() > FILE_LIMIT {
-        return Err(ImportError::TooLarge { bytes: bytes.len() });
-    }
+    within_limit(bytes.len())?;
     if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
         return Err(ImportError::Utf16);
     }
@@ -223,6 +221,10 @@ fn text(bytes: &[u8]) -> Result<&str, ImportError> {
         return Err(ImportError::Empty);
     }
     Ok(text)
+}
+
+fn within_limit(bytes: usize) -> Result<(), ImportError> {
+    if bytes > FILE_LIMIT { Err(ImportError::TooLarge { bytes }) } else { Ok(()) }
 }
 
 fn listed(names: &[String]) -> String {
@@ -253,8 +255,8 @@ mod tests {
 
     #[test]
     fn a_file_over_the_limit_is_refused() {
-        let bytes = vec![b'a'; FILE_LIMIT + 1];
-        assert!(matches!(parse(&bytes, Format::Chrome), Err(ImportError::TooLarge { .. })));
+        assert_eq!(within_limit(FILE_LIMIT), Ok(()));
+        assert_eq!(within_limit(FILE_LIMIT + 1), Err(ImportError::TooLarge { bytes: FILE_LIMIT + 1 }));
     }
 
     #[test]

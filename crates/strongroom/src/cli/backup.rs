@@ -10,7 +10,7 @@ use strongroom_keys::RequestIds;
 use uuid::Uuid;
 
 use super::{
-    console::{Console, Format},
+    console::{Console, Format, interrupted},
     failure::{Exit, Failure},
     serve,
 };
@@ -149,7 +149,11 @@ async fn verify(arguments: Verify, console: &Console) -> Result<u8, Failure> {
     if arguments.open {
         let (clock, random) = (Arc::new(SystemClock), Arc::new(SystemRandom::new()));
         let azure = Arc::new(server::reach_azure(&config, announced(&config, console))?);
-        let opened = backup::open_all(&arguments.file, azure, keys, clock, random).await?;
+        let opened = tokio::select! {
+            opened = backup::open_all(&arguments.file, azure, keys, clock, random) => opened?,
+            // The copy of the database goes with the work that made it.
+            () = interrupted() => return Err(Failure::new(Exit::Other, "interrupted", "stopped before all was opened")),
+        };
         return tell_opened(&opened, console);
     }
     let whole = backup::read_through(&arguments.file, &keys, Timestamp::now())?;

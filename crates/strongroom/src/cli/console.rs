@@ -125,6 +125,17 @@ pub fn printable(text: &str) -> String {
     text.chars().map(|letter| if harmful(letter) { '\u{fffd}' } else { letter }).collect()
 }
 
+/// Ends once somebody wants this command to end: Ctrl-C, SIGTERM, or a terminal that was closed. For commands that have
+/// something to take away then.
+pub async fn interrupted() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+    let Ok(mut signals) = kinds.into_iter().map(signal).collect::<Result<Vec<_>, _>>() else {
+        return std::future::pending().await;
+    };
+    futures_util::future::select_all(signals.iter_mut().map(|signal| Box::pin(signal.recv()))).await;
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 use strongroom_envelope::Plaintext;
 
-use super::console::{Console, Format, printable, secret_from_stdin};
+use super::console::{Console, Format, interrupted, printable, secret_from_stdin};
 use super::failure::{Exit, Failure};
 use super::lookup;
 use crate::client::Client;
@@ -20,8 +20,8 @@ use crate::secret_text::SecretText;
 ///
 /// Writes Bitwarden's JSON, encrypted to a passphrase of yours: Bitwarden reads it, and `strongroom import` brings every
 /// item back exactly. Without the passphrase nobody opens it, so keep that elsewhere. With --plaintext the file is readable
-/// by whoever gets it; that needs a sign-in of the last 15 minutes, and all admins are told. Either way the audit log says
-/// who exported which items.
+/// by whoever gets it, and all admins are told. Either way it needs a sign-in of the last 15 minutes, and the audit log
+/// says who exported which items.
 #[derive(Args)]
 #[command(after_help = "Examples:
   strongroom export acme.json
@@ -88,7 +88,11 @@ pub async fn run(arguments: Arguments, client: &Client, console: &Console) -> Re
         }
     };
     let request = StartExport { vault_id, format, passphrase };
-    let written = write(file, &request, client).await?;
+    let written = tokio::select! {
+        written = write(file, &request, client) => written?,
+        // The part that was written goes with the work that wrote it.
+        () = interrupted() => return Err(Failure::new(Exit::Other, "interrupted", "stopped; no file was written")),
+    };
     let again = read_again(file, &request)?;
     tell(file, &plan, written, again, console)
 }
@@ -144,7 +148,8 @@ fn read_again(path: &Path, request: &StartExport) -> Result<Option<u64>, Failure
 }
 
 fn tell(file: &Path, plan: &ExportPlan, bytes: u64, again: Option<u64>, console: &Console) -> Result<(), Failure> {
-    let missing = again.map_or(0, |items| plan.items.saturating_sub(items));
+    // Not known of a file that cannot be read again.
+    let missing = again.map(|items| plan.items.saturating_sub(items));
     if console.format == Format::Json {
         console.json(&json!({
             "file": file,
@@ -165,16 +170,15 @@ fn tell(file: &Path, plan: &ExportPlan, bytes: u64, again: Option<u64>, console:
         if bytes > FILE_LIMIT as u64 {
             console.note(&format!("It is too large for `strongroom import`, which reads {} MiB.", FILE_LIMIT >> 20));
         }
-        if missing > 0 {
-            console.note(&format!(
-                "{} fewer than planned: damaged, or taken away meanwhile. Activity names them.",
-                counted(missing, "item")
-            ));
-        }
     }
-    match plan.dark.is_empty() {
-        true => Ok(()),
-        false => Err(Failure::new(Exit::KeyUnavailable, "export.incomplete", "vaults are missing in the file")
+    match (plan.dark.is_empty(), missing.unwrap_or(0)) {
+        (true, 0) => Ok(()),
+        (true, missing) => {
+            let title = format!("{} fewer than planned are in the file", counted(missing, "item"));
+            Err(Failure::new(Exit::Other, "export.incomplete", title)
+                .fix("damaged, or taken away meanwhile: Activity names them"))
+        }
+        (false, _) => Err(Failure::new(Exit::KeyUnavailable, "export.incomplete", "vaults are missing in the file")
             .fix("export them once their keys answer: `strongroom export FILE --vault NAME`")),
     }
 }

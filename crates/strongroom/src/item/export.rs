@@ -79,7 +79,8 @@ impl App {
         Ok(self.planned(caller, vault, format).await?.0)
     }
 
-    /// Starts an export. A readable one needs a fresh sign-in, and all who manage vaults are told.
+    /// Starts an export. It needs a fresh sign-in: to whoever stole a session, a passphrase of their own is none. Of a
+    /// readable one all who manage vaults are told.
     pub async fn export(self: &Arc<Self>, caller: &Caller, request: ExportRequest) -> Result<Export> {
         let ExportRequest { vault, format, passphrase } = request;
         self.authorize_here(caller, Action::ListItems).await?;
@@ -94,9 +95,7 @@ impl App {
                 return Err(Error::field("passphrase", "This format is not encrypted; leave the passphrase out."));
             }
         };
-        if !format.is_encrypted() {
-            self.require_fresh(caller)?;
-        }
+        self.require_fresh(caller)?;
         let (plan, items) = self.planned(caller, vault, format).await?;
         match plan.dark.first() {
             Some(Dark { why, .. }) if vault.is_some() => return Err(Error::KeyUnavailable(Box::new(why.clone()))),

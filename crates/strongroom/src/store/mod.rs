@@ -181,6 +181,11 @@ impl Store {
         }
     }
 
+    /// Whether a database that was opened at rest was written to since, where its connections would not see that.
+    pub(crate) fn changed_at_rest(&self) -> bool {
+        matches!(&self.engine, Engine::Sqlite(engine) if engine.changed())
+    }
+
     /// Looks whether a database could be served from, beside a running server too. Changes nothing, and makes none.
     pub async fn probe(url: &str) -> Result<Probe> {
         let url = Zeroizing::new(url.to_owned());

@@ -29,6 +29,8 @@ pub(super) struct Sqlite {
     writer: Option<JoinHandle<()>>,
     /// Of a server: held for as long as it is open.
     _lock: Option<File>,
+    /// What a database at rest looked like when it was opened.
+    found: Option<[Stamp; 2]>,
 }
 
 impl Sqlite {
@@ -68,11 +70,19 @@ impl Sqlite {
             jobs: Some(jobs),
             writer: Some(writer),
             _lock: lock,
+            found: None,
         })
     }
 
     pub(super) fn open_read_only(path: &Path) -> Result<Self> {
-        let engine = Self { path: path.into(), idle_readers: Mutex::default(), jobs: None, writer: None, _lock: None };
+        let engine = Self {
+            path: path.into(),
+            idle_readers: Mutex::default(),
+            jobs: None,
+            writer: None,
+            _lock: None,
+            found: None,
+        };
         engine.read(&require_schema)?;
         Ok(engine)
     }
@@ -81,7 +91,13 @@ impl Sqlite {
     pub(super) fn open_at_rest(path: &Path) -> Result<Self> {
         let mut engine = Self::open_read_only(path)?;
         engine._lock = Some(lock_file(path)?);
+        engine.found = Some(stamp(path));
         Ok(engine)
+    }
+
+    /// Whether somebody wrote to a database that was opened at rest.
+    pub(super) fn changed(&self) -> bool {
+        self.found.as_ref().is_some_and(|found| *found != stamp(&self.path))
     }
 
     pub(super) fn read<T>(&self, work: &dyn Fn(&mut Tx<'_>) -> Result<T>) -> Result<T> {
@@ -102,6 +118,18 @@ impl Sqlite {
         let jobs = self.jobs.as_ref().ok_or(StoreError::ReadOnly)?;
         jobs.send(job).map_err(|_| StoreError::Unreachable("the writer has stopped".into()).into())
     }
+}
+
+/// Length and time of the last change.
+type Stamp = Option<(u64, std::time::SystemTime)>;
+
+/// Of the file and of its log. Connections to a database at rest take it for one that nobody changes, and would not see it.
+fn stamp(path: &Path) -> [Stamp; 2] {
+    let log = PathBuf::from(format!("{}-wal", path.display()));
+    [path, &log].map(|file| {
+        let file = std::fs::metadata(file).ok()?;
+        Some((file.len(), file.modified().ok()?))
+    })
 }
 
 /// See [`super::Store::probe`]. A server that has the file open goes on meanwhile.

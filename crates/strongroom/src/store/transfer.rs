@@ -75,8 +75,18 @@ pub async fn transfer(
     for table in &tables {
         carried.push(compare(from, to, table, &mut progress, tell).await?);
     }
-    // Whoever began to use it meanwhile may have changed what was compared already.
+    // Whoever began to use it meanwhile may have changed what was compared already. A command that came and went, as
+    // `backup create` does, has left an event at least.
     require_rest(from).await?;
+    if from.changed_at_rest() {
+        return Err(changed());
+    }
+    for (table, compared) in tables.iter().zip(&carried) {
+        let counted = table.clone();
+        if from.read(move |tx| counted.count(tx)).await? != compared.rows {
+            return Err(changed());
+        }
+    }
     to.write(|tx| tx.execute("DELETE FROM meta WHERE name = 'transfer'", &[]).map(drop)).await?;
     Ok(carried)
 }
@@ -190,6 +200,13 @@ async fn compare(
         return Err(differs(table));
     }
     Ok(Carried { table: table.name.clone(), rows, from: one.finish(), to: other.finish() })
+}
+
+fn changed() -> Error {
+    Error::Setup {
+        what: "something wrote to the source while it was carried over, and the target does not have that".into(),
+        fix: "Stop the server, and what makes backups, then empty the target and begin again.".into(),
+    }
 }
 
 fn differs(table: &Table) -> Error {

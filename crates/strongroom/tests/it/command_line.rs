@@ -4,7 +4,12 @@ use std::{io::Write, process::Stdio, sync::Arc, time::Duration};
 
 use strongroom::{access::Role, server};
 use strongroom_keys::TokenUse;
-use tokio::{net::TcpListener, process::Command, sync::oneshot};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    net::TcpListener,
+    process::Command,
+    sync::oneshot,
+};
 
 use crate::{
     azure::AzureWorld,
@@ -284,9 +289,6 @@ async fn an_export_is_written_whole_read_again_and_imported_again() {
     let readable = desk.run(&["export", &table, "--plaintext", "csv"]).await;
     assert!(readable.code == 0 && readable.err.contains("WARNING"), "{}", readable.err);
     assert!(std::fs::read_to_string(&table).expect("written").contains("tide-and-lamp"));
-    desk.world.clock.advance(Duration::from_secs(16 * 60));
-    let stale = desk.run(&["export", "x.csv", "--plaintext", "csv"]).await;
-    assert!(stale.code == 4 && stale.err.contains("strongroom login"), "{} {}", stale.code, stale.err);
     desk.world.enable_key(false).await;
     desk.world.app.keyring.canary_round(TokenUse::Cached).await.expect("a round");
     let dark = folder.path().join("dark.json").display().to_string();
@@ -294,6 +296,41 @@ async fn an_export_is_written_whole_read_again_and_imported_again() {
     let refused = desk.piped("tide and lamp and six", &dark_run).await;
     assert_eq!(refused.code, 5, "{}", refused.err);
     assert!(!std::fs::exists(&dark).expect("looked"), "nothing is left behind");
+    desk.world.clock.advance(Duration::from_secs(16 * 60));
+    let stale = desk.run(&["export", "x.csv", "--plaintext", "csv"]).await;
+    assert!(stale.code == 4 && stale.err.contains("strongroom login"), "{} {}", stale.code, stale.err);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_export_that_is_interrupted_leaves_nothing_behind() {
+    let desk = Desk::open().await;
+    desk.world.account("Mail", "tide-and-lamp").await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("acme.json").display().to_string();
+    let mut command = desk.command(&desk.url, &desk.token);
+    command.args(["export", &path, "--passphrase-stdin"]).stdin(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("started");
+    let mut said = BufReader::new(child.stderr.take().expect("piped")).lines();
+    while !said.next_line().await.expect("readable").expect("more").starts_with("Not in the file") {}
+    // The export's first event waits for the one writer, and so does the command for its first bytes.
+    let held = rusqlite::Connection::open(desk.world.database_file()).expect("the same file");
+    held.execute_batch("BEGIN IMMEDIATE").expect("nobody writes");
+    child.stdin.take().expect("piped").write_all(b"tide and lamp and six\n").await.expect("it reads");
+    let left = || std::fs::read_dir(folder.path()).expect("ours").count();
+    let end = std::time::Instant::now() + Duration::from_secs(20);
+    while left() == 0 {
+        assert!(std::time::Instant::now() < end, "it never began to write");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let pid = rustix::process::Pid::from_raw(child.id().expect("running").cast_signed()).expect("a process");
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("it is ours");
+    assert_eq!(child.wait().await.expect("ended").code(), Some(1));
+    assert_eq!(left(), 0);
+    let mut last = String::new();
+    while let Some(line) = said.next_line().await.expect("readable") {
+        last += &line;
+    }
+    assert!(last.contains("no file was written"), "{last}");
 }
 
 impl Desk {

@@ -98,7 +98,7 @@ fn an_export_holds_what_its_maker_may_reveal_and_each_item_has_its_event() {
 }
 
 #[test]
-fn a_readable_export_needs_a_fresh_sign_in_and_tells_all_admins() {
+fn an_export_needs_a_fresh_sign_in_and_a_readable_one_tells_all_admins() {
     on_both_engines(|world| async move {
         world.account("Mail", "tide-and-lamp").await;
         let readable = |format| ExportRequest { vault: None, format, passphrase: None };
@@ -108,12 +108,14 @@ fn a_readable_export_needs_a_fresh_sign_in_and_tells_all_admins() {
         let told = "SELECT COUNT(*) FROM notices WHERE kind = 'export.readable'";
         let count = || world.app.store.read(move |tx| tx.count(told, &[]));
         assert_eq!(count().await.expect("counted"), 1);
+        whole(&world, &world.owner, encrypted()).await.expect("exported");
+        assert_eq!(count().await.expect("counted"), 1, "of an encrypted one nobody is told");
         world.clock.advance(std::time::Duration::from_secs(16 * 60));
+        let stolen = whole(&world, &world.owner, encrypted()).await;
+        assert_eq!(refusal(stolen), "signin.fresh_required", "a passphrase of the thief's own is none");
         for format in [ExportFormat::Json, ExportFormat::Csv] {
             assert_eq!(refusal(whole(&world, &world.owner, readable(format)).await), "signin.fresh_required");
         }
-        whole(&world, &world.owner, encrypted()).await.expect("encrypted needs none");
-        assert_eq!(count().await.expect("counted"), 1, "and nobody is told");
         for (format, passphrase) in [
             (ExportFormat::EncryptedJson, None),
             (ExportFormat::EncryptedJson, Some("short")),

@@ -155,6 +155,28 @@ fn a_migration_that_was_cut_off_is_no_database_to_serve_from_and_goes_on_where_i
     });
 }
 
+#[test]
+fn what_a_command_writes_into_the_source_after_it_was_compared_is_no_equal_migration() {
+    let (source, target) = (Database::sqlite(), Database::sqlite());
+    on_site(&source, async |_site: Site| {
+        let file = source.url().trim_start_matches("sqlite:").to_owned();
+        let (from, to) =
+            (Store::open_at_rest(&source.url()).expect("nobody uses it"), open_store(&target.url()).expect("made"));
+        let mut compared = 0;
+        let mut tell = |progress: &strongroom::store::transfer::Progress| {
+            let first = compared == 0;
+            compared += u64::from(progress.step == Step::Compare);
+            if first && compared == 1 {
+                let beside = rusqlite::Connection::open(&file).expect("the same file");
+                beside.execute("INSERT INTO meta (name, value) VALUES ('late', '1')", []).expect("written");
+            }
+        };
+        let done = transfer(&from, &to, Timestamp::now(), &mut tell).await;
+        let refused = done.expect_err("the target has not what the source has").to_string();
+        assert!(refused.contains("wrote to the source"), "{refused}");
+    });
+}
+
 /// Gives the work up after so many batches of a step, as a killed process does.
 async fn cut_off(from: &str, to: &str, step: Step, batches: usize) {
     let from = Store::open_at_rest(from).expect("nobody uses it");
