@@ -213,6 +213,8 @@ impl fmt::Display for LogWhat {
             Self::Removed => f.write_str("the event that came into the log here is gone"),
             Self::Unlisted { from, to } => write!(f, "the places {from} to {to} are not listed any more"),
             Self::LeftOut => f.write_str("the event is genuine, but was hidden while others came into the log"),
+            Self::Counter => f.write_str("the counter of its chain was set back to before it"),
+            Self::Names => f.write_str("the log's names are not those that its events tell, or it began twice"),
             Self::Unproven { from, to } => {
                 write!(f, "of the events at the places {from} to {to}, some are not those that were signed")
             }

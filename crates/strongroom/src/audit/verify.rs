@@ -4,20 +4,20 @@
 //! It reads one snapshot, in pages, and writes nothing; so it works beside a running server and on a copy. Events cut off
 //! at the end of a chain show in the log, and those cut off at the end of the log against a checkpoint kept elsewhere.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use strongroom_envelope::{InstanceKeys, LogPublicKey, Mac, MacError, digest, verify_audit};
 use uuid::Uuid;
 
 use super::{
-    ChainFault, ChainHead, Entry, Place, Report, What,
+    ChainFault, ChainHead, Entry, Fact, Place, Report, What,
     log::{self, Checkpoint, LogReport, LogWhat},
     replay::{Rank, Replay},
     state, vocabulary,
 };
 use crate::{
     error::Result,
-    id::{BootId, EventId, NodeId},
+    id::{BootId, EventId, NodeId, OriginId},
     store::{Row, Store, Tx},
 };
 
@@ -49,7 +49,7 @@ pub async fn verify_by(store: &Store, means: Means) -> Result<Report> {
             let replay = (means.state && means.keys.is_some()).then(Replay::default);
             let mut walk = Walk { keys: means.keys.as_deref(), replay, ..Walk::default() };
             walk.every_event(tx)?;
-            let Walk { mut report, replay, left_out, waiting, had_log, .. } = walk;
+            let Walk { mut report, replay, left_out, set_back, names, waiting, had_log, .. } = walk;
             let key = match (means.public_key, log::State::read(tx)?, &means.keys) {
                 (Some(key), ..) => Some(key),
                 (None, Some(state), Some(keys)) => Some(state.key(keys)?.public()),
@@ -64,6 +64,12 @@ pub async fn verify_by(store: &Store, means: Means) -> Result<Report> {
                     log.waiting = waiting;
                     for event in left_out {
                         log.fault(None, Some(event), LogWhat::LeftOut);
+                    }
+                    for (index, event) in set_back {
+                        log.fault(u64::try_from(index).ok(), Some(event), LogWhat::Counter);
+                    }
+                    if names != log::names(tx)? || names.iter().filter(|(_, parent)| parent.is_none()).count() > 1 {
+                        log.fault(None, None, LogWhat::Names);
                     }
                 }
                 None if had_log => {
@@ -102,6 +108,10 @@ struct Walk<'a> {
     report: Report,
     chain: Option<Walked>,
     replay: Option<Replay>,
+    /// Events with a place, to which the counter of their chain would give another.
+    set_back: Vec<(i64, EventId)>,
+    /// The log's names as its events tell them, each with its parent.
+    names: BTreeSet<(OriginId, Option<OriginId>)>,
     /// Genuine events that the log passed over.
     left_out: Vec<EventId>,
     /// Events that have no place in the log yet.
@@ -198,8 +208,18 @@ impl Walk<'_> {
 
     /// Whether a genuine event has its place in the log, or is still to get one.
     fn placed(&mut self, row: &Stored, entry: &Entry, indexed: &Indexed) {
-        self.had_log |= entry.event.action == "log.origin";
+        if entry.event.action == "log.origin" {
+            self.had_log = true;
+            let id = |name: &str| match entry.event.fact(name) {
+                Some(Fact::Id(id)) => Some(OriginId(*id)),
+                _ => None,
+            };
+            self.names.extend(id("origin").map(|origin| (origin, id("parent"))));
+        }
         match indexed {
+            Indexed { index: Some(index), next } if next.is_none_or(|next| row.sequence >= next) => {
+                self.set_back.push((*index, row.id));
+            }
             Indexed { index: Some(_), .. } => {}
             Indexed { next: Some(next), .. } if row.sequence >= *next => self.waiting += 1,
             // The sequencer leaves out what does not say what its columns say; that is a fault of its own.

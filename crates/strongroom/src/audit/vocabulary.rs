@@ -190,6 +190,7 @@ pub static VOCABULARY: &[Word] = &[
         Done,
         &[("origin", Id), ("why", Text), ("size", Number), ("root", Digest), ("parent", MaybeId)],
     ),
+    to("log.stopped", "none", Failed, &[("code", Text)]),
     to("log.set_back", "none", Failed, &[("origin", Text), ("pushed", Number), ("root", Digest), ("have", Number)]),
     to(
         "access.refused",

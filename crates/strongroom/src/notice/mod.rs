@@ -77,6 +77,9 @@ pub enum Kind {
     /// The database was set back behind the server's back; `code` is how many events are gone.
     #[serde(rename = "log.set_back")]
     LogSetBack,
+    /// The audit log goes no further; `code` is why.
+    #[serde(rename = "log.stopped")]
+    LogStopped,
 }
 
 /// How much it matters.
@@ -252,12 +255,18 @@ pub(crate) fn healthy(tx: &mut Tx<'_>, event: &Event) -> Result<()> {
     Ok(())
 }
 
-/// The database was set back by `lost` events, as `event` of no workspace tells: everybody who manages one is told.
-/// `ids` are of the notices, one for each workspace.
-pub(crate) fn set_back(tx: &mut Tx<'_>, event: &Event, lost: u64, ids: &[(WorkspaceId, NoticeId)]) -> Result<()> {
+/// What became of the audit log, as `event` of no workspace tells: everybody who manages one is told. `ids` are of the
+/// notices, one for each workspace.
+pub(crate) fn of_the_log(
+    tx: &mut Tx<'_>,
+    event: &Event,
+    kind: Kind,
+    code: &str,
+    ids: &[(WorkspaceId, NoticeId)],
+) -> Result<()> {
     for (workspace, id) in ids {
         let event = Event { workspace: Some(*workspace), ..event.clone() };
-        if let Some(new) = NewNotice::of(&event, Kind::LogSetBack, Severity::Critical, &lost.to_string()) {
+        if let Some(new) = NewNotice::of(&event, kind, Severity::Critical, code) {
             raise(tx, &NewNotice { id: *id, ..new })?;
         }
     }
@@ -339,7 +348,7 @@ const MANAGERS: &str =
     "m.role IN ('owner', 'super_admin', 'admin') AND m.removed_at IS NULL AND m.password_hash IS NOT NULL";
 
 impl Kind {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::KeyUnhealthy,
         Self::KeyHealthy,
         Self::CredentialExpiring,
@@ -352,6 +361,7 @@ impl Kind {
         Self::JobFinished,
         Self::JobFailed,
         Self::LogSetBack,
+        Self::LogStopped,
     ];
 
     /// As rows, webhooks and the API write it.
@@ -369,6 +379,7 @@ impl Kind {
             Self::JobFinished => "job.finished",
             Self::JobFailed => "job.failed",
             Self::LogSetBack => "log.set_back",
+            Self::LogStopped => "log.stopped",
         }
     }
 }

@@ -74,6 +74,14 @@ pub fn words(notice: &Notice, now: Timestamp) -> Words {
                 notice.code
             ),
         ),
+        Kind::LogStopped => (
+            "the audit log stands still".to_owned(),
+            format!(
+                "What happens now is recorded, and gets no place in the signed log ({}). strongroom audit verify --state, on \
+                 the server, says what is wrong; the server's log has the cause.",
+                notice.code
+            ),
+        ),
         Kind::JobFailed => {
             (format!("{} did not do all of it", job(&notice.code)), "The vault's page says what is left, and why.".to_owned())
         }

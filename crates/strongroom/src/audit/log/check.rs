@@ -66,6 +66,10 @@ pub enum LogWhat {
     Unlisted { from: u64, to: u64 },
     /// The event is genuine and was passed over: it was hidden while its neighbours came into the tree.
     LeftOut,
+    /// The event has its place, and the counter of its chain was set back to before it: it would get another.
+    Counter,
+    /// The names that the log has had are not those that its events tell, or two of them have no parent.
+    Names,
     /// The events of these places, or some of them, are not those that were signed.
     Unproven { from: u64, to: u64 },
     /// The events are as they were signed; the hash that the database stores for this place is another.

@@ -8,6 +8,7 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
+use strongroom_envelope::{InstanceKeys, digest};
 
 use super::{
     Checkpoint, OriginReason, State,
@@ -19,10 +20,14 @@ use super::{
 };
 use crate::{
     app::App,
-    audit::{Actor, Fact, Target},
+    audit::{
+        Actor, Fact, Target,
+        read::proven,
+        verify::{EVENT_COLUMNS, Stored},
+    },
     error::{Error, Result},
-    id::{NoticeId, OriginId, WorkspaceId},
-    notice::{post_text, set_back},
+    id::{NodeId, OriginId},
+    notice::{Kind, of_the_log, post_text},
     store::Tx,
 };
 
@@ -40,15 +45,28 @@ impl App {
         self.store.write(move |tx| keep(tx, fence, now, &checkpoint)).await
     }
 
-    /// Brings the newest checkpoint to the file that the operator named. What lies there and is not part of this log is
-    /// kept beside it, and the log goes on under a new name.
+    /// Looks at what lies in the file that the operator named. What is not part of this log is kept beside it and told,
+    /// and the log goes on under a new name.
+    pub(super) async fn settle_pushed(&self) -> Result<()> {
+        let Some(file) = &self.settings.checkpoint_file else { return Ok(()) };
+        match self.pushed_before(file).await? {
+            Pushed::Strange(strange) => self.settle(file, &strange).await,
+            Pushed::Part | Pushed::Ahead => Ok(()),
+        }
+    }
+
+    /// Brings the newest checkpoint to the file.
     pub(super) async fn push_checkpoint(&self) -> Result<()> {
         let Some(file) = &self.settings.checkpoint_file else { return Ok(()) };
-        let Some(newest) = self.store.read(newest).await? else { return Ok(()) };
         match self.pushed_before(file).await? {
-            Pushed::Part => write(file, newest.note()),
-            Pushed::Ahead => Ok(()),
-            Pushed::Strange(kept) => self.go_on_under_another_name(file, kept, &newest).await,
+            Pushed::Ahead => return Ok(()),
+            Pushed::Part => {}
+            Pushed::Strange(strange) => self.settle(file, &strange).await?,
+        }
+        match self.store.read(newest).await? {
+            Some(newest) => write(file, self.node, newest.note()),
+            // Nothing is signed yet under the new name. Until then the file keeps what it has.
+            None => Ok(()),
         }
     }
 
@@ -71,18 +89,21 @@ impl App {
 
     /// How what lies in the file stands to this log.
     async fn pushed_before(&self, file: &Path) -> Result<Pushed> {
-        let text = match fs::read_to_string(file) {
-            Ok(text) => text,
+        let text = match fs::read(file) {
+            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Pushed::Part),
             Err(error) => return Err(unusable(file, &error)),
         };
-        let Ok(pushed) = text.parse::<Checkpoint>() else { return Ok(Pushed::Strange(None)) };
+        let Ok(pushed) = text.parse::<Checkpoint>() else {
+            return Ok(Pushed::Strange(Strange { text, pushed: None, is_ours: false }));
+        };
         let keys = self.keys.clone();
         self.store
             .read(move |tx| {
-                let Some(state) = State::read(tx)? else { return Ok(Pushed::Strange(None)) };
+                let strange = |is_ours| Strange { text: text.clone(), pushed: Some(pushed.clone()), is_ours };
+                let Some(state) = State::read(tx)? else { return Ok(Pushed::Strange(strange(false))) };
                 if !pushed.is_signed_by(&state.key(&keys)?.public()) {
-                    return Ok(Pushed::Strange(None));
+                    return Ok(Pushed::Strange(strange(false)));
                 }
                 Ok(match bound(tx, &state, &pushed)? {
                     Some(bound) if pushed.size <= bound && root_at(tx, pushed.size)? == pushed.root => {
@@ -91,31 +112,34 @@ impl App {
                             .is_some_and(|newest| newest.origin == pushed.origin && newest.size <= pushed.size);
                         if ahead { Pushed::Ahead } else { Pushed::Part }
                     }
-                    _ => Pushed::Strange(Some(pushed.clone())),
+                    _ => Pushed::Strange(strange(true)),
                 })
             })
             .await
     }
 
-    async fn go_on_under_another_name(
-        &self,
-        file: &Path,
-        pushed: Option<Checkpoint>,
-        newest: &Checkpoint,
-    ) -> Result<()> {
+    /// Keeps a copy beside the file, then tells it, once. The file itself stays until a checkpoint takes its place: whatever
+    /// ends this in between, the next look finds the same again.
+    async fn settle(&self, file: &Path, strange: &Strange) -> Result<()> {
         let mut aside = file.as_os_str().to_owned();
-        aside.push(format!(".{}", self.clock.now().as_millisecond()));
-        fs::rename(file, PathBuf::from(&aside)).map_err(|error| unusable(file, &error))?;
+        aside.push(format!(".{}", hex::encode(&digest(strange.text.as_bytes())[..8])));
         let aside = PathBuf::from(aside);
-        let Some(pushed) = pushed else {
-            tracing::error!(file = %aside.display(), "what lay in audit.checkpoint_file is no checkpoint of this instance; it was put aside");
-            return write(file, newest.note());
-        };
+        if !aside.exists() {
+            write(&aside, self.node, &strange.text)?;
+            tracing::error!(
+                kept = %aside.display(),
+                "what lies in audit.checkpoint_file is no checkpoint of this log as it is; a copy of it is kept"
+            );
+        }
+        let Some(pushed) = strange.pushed.clone() else { return Ok(()) };
+        let (keys, known) = (self.keys.clone(), pushed.clone());
+        let found = self.store.read(move |tx| Ok((is_told(tx, &keys, &known)?, State::read(tx)?, have(tx)?))).await?;
+        let (false, Some(state), have) = found else { return Ok(()) };
         tracing::error!(
-            file = %aside.display(), pushed = pushed.size, have = newest.size,
+            pushed = pushed.size,
+            have,
             "the database was set back: the checkpoint that was pushed before is of events that it does not have"
         );
-        let (new, have) = (self.new_origin(OriginReason::SetBack)?, newest.size);
         let facts = vec![
             ("origin", Fact::Text(pushed.origin.clone())),
             ("pushed", pushed.size.into()),
@@ -123,19 +147,17 @@ impl App {
             ("have", have.into()),
         ];
         let event = self.event_by(Actor::System, None, "log.set_back", Target::None, facts)?;
-        let same_name = pushed.origin == newest.origin;
-        let lost = pushed.size.saturating_sub(have);
-        let workspaces = self.store.read(|tx| tx.all("SELECT id FROM workspaces", &[], |row| row.get(0))).await?;
-        let told = workspaces
-            .into_iter()
-            .map(|id| Ok((WorkspaceId(id), NoticeId::generate(event.at, self.random.as_ref())?)))
-            .collect::<Result<Vec<_>>>()?;
+        // Of another log, this one has nothing.
+        let lost = if strange.is_ours { pushed.size.saturating_sub(have) } else { pushed.size };
+        let told = self.notice_for_each_workspace(event.at).await?;
+        // After a restore the log has another name already.
+        let new =
+            (pushed.origin == origin_name(state.origin)).then(|| self.new_origin(OriginReason::SetBack)).transpose()?;
         self.store
             .write(move |tx| {
                 tx.record(&event)?;
-                set_back(tx, &event, lost, &told)?;
-                // After a restore the log has another name already.
-                if same_name { open_origin(tx, &new) } else { Ok(()) }
+                of_the_log(tx, &event, Kind::LogSetBack, &lost.to_string(), &told)?;
+                new.iter().try_for_each(|new| open_origin(tx, new))
             })
             .await
     }
@@ -147,8 +169,39 @@ enum Pushed {
     Part,
     /// One that is at least as new as the newest here.
     Ahead,
-    /// Something else; the checkpoint, if it is one of this instance.
-    Strange(Option<Checkpoint>),
+    /// Something else.
+    Strange(Strange),
+}
+
+struct Strange {
+    text: String,
+    /// None of what is no checkpoint at all.
+    pushed: Option<Checkpoint>,
+    /// Whether the log's own key signed it.
+    is_ours: bool,
+}
+
+/// Whether an event of this instance tells of this checkpoint already.
+fn is_told(tx: &mut Tx<'_>, keys: &InstanceKeys, pushed: &Checkpoint) -> Result<bool> {
+    let sql = format!("SELECT {EVENT_COLUMNS} FROM audit_events WHERE action = 'log.set_back'");
+    let told = |row: &Stored| {
+        proven(keys, row).is_ok_and(|entry| {
+            let event = &entry.event;
+            event.fact("origin") == Some(&Fact::Text(pushed.origin.clone()))
+                && event.fact("pushed") == Some(&Fact::Number(pushed.size))
+                && event.fact("root") == Some(&Fact::Bytes(pushed.root.to_vec()))
+        })
+    };
+    Ok(tx.all(&sql, &[], Stored::read)?.iter().any(told))
+}
+
+/// Events that were signed under the present name, or that it began with: what was there before this start.
+fn have(tx: &mut Tx<'_>) -> Result<u64> {
+    if let Some(newest) = newest(tx)? {
+        return Ok(newest.size);
+    }
+    let Some(state) = State::read(tx)? else { return Ok(0) };
+    Ok(beginnings(tx)?.iter().find(|begun| begun.id == state.origin).map_or(0, |begun| begun.size))
 }
 
 /// The newest checkpoint under the log's present name.
@@ -179,7 +232,7 @@ fn newest_of(tx: &mut Tx<'_>, origin: OriginId) -> Result<Option<Checkpoint>> {
 }
 
 /// The checkpoint of what is there now, if it is new.
-fn head_to_sign(tx: &mut Tx<'_>, keys: &strongroom_envelope::InstanceKeys, fence: Fence) -> Result<Option<Checkpoint>> {
+fn head_to_sign(tx: &mut Tx<'_>, keys: &InstanceKeys, fence: Fence) -> Result<Option<Checkpoint>> {
     let Some(state) = State::read(tx)?.filter(|state| state.fence == fence) else { return Ok(None) };
     let key = state.key(keys)?;
     let before = match newest_of(tx, state.origin)? {
@@ -226,9 +279,10 @@ pub(super) fn keep(tx: &mut Tx<'_>, fence: Fence, now: Timestamp, checkpoint: &C
 }
 
 /// Replaces the file as a whole, durably.
-fn write(file: &Path, note: &str) -> Result<()> {
+fn write(file: &Path, node: NodeId, note: &str) -> Result<()> {
     let mut fresh = file.as_os_str().to_owned();
-    fresh.push(".new");
+    // Of this node: one that was frozen may write beside its successor.
+    fresh.push(format!(".{node}.new"));
     let fresh = PathBuf::from(fresh);
     let replace = || -> std::io::Result<()> {
         let mut out = fs::File::options().create(true).truncate(true).write(true).mode(0o644).open(&fresh)?;

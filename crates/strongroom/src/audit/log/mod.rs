@@ -21,7 +21,7 @@ use std::{sync::Arc, time::Duration};
 use jiff::Timestamp;
 use strongroom_envelope::{InstanceKeys, LogKey, open_log_key, seal_log_key};
 
-pub(super) use self::{check::check, checkpoint::common, sequencer::begin_chain};
+pub(super) use self::{check::check, checkpoint::common, origin::names, sequencer::begin_chain};
 pub use self::{
     check::{LogFault, LogReport, LogWhat},
     note::{Checkpoint, NotACheckpoint, NotAVerifierKey, VerifierKey, origin_name},
@@ -34,8 +34,10 @@ use self::{
 };
 use crate::{
     app::App,
+    audit::{Actor, Fact, Target},
     error::{Error, Result},
-    id::{NodeId, OriginId},
+    id::{NodeId, NoticeId, OriginId, WorkspaceId},
+    notice::{self, Kind},
     store::{Row, Store, StoreError, Tx},
 };
 
@@ -49,6 +51,8 @@ pub async fn verifier_key(store: &Store, keys: Arc<InstanceKeys>) -> Result<Veri
 
 /// How often the holder of the lease looks for new events.
 const POLL: Duration = Duration::from_secs(2);
+/// How long a log may stand still, for a database that is away, before everybody is told.
+const STANDS: Duration = Duration::from_secs(600);
 /// How often it signs.
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -64,15 +68,13 @@ impl App {
 
     /// Keeps the log until the server stops: indexes at once, a checkpoint each minute.
     pub async fn keep_log(self: Arc<Self>) {
-        let mut keeper = Keeper { held: None, starting: true, sign_at: self.clock.since_boot(), posted: None };
+        let sign_at = self.clock.since_boot();
+        let mut keeper = Keeper { held: None, starting: true, sign_at, posted: None, stands_since: None, told: false };
         loop {
             match self.log_round(&mut keeper).await {
                 Ok(Pass::More) => continue,
-                Ok(Pass::Done) => {}
-                Err(error @ Error::Integrity { .. }) => {
-                    tracing::error!(%error, "the audit log goes no further; run audit verify");
-                }
-                Err(error) => tracing::warn!(%error, "the audit log could not be taken further"),
+                Ok(Pass::Done) => keeper.stands_since = None,
+                Err(error) => self.stands_still(&mut keeper, &error).await,
             }
             keeper.starting = false;
             self.clock.sleep(POLL).await;
@@ -85,6 +87,7 @@ impl App {
         while self.log_pass(&mut held).await? == Pass::More {}
         if let Some(fence) = held {
             let signed = async {
+                self.settle_pushed().await?;
                 self.sign_log(fence).await?;
                 self.push_checkpoint().await
             };
@@ -110,20 +113,68 @@ impl App {
             && self.clock.since_boot() >= keeper.sign_at
         {
             keeper.sign_at = self.clock.since_boot() + MINUTE;
+            // First what was pushed before: a database that was set back signs nothing under the name that it had.
+            let settled = self.settle_pushed().await;
             self.sign_log(fence).await?;
-            let to_file = self.push_checkpoint().await;
+            let to_file = match settled {
+                Ok(()) => self.push_checkpoint().await,
+                Err(error) => Err(error),
+            };
             self.post_checkpoint(&mut keeper.posted).await?;
             to_file?;
         }
         Ok(Pass::Done)
     }
 
-    async fn make_log(&self) -> Result<()> {
-        if self.store.read(State::read).await?.is_some() {
-            return Ok(());
+    /// Tells it in the server's log, and those who manage vaults: what is broken at once, what may pass once it lasts.
+    async fn stands_still(&self, keeper: &mut Keeper, error: &Error) {
+        let now = self.clock.since_boot();
+        let since = *keeper.stands_since.get_or_insert(now);
+        let is_broken = matches!(error, Error::Integrity { .. });
+        match is_broken {
+            true => tracing::error!(%error, "the audit log goes no further; run audit verify"),
+            false => tracing::warn!(%error, "the audit log could not be taken further"),
         }
-        if !self.store.read(beginnings).await?.is_empty() {
-            return Err(Error::integrity("log.gone", "the audit log's state was removed from the database"));
+        if !keeper.told && (is_broken || now >= since + STANDS) {
+            match self.tell_stopped(error.code()).await {
+                Ok(()) => keeper.told = true,
+                Err(error) => tracing::warn!(%error, "nobody could be told that the audit log stands still"),
+            }
+        }
+    }
+
+    async fn tell_stopped(&self, code: &str) -> Result<()> {
+        let facts = vec![("code", Fact::Text(code.to_owned()))];
+        let event = self.event_by(Actor::System, None, "log.stopped", Target::None, facts)?;
+        let (code, told) = (code.to_owned(), self.notice_for_each_workspace(event.at).await?);
+        self.store
+            .write(move |tx| {
+                tx.record(&event)?;
+                notice::of_the_log(tx, &event, Kind::LogStopped, &code, &told)
+            })
+            .await
+    }
+
+    /// An id of a notice for each workspace.
+    async fn notice_for_each_workspace(&self, at: Timestamp) -> Result<Vec<(WorkspaceId, NoticeId)>> {
+        let workspaces = self.store.read(|tx| tx.all("SELECT id FROM workspaces", &[], |row| row.get(0))).await?;
+        let told =
+            workspaces.into_iter().map(|id| Ok((WorkspaceId(id), NoticeId::generate(at, self.random.as_ref())?)));
+        told.collect()
+    }
+
+    async fn make_log(&self) -> Result<()> {
+        let there = |tx: &mut Tx<'_>| {
+            let had = !beginnings(tx)?.is_empty() || tx.count("SELECT COUNT(*) FROM audit_events", &[])? > 0;
+            Ok((State::read(tx)?.is_some(), had))
+        };
+        match self.store.read(there).await? {
+            (true, _) => return Ok(()),
+            // A new key over old events would make a second history of them.
+            (_, true) => {
+                return Err(Error::integrity("log.gone", "the audit log's state was removed from the database"));
+            }
+            _ => {}
         }
         let new = self.new_origin(OriginReason::First)?;
         let key = LogKey::generate(self.random.as_ref()).map_err(|_| Error::random())?;
@@ -149,6 +200,9 @@ struct Keeper {
     sign_at: Duration,
     /// The checkpoint that the operator's address took last.
     posted: Option<Checkpoint>,
+    /// Since when no round has come to its end, and whether anybody was told.
+    stands_since: Option<Duration>,
+    told: bool,
 }
 
 /// Where the log stands: the one row of `log_state`.

@@ -1,6 +1,8 @@
 //! Names of the log. A database that was set back must not sign under the name it had: whoever holds a checkpoint of
 //! the events that are gone would see a fork. So it goes on under a new name, and says which was its parent and how far.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use strongroom_envelope::Random;
 
@@ -82,6 +84,11 @@ pub(super) fn beginnings(tx: &mut Tx<'_>) -> Result<Vec<Beginning>> {
         let parent = row.get::<Option<uuid::Uuid>>(1)?.map(OriginId);
         Ok(Beginning { id: OriginId(row.get(0)?), parent, size: row.get(2)?, root })
     })
+}
+
+/// The log's names, each with its parent, as the database lists them.
+pub(in crate::audit) fn names(tx: &mut Tx<'_>) -> Result<BTreeSet<(OriginId, Option<OriginId>)>> {
+    Ok(beginnings(tx)?.into_iter().map(|begun| (begun.id, begun.parent)).collect())
 }
 
 fn begin(tx: &mut Tx<'_>, new: &NewOrigin, parent: Option<OriginId>, size: u64, root: &[u8]) -> Result<()> {

@@ -18,7 +18,7 @@ use crate::{
     },
     error::{Error, Result},
     id::NodeId,
-    store::{Param, Tx},
+    store::{Param, StoreError, Tx},
 };
 
 /// How long a holder may be silent before another takes over.
@@ -167,10 +167,16 @@ pub(super) fn append(tx: &mut Tx<'_>, fence: Fence, now: Timestamp, batch: &Batc
         return Ok(false);
     }
     for (index, leaf) in (batch.size..).zip(&batch.leaves) {
-        tx.execute(
-            "INSERT INTO log_leaves (log_index, boot, sequence) VALUES ($1, $2, $3)",
-            &[index.into(), leaf.boot.into(), leaf.sequence.into()],
-        )?;
+        let place = [index.into(), leaf.boot.into(), leaf.sequence.into()];
+        let taken = tx.execute("INSERT INTO log_leaves (log_index, boot, sequence) VALUES ($1, $2, $3)", &place);
+        taken.map_err(|error| match error {
+            // The fence says that nobody else gives places: a place was planted, or a chain's counter set back.
+            Error::Store(StoreError::Taken) => Error::integrity(
+                "log.planted",
+                "the audit log has a place already for what is to get one; nothing is added, run audit verify",
+            ),
+            other => other,
+        })?;
     }
     for (position, hash) in &batch.hashes {
         tx.execute(

@@ -211,6 +211,7 @@ fn sentence(action: &str) -> (&'static str, &'static str) {
         "server.stop" => ("info", "stopped"),
         "access.refused" => ("ban", "was refused: {wanted}"),
         "log.origin" => ("scroll-text", "began a new name of the audit log"),
+        "log.stopped" => ("triangle-alert", "could not take the audit log further"),
         "log.set_back" => ("triangle-alert", "found that the database was set back"),
         "audit.export" => ("scroll-text", "exported {count} events of the audit log"),
         "audit.read" => ("scroll-text", "read Activity"),
