@@ -1,21 +1,22 @@
-//! `cargo xtask chaos`: the kills of the test run, many more of them, on both database engines: of writers, and of a
-//! whole vault that moves.
+//! `cargo xtask chaos`: everything that can fail fails while clients work, on both database engines. `chaos writes` and
+//! `chaos move` are the kills of the test run, many more of them: of writers, and of a whole vault that moves.
 //!
-//! The rounds themselves are `crates/strongroom/tests/it/kills.rs` and `kills/moving.rs`; this sets how many there are,
-//! gives them a PostgreSQL, and adds up what they tell.
+//! The rounds themselves are `crates/strongroom/tests/it/chaos`, `kills.rs` and `kills/moving.rs`; this sets how many
+//! there are, builds the programs, gives them a PostgreSQL that comes back when it is killed, and tells what they told.
 
 use std::fs;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use crate::postgres::{self, Postgres};
 use crate::process::{self, Interrupt};
 use crate::{Result, Workspace, install};
 
+const ROUNDS: &str = "chaos::nothing_acknowledged_is_lost_whatever_fails";
 const WRITES: &str = "kills::a_killed_server_keeps_everything_that_it_acknowledged";
 const MOVES: &str = "kills::moving::a_killed_server_finishes_its_move_and_the_account_adds_up";
 
-/// A run ends after this, whatever it has done by then; building comes on top.
+/// A run ends after this, whatever it has done by then; of `writes` and `move` building comes on top.
 const BOUND: Duration = Duration::from_secs(15 * 60);
 const FULL_BOUND: Duration = Duration::from_secs(60 * 60);
 /// The last round and the check of all items have to fit in after the rounds.
@@ -27,15 +28,50 @@ pub struct Options {
     #[command(subcommand)]
     what: Option<What>,
     #[command(flatten)]
-    writes: Writes,
+    rounds: Rounds,
 }
 
 #[derive(clap::Subcommand)]
 enum What {
-    /// Writers that create, edit, trash and reveal; what is run without a name
+    /// Writers that create, edit, trash and reveal, and kills of the server
     Writes(Writes),
     /// A whole vault that moves to another
     Move(Moves),
+}
+
+#[derive(clap::Args)]
+struct Rounds {
+    /// Which faults come, when and to whom; a failed run prints the seed that it had
+    #[arg(long)]
+    seed: Option<u64>,
+    /// How many faults, on each engine; by default each once, as far as the time reaches
+    #[arg(long)]
+    rounds: Option<u64>,
+    #[arg(long, value_enum, default_value_t = Engine::Both)]
+    engine: Engine,
+    /// Only faults whose names have this in them, as the rounds print them: KillServer, ServerDatabase, Silent
+    #[arg(long)]
+    only: Option<String>,
+    /// An hour in place of 15 minutes, and 200 rounds
+    #[arg(long)]
+    full: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Engine {
+    Sqlite,
+    Postgres,
+    Both,
+}
+
+impl Engine {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Sqlite => "sqlite",
+            Self::Postgres => "postgres",
+            Self::Both => "both",
+        }
+    }
 }
 
 #[derive(clap::Args)]
@@ -66,10 +102,54 @@ struct Moves {
 
 pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
     match &options.what {
-        None => writes(workspace, &options.writes),
+        None => rounds(workspace, &options.rounds),
         Some(What::Writes(options)) => writes(workspace, options),
         Some(What::Move(options)) => moves(workspace, options),
     }
+}
+
+fn rounds(workspace: &Workspace, options: &Rounds) -> Result<ExitCode> {
+    let begun = Instant::now();
+    let (count, bound) = if options.full { (200, FULL_BOUND) } else { (20, BOUND) };
+    let seed = options.seed.unwrap_or_else(|| u64::from(std::process::id()) ^ 0x6368_616f);
+    println!("seed {seed}");
+    let interrupt = Interrupt::listen()?;
+    let mut build = workspace.cargo();
+    build.args(["build", "--locked", "--package", "azure-standin", "--bin", "azure-standin"]);
+    let built = process::run(&mut build, &interrupt)?.success();
+    if !built || !build_tests(workspace, &interrupt)? {
+        return Ok(ExitCode::FAILURE);
+    }
+    let postgres = match options.engine {
+        Engine::Sqlite => None,
+        _ => start_postgres(workspace)?.map(Postgres::kept_alive).transpose()?,
+    };
+    let engine = if postgres.is_none() { Engine::Sqlite } else { options.engine };
+    let left = bound.saturating_sub(begun.elapsed()).max(FOR_THE_END * 2);
+    let folder = tempfile::tempdir()?;
+    let tally_file = folder.path().join("tally");
+    let mut test = test_command(workspace, ROUNDS);
+    test.arg("--ignored")
+        .env("STRONGROOM_KILLS_TALLY", &tally_file)
+        .env("STRONGROOM_CHAOS_SEED", seed.to_string())
+        .env("STRONGROOM_CHAOS_ROUNDS", options.rounds.unwrap_or(count).to_string())
+        .env("STRONGROOM_CHAOS_SECONDS", left.as_secs().to_string())
+        .env("STRONGROOM_CHAOS_ENGINE", engine.name());
+    if let Some(only) = &options.only {
+        test.env("STRONGROOM_CHAOS_ONLY", only);
+    }
+    if let Some(server) = &postgres {
+        test.env("STRONGROOM_TEST_POSTGRES", &server.url).env("STRONGROOM_CHAOS_POSTGRES_PID", &server.pid_file);
+    }
+    let passed = process::run(&mut test, &interrupt)?.success();
+    let told = fs::read_to_string(&tally_file).unwrap_or_default();
+    println!("seed {seed}, {:.0} s with building", begun.elapsed().as_secs_f64());
+    if !passed {
+        println!("The same faults again: cargo xtask chaos --engine {} --seed {seed}", engine.name());
+    }
+    print!("{told}");
+    let good = passed && !told.is_empty();
+    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn writes(workspace: &Workspace, options: &Writes) -> Result<ExitCode> {
@@ -111,19 +191,15 @@ struct Ran {
 /// Builds and runs one test with these in its environment; None where it does not build.
 fn run_test(workspace: &Workspace, name: &str, settings: &[(&str, Option<u64>)]) -> Result<Option<Ran>> {
     let interrupt = Interrupt::listen()?;
-    let mut build = workspace.cargo();
-    build.args(["test", "--package", "strongroom", "--test", "it", "--locked", "--no-run"]);
-    if !process::run(&mut build, &interrupt)?.success() {
+    if !build_tests(workspace, &interrupt)? {
         return Ok(None);
     }
     let started = Instant::now();
     let postgres = start_postgres(workspace)?;
     let folder = tempfile::tempdir()?;
     let tally_file = folder.path().join("tally");
-    let mut test = workspace.cargo();
-    test.args(["test", "--quiet", "--package", "strongroom", "--test", "it", "--locked", "--"])
-        .args(["--nocapture", "--exact", name])
-        .env("STRONGROOM_KILLS_TALLY", &tally_file)
+    let mut test = test_command(workspace, name);
+    test.env("STRONGROOM_KILLS_TALLY", &tally_file)
         .envs(settings.iter().filter_map(|(name, value)| Some((name, (*value)?.to_string()))));
     if let Some(server) = &postgres {
         test.env("STRONGROOM_TEST_POSTGRES", server.url());
@@ -131,6 +207,22 @@ fn run_test(workspace: &Workspace, name: &str, settings: &[(&str, Option<u64>)])
     let passed = process::run(&mut test, &interrupt)?.success();
     println!("{:.0} s", started.elapsed().as_secs_f64());
     Ok(Some(Ran { passed, told: fs::read_to_string(&tally_file).unwrap_or_default() }))
+}
+
+fn build_tests(workspace: &Workspace, interrupt: &Interrupt) -> Result<bool> {
+    let mut build = workspace.cargo();
+    build.args(["test", "--package", "strongroom", "--test", "it", "--locked", "--no-run"]);
+    Ok(process::run(&mut build, interrupt)?.success())
+}
+
+fn test_command(workspace: &Workspace, name: &str) -> Command {
+    let mut test = workspace.cargo();
+    test.args(["test", "--quiet", "--package", "strongroom", "--test", "it", "--locked", "--"]).args([
+        "--nocapture",
+        "--exact",
+        name,
+    ]);
+    test
 }
 
 fn start_postgres(workspace: &Workspace) -> Result<Option<Postgres>> {

@@ -8,6 +8,9 @@ use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -18,6 +21,9 @@ use crate::{Result, process};
 /// How long a server may take until it accepts connections.
 const START: Duration = Duration::from_secs(20);
 
+/// How often a server that is kept alive is looked at.
+const KEEPER: Duration = Duration::from_millis(50);
+
 /// Enough for every test of a run to hold a small pool of its own.
 const MAX_CONNECTIONS: &str = "max_connections=200";
 
@@ -25,7 +31,17 @@ const MAX_CONNECTIONS: &str = "max_connections=200";
 pub struct Postgres {
     server: Child,
     port: u16,
-    _directory: TempDir,
+    programs: PathBuf,
+    data: PathBuf,
+    directory: TempDir,
+}
+
+/// A server that comes back by itself; ends when dropped.
+pub struct KeptAlive {
+    pub url: String,
+    pub pid_file: PathBuf,
+    over: Arc<AtomicBool>,
+    keeper: Option<JoinHandle<()>>,
 }
 
 impl Postgres {
@@ -41,14 +57,43 @@ impl Postgres {
         let port = free_port()?;
         let log = directory.path().join("log");
         let server = serve(programs, &data, port, &log, user.as_ref())?;
-        let mut postgres = Self { server, port, _directory: directory };
+        let mut postgres = Self { server, port, programs: programs.to_path_buf(), data: data.clone(), directory };
         postgres.wait_until_ready(&data, &log)?;
         Ok(postgres)
+    }
+
+    /// Where the server keeps its process id, in the first line.
+    pub fn pid_file(&self) -> PathBuf {
+        self.data.join("postmaster.pid")
+    }
+
+    /// Starts the server again whenever it has ended, until this is dropped: for a run that kills it.
+    pub fn kept_alive(self) -> Result<KeptAlive> {
+        let (url, pid_file, over) = (self.url(), self.pid_file(), Arc::new(AtomicBool::new(false)));
+        let told = Arc::clone(&over);
+        let mut postgres = self;
+        let keeper = std::thread::spawn(move || {
+            while !told.load(Ordering::Relaxed) {
+                // Processes that have not ended with it hold its memory for a moment, and it refuses: the next turn.
+                if postgres.server.try_wait().is_ok_and(|ended| ended.is_some())
+                    && let Ok(server) = postgres.serve()
+                {
+                    postgres.server = server;
+                }
+                std::thread::sleep(KEEPER);
+            }
+        });
+        Ok(KeptAlive { url, pid_file, over, keeper: Some(keeper) })
     }
 
     /// The connection URL of its administrator, who may create databases.
     pub fn url(&self) -> String {
         format!("postgres://strongroom@127.0.0.1:{}/postgres", self.port)
+    }
+
+    fn serve(&self) -> Result<Child> {
+        let user = Unprivileged::for_this_process()?;
+        serve(&self.programs, &self.data, self.port, &self.directory.path().join("log"), user.as_ref())
     }
 
     /// The server writes `ready` into the last line of its pid file once it accepts connections;
@@ -74,6 +119,16 @@ impl Drop for Postgres {
     fn drop(&mut self) {
         // SIGQUIT is PostgreSQL's immediate shutdown: nothing is worth a checkpoint here.
         process::end(&mut self.server, Signal::QUIT);
+    }
+}
+
+impl Drop for KeptAlive {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+        if let Some(keeper) = self.keeper.take() {
+            // The server ends with the keeper, which owns it.
+            let _ = keeper.join();
+        }
     }
 }
 
@@ -108,7 +163,7 @@ fn initialise(programs: &Path, data: &Path, user: Option<&Unprivileged>) -> Resu
 }
 
 fn serve(programs: &Path, data: &Path, port: u16, log: &Path, user: Option<&Unprivileged>) -> Result<Child> {
-    let log = File::create(log)?;
+    let log = File::options().create(true).append(true).open(log)?;
     let settings = [
         "listen_addresses=127.0.0.1",
         "unix_socket_directories=",

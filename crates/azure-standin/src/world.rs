@@ -93,7 +93,8 @@ impl World {
         let mut log = lock(&self.log);
         if let Some(path) = self.store.as_ref().map(|store| store.path(LOG_FILE)) {
             let written = std::fs::File::options().create(true).append(true).open(path);
-            if let Err(error) = written.and_then(|mut file| writeln!(file, "{line}")) {
+            // In one piece: a process that is killed leaves whole lines.
+            if let Err(error) = written.and_then(|mut file| file.write_all(format!("{line}\n").as_bytes())) {
                 tracing::error!(%error, "the diagnostic log cannot be written");
             }
         }

@@ -26,8 +26,13 @@ impl Server {
 
     /// The same with any variables.
     pub async fn start_with(site: &Site, environment: &[(&str, &str)]) -> Server {
+        let out = File::options().create(true).append(true).open(log_file(&site.folder)).expect("the folder is ours");
+        Self::start_writing_to(site, environment, out).await
+    }
+
+    /// The same; what it prints goes elsewhere.
+    pub async fn start_writing_to(site: &Site, environment: &[(&str, &str)], out: File) -> Server {
         let log = log_file(&site.folder);
-        let out = File::options().create(true).append(true).open(&log).expect("the folder is ours");
         let child = Command::new(env!("CARGO_BIN_EXE_strongroom"))
             .args(["serve", "--config"])
             .arg(site.config_file())
@@ -131,6 +136,12 @@ impl Api {
         // A connection for each request: one that is kept may lead to a server that has been killed since.
         let http = reqwest::Client::builder().timeout(PATIENCE).pool_max_idle_per_host(0).build().expect("a client");
         Api { http, base: site.url.clone(), token: site.token.expose().to_owned() }
+    }
+
+    /// The server at this address; a request that takes longer than `patience` counts as not answered.
+    pub fn at(url: &str, token: &str, patience: Duration) -> Api {
+        let http = reqwest::Client::builder().timeout(patience).pool_max_idle_per_host(0).build().expect("a client");
+        Api { http, base: url.to_owned(), token: token.to_owned() }
     }
 
     /// The same server for another token.

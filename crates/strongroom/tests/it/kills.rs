@@ -5,10 +5,10 @@
 //! decides what is written and when the kill comes; what the system's scheduler does in between is its own affair.
 //! `cargo xtask chaos` runs this with more, and reads the tally from the file in `STRONGROOM_KILLS_TALLY`.
 
-mod evidence;
-mod model;
+pub mod evidence;
+pub mod model;
 mod moving;
-mod writers;
+pub mod writers;
 
 use std::{
     env,
@@ -128,14 +128,14 @@ async fn check_rows(model: &mut Model, site: &Site) -> Vec<String> {
 }
 
 /// Every chain without a gap, and every row as the log says that it should be.
-async fn check_audit(app: &Arc<App>) -> Vec<String> {
+pub async fn check_audit(app: &Arc<App>) -> Vec<String> {
     let report = audit::verify(&app.store, Arc::clone(&app.keys), true).await.expect("the log can be read");
     let chains = report.faults.iter().map(|fault| format!("audit log: {fault:?}"));
     let state = report.state.iter().flat_map(|state| &state.faults).map(|fault| format!("state: {fault:?}"));
     chains.chain(state).collect()
 }
 
-fn number(variable: &str) -> Option<u64> {
+pub fn number(variable: &str) -> Option<u64> {
     let text = env::var(variable).ok()?;
     Some(text.parse().unwrap_or_else(|_| panic!("{variable} is not a number")))
 }

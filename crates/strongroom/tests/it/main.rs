@@ -9,6 +9,7 @@ mod azure;
 mod azure_setup;
 mod backups;
 mod bad_days;
+mod chaos;
 mod child;
 mod command_line;
 mod credentials;

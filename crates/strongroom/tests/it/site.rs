@@ -59,16 +59,22 @@ pub struct Wishes<'a> {
 impl Site {
     /// Builds it with the product's own use cases, and closes the database again: the server is not started.
     pub async fn build(wishes: Wishes<'_>) -> Site {
+        Self::build_on(wishes, azure_standin::Config::default(), 300).await
+    }
+
+    /// The same, with the stand-in at a place of its own, and leases of so many seconds.
+    pub async fn build_on(wishes: Wishes<'_>, place: azure_standin::Config, lease_seconds: u64) -> Site {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let folder = wishes.folder.to_path_buf();
         let settings = Settings { service_limits: None, ..Settings::default() };
-        let config = azure_standin::Config { rsa_pool: test_keys(), settings, ..azure_standin::Config::default() };
+        let config = azure_standin::Config { rsa_pool: test_keys(), settings, ..place };
         let standin = Standin::start(config).await.expect("a stand-in starts");
         std::fs::write(folder.join("azure-ca.pem"), standin.ca_pem()).expect("the folder is ours");
         let admin = administrator(&standin);
         let azure = azure_setup::set_up(&admin, &plan(), &|_| ()).await.expect("Azure is set up");
         let port = free_port();
-        let toml = configuration(&folder, port, &wishes.database, &standin);
+        let toml =
+            configuration(&folder, port, &wishes.database, &standin) + &format!("lease_seconds = {lease_seconds}\n");
         std::fs::write(folder.join("strongroom.toml"), toml).expect("the folder is ours");
         let mut site = Site {
             standin,

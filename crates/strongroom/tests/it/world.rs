@@ -167,7 +167,8 @@ impl Database {
         Self::Sqlite(tempfile::tempdir().expect("a temporary folder"))
     }
 
-    fn postgres(server: String) -> Self {
+    /// An empty database of the server that this URL of its administrator names.
+    pub fn postgres(server: String) -> Self {
         let name = format!("strongroom_test_{}", uuid::Uuid::new_v4().simple());
         administer(&server, &format!("CREATE DATABASE {name}"));
         let database = Self::Postgres { server, name };

@@ -27,6 +27,8 @@ pub struct Model {
     order: Vec<Uuid>,
     /// Creations that were sent and not answered, with their vault.
     unanswered: Vec<(Uuid, Content)>,
+    /// Deleted forever.
+    gone: HashSet<Uuid>,
     /// Written to or revealed since they were last compared.
     touched: HashSet<Uuid>,
     /// What was wrong while writing.
@@ -37,6 +39,10 @@ pub struct Model {
 #[derive(Default)]
 struct Known {
     vault: Uuid,
+    /// Where it was to be moved since it was last seen in its vault.
+    bound_for: Vec<Uuid>,
+    /// It was to be deleted forever, and whether that was acknowledged.
+    leaving: Option<bool>,
     /// Acknowledged revisions.
     revisions: BTreeMap<u64, Content>,
     /// Edits that were sent to become a revision, and not answered.
@@ -137,6 +143,35 @@ impl Model {
         self.refused("trash", why)
     }
 
+    /// Whether the item lies in the trash for sure (or for sure not), and nobody deletes it.
+    pub fn is_trashed(&self, id: Uuid) -> Option<bool> {
+        let item = self.items.get(&id)?;
+        (item.trash_attempt.is_none() && item.leaving.is_none()).then_some(item.trashed)
+    }
+
+    /// Nobody picks the item from here on.
+    pub fn will_purge(&mut self, id: Uuid) {
+        self.item(id).leaving = Some(false);
+        self.order.retain(|other| *other != id);
+    }
+
+    pub fn purged(&mut self, id: Uuid) {
+        self.item(id).leaving = Some(true);
+    }
+
+    pub fn is_leaving(&self, id: Uuid) -> bool {
+        self.items.get(&id).is_none_or(|item| item.leaving.is_some())
+    }
+
+    pub fn will_move(&mut self, id: Uuid, to: Uuid) {
+        self.item(id).bound_for.push(to);
+    }
+
+    /// The vault that the item is in, where that is sure.
+    pub fn vault_of(&self, id: Uuid) -> Option<Uuid> {
+        self.items.get(&id).filter(|item| item.bound_for.is_empty()).map(|item| item.vault)
+    }
+
     pub fn will_reveal(&mut self, id: Uuid) {
         self.item(id).reveal_attempts += 1;
     }
@@ -186,6 +221,20 @@ impl Model {
     pub fn compare(&mut self, seen: &Seen) -> Vec<String> {
         let id = seen.id;
         let item = self.items.get_mut(&id).expect("only known items are read");
+        match (item.leaving, &seen.overview) {
+            (Some(_), Err(why)) if why.starts_with("404 ") && seen.revealed[0].1.is_err() => {
+                self.items.remove(&id);
+                self.touched.remove(&id);
+                self.gone.insert(id);
+                return vec![];
+            }
+            (Some(true), _) => return vec![format!("{id}: deleted forever, and it is still there")],
+            (Some(false), Ok(_)) => {
+                item.leaving = None;
+                self.order.push(id);
+            }
+            _ => {}
+        }
         item.reveals += seen.revealed.iter().filter(|(_, opened)| opened.is_ok()).count() as u64;
         let overview = match &seen.overview {
             Ok(overview) => overview,
@@ -220,10 +269,15 @@ impl Model {
     pub fn compare_rows(&mut self, ledger: &Ledger) -> Vec<String> {
         let mut faults = std::mem::take(&mut self.faults);
         faults.extend(ledger.halves());
-        let absent = self.items.keys().filter(|id| !ledger.rows.contains_key(id));
+        let absent = self.items.keys().filter(|id| !ledger.rows.contains_key(id) && !self.is_leaving(**id));
         faults.extend(absent.map(|id| format!("{id}: acknowledged, and no row")));
         for (id, row) in &ledger.rows {
-            match self.items.get(id) {
+            if row.revision == 0
+                && (self.gone.contains(id) || self.items.get(id).is_some_and(|known| known.leaving.is_some()))
+            {
+                continue;
+            }
+            match self.items.get_mut(id) {
                 Some(known) => faults.extend(known.compare_row(*id, row)),
                 None => faults.extend(self.adopt_unanswered(*id, row)),
             }
@@ -256,8 +310,12 @@ impl Known {
         wrong.collect()
     }
 
-    fn compare_row(&self, id: Uuid, row: &Row) -> Vec<String> {
+    fn compare_row(&mut self, id: Uuid, row: &Row) -> Vec<String> {
         let mut faults = Vec::new();
+        if self.bound_for.contains(&row.vault) {
+            self.vault = row.vault;
+        }
+        self.bound_for.clear();
         if row.vault != self.vault {
             faults.push(format!("{id}: lies in another vault"));
         }

@@ -37,7 +37,7 @@ impl Dice {
         Self(seed)
     }
 
-    fn next(&mut self) -> u64 {
+    pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -209,6 +209,6 @@ fn outcome(answer: Option<Answer>, wanted: u16) -> Outcome {
     }
 }
 
-fn id_of(answer: &Value) -> Uuid {
+pub fn id_of(answer: &Value) -> Uuid {
     answer["id"].as_str().and_then(|id| id.parse().ok()).unwrap_or_else(|| panic!("no id in {answer}"))
 }
