@@ -100,7 +100,13 @@ pub async fn stopped() {
 pub fn start_logging(default: &str) {
     let filter = EnvFilter::try_from_env("STRONGROOM_LOG").unwrap_or_else(|_| EnvFilter::new(default));
     let colours = std::io::stderr().is_terminal();
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr);
+    // A line that cannot be written (a full disk, a pipe whose reader is gone) is dropped. By default that would be
+    // complained of on the same standard error, by a macro that panics: whichever task logs would end.
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(colours)
+        .with_writer(std::io::stderr)
+        .log_internal_errors(false);
     // A second start in one process (tests) keeps the first one's.
     let _ = if std::env::var("STRONGROOM_LOG_FORMAT").is_ok_and(|format| format == "json") {
         builder.json().flatten_event(true).try_init()

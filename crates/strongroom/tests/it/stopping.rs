@@ -32,6 +32,44 @@ fn sigterm_lets_requests_finish_takes_no_more_and_gives_jobs_away() {
     });
 }
 
+#[test]
+fn a_log_that_cannot_be_written_ends_nothing() {
+    on_each_database(|database| {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+        runtime.expect("a runtime").block_on(async {
+            let wishes =
+                Wishes { folder: folder.path(), database: database.url(), owner_password: "correct horse battery" };
+            works_without_a_log(Site::build(wishes).await).await;
+        });
+    });
+}
+
+/// A job that waits says so in the log, and goes on all the same.
+async fn works_without_a_log(site: Site) {
+    let api = Api::of(&site);
+    // Every write to it fails, as on a full disk.
+    let full = std::fs::File::options().write(true).open("/dev/full").expect("Linux has it");
+    let server = Server::start_writing_to(&site, &[("STRONGROOM_LOG", "trace")], full).await;
+    let item = json!({"vault_id": site.azure_vault, "type": "secret", "title": "Quiet",
+        "fields": [{"name": "value", "kind": "hidden", "value": "is there"}]});
+    api.try_send(Method::POST, "/items", None, &item).await.expect("an answer").expect(201);
+    let path = format!("/vaults/{}/reencrypt", site.azure_vault);
+    let started = api.try_send(Method::POST, &path, None, &json!({})).await.expect("an answer").expect(200).json();
+    let job = format!("/jobs/{}", started["job_id"].as_str().expect("a job"));
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let seen = api.try_send(Method::GET, &job, None, &Value::Null).await.expect("an answer").expect(200).json();
+        if seen["state"] == "done" {
+            break;
+        }
+        assert!(Instant::now() < deadline, "nobody works on the job: {seen}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    server.ask_to_stop();
+    assert!(server.ended().await.success());
+}
+
 async fn stops_well(site: Site, database: &str) {
     let api = Api::of(&site);
     let server = Server::start(&site, "info").await;
