@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::postgres::{self, Postgres};
 use crate::process::{self, Interrupt};
 use crate::{Result, Workspace};
 
@@ -29,6 +30,9 @@ pub struct Options {
     /// 200 rounds within an hour, in place of 15 minutes
     #[arg(long, conflicts_with = "rounds")]
     full: bool,
+    /// In place of the rounds: two servers over one PostgreSQL, a denial that reaches both, and a rolling restart
+    #[arg(long, value_parser = clap::value_parser!(u8).range(2..=2), conflicts_with_all = ["rounds", "keys", "full"])]
+    nodes: Option<u8>,
 }
 
 pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
@@ -37,6 +41,9 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
     build.args(["test", "--package", "strongroom", "--test", "it", "--locked", "--no-run"]);
     if !process::run(&mut build, &interrupt)?.success() {
         return Ok(ExitCode::FAILURE);
+    }
+    if options.nodes.is_some() {
+        return two_nodes(workspace, &interrupt);
     }
     let started = Instant::now();
     let (rounds, bound) = if options.full { (200, FULL_BOUND) } else { (options.rounds, BOUND) };
@@ -58,6 +65,24 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<ExitCode> {
         println!("ended after {withdrawals} of {wanted} withdrawals");
     }
     let good = status.success() && withdrawals == wanted;
+    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The tests of `crates/strongroom/tests/it/nodes.rs`; prints the times that they took.
+fn two_nodes(workspace: &Workspace, interrupt: &Interrupt) -> Result<ExitCode> {
+    let programs = postgres::find_programs().ok_or("PostgreSQL is missing: cargo xtask test --install")?;
+    let server = Postgres::start(&programs)?;
+    let folder = tempfile::tempdir()?;
+    let tally_file = folder.path().join("tally");
+    let mut test = workspace.cargo();
+    test.args(["test", "--quiet", "--package", "strongroom", "--test", "it", "--locked", "--", "nodes::"])
+        .env("STRONGROOM_TEST_POSTGRES", server.url())
+        .env("STRONGROOM_DRILL_TALLY", &tally_file);
+    let status = process::run(&mut test, interrupt)?;
+    let told = fs::read_to_string(&tally_file).unwrap_or_default();
+    print!("{told}");
+    let good = status.success() && told.lines().count() == 3;
+    println!("two nodes: {}", if good { "kept" } else { "NOT KEPT" });
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

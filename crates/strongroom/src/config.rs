@@ -74,6 +74,15 @@ pub struct DatabaseConfig {
 pub struct InstanceConfig {
     /// Default `strongroom.key`.
     pub key_file: PathBuf,
+    /// Default: beside the key file, with the extension `node`. Each server on one machine has its own.
+    pub node_file: Option<PathBuf>,
+}
+
+impl InstanceConfig {
+    /// Where this server's node id is.
+    pub fn node_file(&self) -> PathBuf {
+        self.node_file.clone().unwrap_or_else(|| self.key_file.with_extension("node"))
+    }
 }
 
 #[derive(Deserialize, Default)]
@@ -295,7 +304,7 @@ impl Default for DatabaseConfig {
 
 impl Default for InstanceConfig {
     fn default() -> Self {
-        Self { key_file: PathBuf::from("strongroom.key") }
+        Self { key_file: PathBuf::from("strongroom.key"), node_file: None }
     }
 }
 
@@ -317,7 +326,7 @@ impl<'de> Deserialize<'de> for DatabaseUrl {
 }
 
 /// Every key there is, to find the one that was meant.
-const KEYS: [&str; 23] = [
+const KEYS: [&str; 24] = [
     "server.listen",
     "server.public_url",
     "server.metrics_listen",
@@ -327,6 +336,7 @@ const KEYS: [&str; 23] = [
     "server.tls_terminated",
     "database.url",
     "instance.key_file",
+    "instance.node_file",
     "azure.cloud",
     "azure.proxy",
     "azure.ca_file",

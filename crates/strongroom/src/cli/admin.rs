@@ -40,7 +40,8 @@ pub async fn run(arguments: Arguments, console: &Console) -> Result<(), Failure>
         }
         Arguments::ResetLink { email, config } => {
             let config = serve::load(config)?;
-            let opened = server::open(&config, Arc::new(SystemClock), Arc::new(SystemRandom::new())).await?;
+            let opened =
+                server::open_for_command(&config, Arc::new(SystemClock), Arc::new(SystemRandom::new())).await?;
             let link = opened.app.reset_link(&email).await?;
             console.line(link.url.expose())
         }

@@ -42,6 +42,7 @@ pub async fn run(arguments: Arguments, console: &Console) -> Result<(), Failure>
     keep_to_itself();
     let config = load(arguments.config)?;
     let listener = server::listen(config.server.listen).await?;
+    let _node = server::hold_node(&config)?;
     let opened = server::open(&config, Arc::new(SystemClock), Arc::new(SystemRandom::new())).await?;
     for notice in &opened.notices {
         console.note(notice);

@@ -47,7 +47,7 @@ pub fn open_beside(
 /// Ids for requests that a command sends to Azure itself, announced in the log of the instance whose database the
 /// configuration names.
 pub fn announced(config: &Config, clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Result<Arc<Issuer>> {
-    let node = instance::node_id(&config.instance.key_file, clock.now(), random.as_ref())?;
+    let node = instance::node_id(&config.instance.node_file(), clock.now(), random.as_ref())?;
     let (store, keys) = open_beside(config, Arc::clone(&clock), Arc::clone(&random))?;
     Ok(Arc::new(Issuer::new(Arc::new(store), keys, clock, random, node)))
 }
@@ -93,7 +93,7 @@ pub async fn open_to_transfer(
 }
 
 fn writer(config: &Config, keys: &Arc<InstanceKeys>, clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Result<Writer> {
-    let node = instance::node_id(&config.instance.key_file, clock.now(), random.as_ref())?;
+    let node = instance::node_id(&config.instance.node_file(), clock.now(), random.as_ref())?;
     let boot = Arc::new(move || BootId::generate(clock.now(), random.as_ref()));
     Ok(Writer { node, keys: Arc::clone(keys), boot })
 }

@@ -67,15 +67,35 @@ pub fn save(file: &Path, text: &str) -> Result<()> {
     write().map_err(|error| unusable(file, &error.to_string()))
 }
 
-/// This machine's id, kept beside the key file.
-pub fn node_id(key_file: &Path, now: Timestamp, random: &dyn Random) -> Result<NodeId> {
-    let file = key_file.with_extension("node");
-    if let Ok(text) = fs::read_to_string(&file) {
-        return text.trim().parse().map_err(|_| unusable(&file, "it holds no node id"));
+/// The id of the server that has this file.
+pub fn node_id(file: &Path, now: Timestamp, random: &dyn Random) -> Result<NodeId> {
+    match fs::read_to_string(file) {
+        // Empty: a server holds it that has not written its id yet.
+        Ok(text) if !text.trim().is_empty() => {
+            return text.trim().parse().map_err(|_| unusable(file, "it holds no node id"));
+        }
+        _ => {}
     }
     let id = NodeId::generate(now, random)?;
-    fs::write(&file, format!("{id}\n")).map_err(|error| unusable(&file, &error.to_string()))?;
+    fs::write(file, format!("{id}\n")).map_err(|error| unusable(file, &error.to_string()))?;
     Ok(id)
+}
+
+/// Holds a node's file for as long as the result lives. Two servers with one id would take each other's leases for their
+/// own.
+pub fn hold_node(file: &Path) -> Result<fs::File> {
+    let open = fs::File::options().create(true).truncate(false).write(true).open(file);
+    let held = open.map_err(|error| unusable(file, &error.to_string()))?;
+    match held.try_lock() {
+        Ok(()) => Ok(held),
+        Err(fs::TryLockError::WouldBlock) => Err(Error::Setup {
+            what: format!("another server runs as the node of {}", file.display()).into(),
+            fix: "Give each server a file of its own: instance.node_file in its configuration, or \
+                  STRONGROOM_INSTANCE__NODE_FILE. It is made at the first start."
+                .into(),
+        }),
+        Err(fs::TryLockError::Error(error)) => Err(unusable(file, &error.to_string())),
+    }
 }
 
 fn parsed(text: &str, origin: String) -> Result<Loaded> {

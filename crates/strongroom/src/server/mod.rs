@@ -40,11 +40,27 @@ pub struct Opened {
     pub notices: Vec<String>,
 }
 
-/// Opens everything that a configuration names. Refuses a database that another instance key wrote.
+/// Opens everything that a configuration names, to serve it. Refuses a database that another instance key wrote.
 pub async fn open(config: &Config, clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Result<Opened> {
+    let Opened { app, notices } = open_for_command(config, clock, random).await?;
+    match app.open_log().await {
+        // Readers and writers of items do not pay for a log that somebody broke; whoever verifies it is told.
+        Err(error @ Error::Integrity { .. }) => {
+            tracing::error!(%error, "the audit log goes no further; run audit verify")
+        }
+        other => other?,
+    }
+    let started = app.event_by(Actor::System, None, "server.start", Target::None, Vec::new())?;
+    app.record(started).await?;
+    Ok(Opened { app, notices })
+}
+
+/// As [`open`], for a command that does one thing and ends. It takes no leases, so that the server of this node may go on
+/// where the engine lets several open the database.
+pub async fn open_for_command(config: &Config, clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Result<Opened> {
     let loaded = instance_keys(config, random.as_ref())?;
     let keys = Arc::new(loaded.keys);
-    let node = instance::node_id(&config.instance.key_file, clock.now(), random.as_ref())?;
+    let node = instance::node_id(&config.instance.node_file(), clock.now(), random.as_ref())?;
     let boot = {
         let (clock, random) = (Arc::clone(&clock), Arc::clone(&random));
         Arc::new(move || BootId::generate(clock.now(), random.as_ref()))
@@ -89,15 +105,6 @@ pub async fn open(config: &Config, clock: Arc<dyn Clock>, random: Arc<dyn Random
     };
     let guard = Guard::new();
     let app = App { store, keyring, azure, keys, clock, random, node, settings, guard };
-    match app.open_log().await {
-        // Readers and writers of items do not pay for a log that somebody broke; whoever verifies it is told.
-        Err(error @ Error::Integrity { .. }) => {
-            tracing::error!(%error, "the audit log goes no further; run audit verify")
-        }
-        other => other?,
-    }
-    let started = app.event_by(Actor::System, None, "server.start", Target::None, Vec::new())?;
-    app.record(started).await?;
     Ok(Opened { app: Arc::new(app), notices })
 }
 
@@ -113,6 +120,11 @@ impl Tls {
         let (cert, key) = (config.server.tls_cert.clone()?, config.server.tls_key.clone()?);
         Some(Self { cert, key })
     }
+}
+
+/// Keeps this server's node id to itself, for as long as the result lives.
+pub fn hold_node(config: &Config) -> Result<fs::File> {
+    instance::hold_node(&config.instance.node_file())
 }
 
 /// How long requests and steps of jobs in progress may take to finish at the end, open event streams among them.

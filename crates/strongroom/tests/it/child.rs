@@ -26,12 +26,17 @@ impl Server {
 
     /// The same with any variables.
     pub async fn start_with(site: &Site, environment: &[(&str, &str)]) -> Server {
+        Self::start_at(site, &site.url, environment).await
+    }
+
+    /// The same where the variables make it listen elsewhere.
+    pub async fn start_at(site: &Site, url: &str, environment: &[(&str, &str)]) -> Server {
         let out = File::options().create(true).append(true).open(log_file(&site.folder)).expect("the folder is ours");
-        Self::start_writing_to(site, environment, out).await
+        Self::start_writing_to(site, url, environment, out).await
     }
 
     /// The same; what it prints goes elsewhere.
-    pub async fn start_writing_to(site: &Site, environment: &[(&str, &str)], out: File) -> Server {
+    pub async fn start_writing_to(site: &Site, url: &str, environment: &[(&str, &str)], out: File) -> Server {
         let log = log_file(&site.folder);
         let child = Command::new(env!("CARGO_BIN_EXE_strongroom"))
             .args(["serve", "--config"])
@@ -44,7 +49,7 @@ impl Server {
             .spawn()
             .expect("the server's program is built");
         let mut server = Server { child };
-        server.wait_until_ready(&site.url, &log).await;
+        server.wait_until_ready(url, &log).await;
         server
     }
 

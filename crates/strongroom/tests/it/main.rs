@@ -28,6 +28,7 @@ mod kills;
 mod leaks;
 mod members;
 mod moves;
+mod nodes;
 mod notices;
 mod reconcile;
 mod replacing;

@@ -174,7 +174,7 @@ fn configuration(folder: &Path, port: u16, database: &str, standin: &Standin) ->
 
 /// Below the ports that the system gives to outgoing connections: the server comes back to it after each kill, and none
 /// of the many connections meanwhile may take it. Tests in other processes begin their search elsewhere.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     let begin = u16::try_from(std::process::id() % 10_000).expect("it was cut to fit");
     let mut ports = (0..10_000).map(|step| 20_000 + (begin + step) % 10_000);
     ports.find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok()).expect("a free port")

@@ -50,7 +50,7 @@ async fn works_without_a_log(site: Site) {
     let api = Api::of(&site);
     // Every write to it fails, as on a full disk.
     let full = std::fs::File::options().write(true).open("/dev/full").expect("Linux has it");
-    let server = Server::start_writing_to(&site, &[("STRONGROOM_LOG", "trace")], full).await;
+    let server = Server::start_writing_to(&site, &site.url, &[("STRONGROOM_LOG", "trace")], full).await;
     let item = json!({"vault_id": site.azure_vault, "type": "secret", "title": "Quiet",
         "fields": [{"name": "value", "kind": "hidden", "value": "is there"}]});
     api.try_send(Method::POST, "/items", None, &item).await.expect("an answer").expect(201);
