@@ -16,6 +16,7 @@ mod credentials;
 mod customer;
 mod dark;
 mod database_faults;
+mod database_tls;
 mod doctor;
 mod drills;
 mod exports;
