@@ -252,6 +252,16 @@ impl Keyring {
         }
     }
 
+    /// The same where work may outlast its lease: for one that ran out, the key is asked again if need be. One that was
+    /// purged refuses.
+    pub async fn leased_still_or_anew(self: &Arc<Self>, lease: &Lease) -> Result<()> {
+        match self.still_leased(lease) {
+            Ok(()) => Ok(()),
+            Err(error) if lease.purged.load(Ordering::Acquire) => Err(error),
+            Err(_) => self.lease(lease.vault, lease.generation).await.and_then(|anew| self.still_leased(&anew)),
+        }
+    }
+
     /// Ends the vault's leases and drops every row and provider known of it, on this node now and on the others, where its
     /// state says so, at their next look at the marks. Call it once the change is committed.
     pub(crate) fn forget(&self, vault: VaultId) {

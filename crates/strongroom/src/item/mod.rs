@@ -86,7 +86,7 @@ impl App {
         let lease = self.keyring.lease(vault, generation).await?;
         let new = self.seal_new(caller, &lease, content)?;
         let row = new.row.clone();
-        self.keyring.still_leased(&lease)?;
+        self.keyring.leased_still_or_anew(&lease).await?;
         let caller = caller.clone();
         self.store
             .write(move |tx| {
@@ -129,7 +129,7 @@ impl App {
                 Err(error) => Err(error),
             });
         }
-        self.keyring.still_leased(&lease)?;
+        self.keyring.leased_still_or_anew(&lease).await?;
         let caller = caller.clone();
         self.store
             .write(move |tx| {
@@ -175,7 +175,7 @@ impl App {
         let event = self.event(caller, "item.view", Target::Item(id), vec![("revision", row.revision.into())])?;
         self.record_if_allowed(caller, Some(id), Action::ViewItem, event).await?;
         let item = open_item(row, &lease)?;
-        self.keyring.still_leased(&lease)?;
+        self.keyring.leased_still_or_anew(&lease).await?;
         Ok(item)
     }
 
@@ -190,10 +190,10 @@ impl App {
         let facts = vec![("lease", lease.id.0.into()), ("revision", row.revision.into())];
         let event = self.event(caller, "item.reveal", Target::Item(id), facts)?;
         self.record_if_allowed(caller, Some(id), Action::RevealItem, event).await?;
-        let opened = open_row(&row, &lease).and_then(|(_, fields)| {
-            self.keyring.still_leased(&lease)?;
-            Ok((row.revision, fields))
-        });
+        let opened = match open_row(&row, &lease) {
+            Ok((_, fields)) => self.keyring.leased_still_or_anew(&lease).await.map(|()| (row.revision, fields)),
+            Err(error) => Err(error),
+        };
         if let Err(error) = &opened {
             let facts = vec![("revision", row.revision.into()), ("code", error.code().into())];
             self.record(self.event(caller, "item.reveal_failed", Target::Item(id), facts)?).await?;
@@ -223,7 +223,7 @@ impl App {
         };
         let old_lease = self.keyring.lease(older.vault, older.generation).await?;
         let (overview, fields) = open_row(&older, &old_lease)?;
-        self.keyring.still_leased(&old_lease)?;
+        self.keyring.leased_still_or_anew(&old_lease).await?;
         let content = Content::patched(overview, fields, Patch::default());
         self.put_revision(caller, row, &content, Some(revision)).await
     }
@@ -303,7 +303,7 @@ impl App {
             ..before
         };
         seal_into(&mut row, &data_key, content, self.random.as_ref())?;
-        self.keyring.still_leased(&lease)?;
+        self.keyring.leased_still_or_anew(&lease).await?;
         let action = if restored_from.is_some() { "item.restore_revision" } else { "item.edit" };
         let event = self.event(caller, action, Target::Item(row.id), written(&row)?)?;
         let (stored, caller) = (row.clone(), caller.clone());
@@ -315,7 +315,7 @@ impl App {
             })
             .await?;
         let item = open_item(row, &lease)?;
-        self.keyring.still_leased(&lease)?;
+        self.keyring.leased_still_or_anew(&lease).await?;
         Ok(item)
     }
 

@@ -99,6 +99,25 @@ async fn leases_that_no_canary_renews_are_renewed_before_they_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn work_that_outlasts_its_lease_is_refused_only_if_the_key_is() {
+    let world = AzureWorld::start(None).await;
+    let keyring = &world.app.keyring;
+    let lease = keyring.lease(world.vault, 1).await.expect("a lease");
+    let before = world.unwraps();
+    world.clock.advance(Duration::from_secs(301));
+    assert!(keyring.still_leased(&lease).is_err());
+    keyring.leased_still_or_anew(&lease).await.expect("the key is asked again");
+    keyring.leased_still_or_anew(&lease).await.expect("and not each time");
+    assert_eq!(world.unwraps() - before, 1);
+    let purged = keyring.lease(world.vault, 1).await.expect("the new one");
+    keyring.purge_all();
+    assert!(keyring.leased_still_or_anew(&purged).await.is_err());
+    world.enable_key(false).await;
+    let why = unavailable(keyring.leased_still_or_anew(&lease).await);
+    assert_eq!((why.class, why.code.as_str()), (Unavailable::Dark, "key.disabled"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_answer_troubles_only_the_vault_that_was_asked_for() {
     let world = AzureWorld::start(None).await;
     let vaults = more_vaults(&world, 3).await;
