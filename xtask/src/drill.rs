@@ -75,7 +75,9 @@ fn two_nodes(workspace: &Workspace, interrupt: &Interrupt) -> Result<ExitCode> {
     let folder = tempfile::tempdir()?;
     let tally_file = folder.path().join("tally");
     let mut test = workspace.cargo();
-    test.args(["test", "--quiet", "--package", "strongroom", "--test", "it", "--locked", "--", "nodes::"])
+    test.args(["test", "--quiet", "--package", "strongroom", "--test", "it", "--locked", "--"])
+        // One after the other: what is measured is two servers, not six.
+        .args(["--test-threads=1", "nodes::"])
         .env("STRONGROOM_TEST_POSTGRES", server.url())
         .env("STRONGROOM_DRILL_TALLY", &tally_file);
     let status = process::run(&mut test, interrupt)?;
