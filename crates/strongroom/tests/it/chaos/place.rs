@@ -134,9 +134,10 @@ impl Place {
             _ => (None, database.to_owned()),
         };
         let (key, ca) = (self.folder.join("strongroom.key"), self.folder.join("azure-ca.pem"));
+        let node = folder.join("strongroom.node");
         let toml = format!(
             "[server]\nlisten = \"127.0.0.1:{port}\"\n\n[database]\nurl = {database:?}\n\n[instance]\nkey_file = \
-             {key:?}\n\n[azure]\nproxy = \"http://127.0.0.1:{}\"\nca_file = {ca:?}\n\n[vaults]\nmax_per_provider = \
+             {key:?}\nnode_file = {node:?}\n\n[azure]\nproxy = \"http://127.0.0.1:{}\"\nca_file = {ca:?}\n\n[vaults]\nmax_per_provider = \
              20\nlease_seconds = {}\n",
             to_standin.port,
             LEASE.as_secs()
