@@ -67,7 +67,7 @@ pub use passphrase::{Encrypted, PassphraseError, PassphraseKdf, PassphraseKeys, 
 pub use place::{CloudKekPlace, DataKeyPlace, ItemPlace, VaultKeyPlace};
 pub use random::{Random, RandomFailed, SystemRandom};
 pub use request_id::{RequestPlace, is_request_id, request_id, request_random};
-pub use seal::{Commitment, ContentKey, Context, InstanceContext, OpenError, commitment, open, seal};
+pub use seal::{Commitment, ContentKey, Context, InstanceContext, OpenError, commitment, instance_key_of, open, seal};
 pub use wrap::{
     RecordError, WRAP_RECORD_LEN, WrapRecord, read_wrap_record, unwrap_cloud_kek, unwrap_data_key,
     unwrap_record_under_cloud_kek, wrap_cloud_kek, wrap_data_key, wrap_record, wrap_record_under_cloud_kek,

@@ -46,6 +46,16 @@ pub fn commitment(blob: &[u8]) -> Result<Commitment, OpenError> {
     rest.first_chunk::<COMMITMENT_LEN>().copied().map(Commitment).ok_or_else(too_short)
 }
 
+/// The instance key under which a blob lies, read from its bytes without a key; None for what lies under another key.
+pub fn instance_key_of(blob: &[u8]) -> Result<Option<InstanceKeyId>, OpenError> {
+    let (kind, rest) = read_header(blob)?;
+    if !kind.names_instance_key() {
+        return Ok(None);
+    }
+    let id = rest.first_chunk().ok_or(OpenError::TooShort { found: blob.len() })?;
+    Ok(Some(InstanceKeyId(*id)))
+}
+
 /// The place of content under a data key. Also its kind: the same place has one context a kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Context {

@@ -12,6 +12,7 @@ mod env_file;
 mod export;
 mod failure;
 mod import;
+mod instance_key;
 mod item;
 mod job;
 mod login;
@@ -90,6 +91,8 @@ enum Command {
     Backup(backup::Arguments),
     Restore(backup::Restore),
     #[command(subcommand)]
+    InstanceKey(instance_key::Arguments),
+    #[command(subcommand)]
     Store(store::Arguments),
     #[command(subcommand)]
     Azure(azure::Arguments),
@@ -127,6 +130,9 @@ async fn execute(cli: Cli, console: &Console) -> Result<u8, Failure> {
         Command::Doctor(arguments) => return doctor::run(arguments, console).await,
         Command::Backup(arguments) => return backup::run(arguments, console).await,
         Command::Restore(arguments) => return backup::restore(arguments, console).await,
+        Command::InstanceKey(arguments) => {
+            return instance_key::run(arguments, console).await.map(|()| Exit::Ok as u8);
+        }
         Command::Store(arguments) => return store::run(arguments, console).await,
         Command::Audit(audit::Arguments::Verify(arguments)) => return audit::verify(arguments, console).await,
         Command::Audit(audit::Arguments::Reconcile(arguments)) => return audit::reconcile(arguments, console).await,

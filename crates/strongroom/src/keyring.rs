@@ -10,6 +10,7 @@ mod governor;
 mod held;
 mod marks;
 mod record;
+mod renew;
 pub mod request_ids;
 mod rewrap;
 mod rotate;
@@ -53,6 +54,7 @@ use self::{
     rewrap::Superseded,
 };
 pub(crate) use self::{
+    renew::renew_vaults,
     rewrap::{REWRAP_OPERATIONS, Rewrapped},
     rotate::{DataKeyRow, ROTATE_OPERATIONS},
 };

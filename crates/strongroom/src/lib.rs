@@ -20,6 +20,7 @@ pub mod export;
 pub mod http;
 pub mod id;
 pub mod import;
+pub mod instance_key;
 pub mod item;
 pub mod job;
 pub mod keyring;

@@ -16,6 +16,7 @@ mod export;
 pub mod log;
 mod read;
 mod reconcile;
+mod renew;
 mod replay;
 mod report;
 mod state;
@@ -27,7 +28,6 @@ mod vocabulary;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-pub(crate) use self::read::newest_of;
 pub use self::{
     azure_log::{AzureLog, Entry as AzureEntry, NotALog, read as read_azure_log},
     bytes::{EVENT_FORMAT, Entry, NotAnEvent, Place},
@@ -39,6 +39,7 @@ pub use self::{
     verify::{Means, verify, verify_by},
     vocabulary::{FactKind, Outcome, VOCABULARY, Word, word},
 };
+pub(crate) use self::{read::newest_of, renew::renew_events};
 use crate::id::{EventId, ItemId, MemberId, SessionId, TokenId, VaultId, WorkspaceId};
 
 /// One thing that happened. It holds ids and numbers, never what was typed into an item. Its words are `&'static str`

@@ -93,6 +93,8 @@ pub enum Why {
     Foreign,
     /// The instance key made the id, and nothing in our log announced it.
     Unannounced,
+    /// Announced by this instance under an instance key that is not loaded: nobody can say whether this is it.
+    KeyNotLoaded,
     /// Made and announced by this instance for another time: somebody used an id that they had read.
     Late,
     /// An id that was there before: somebody sent a request again.
@@ -133,6 +135,8 @@ struct Intent {
     count: u64,
     node: NodeId,
     at: Timestamp,
+    /// The instance key that makes the ids.
+    key: String,
 }
 
 impl Intent {
@@ -200,6 +204,7 @@ impl Ours {
                 count: number("count"),
                 node,
                 at: event.at,
+                key: text("key"),
             });
             return;
         }
@@ -255,11 +260,13 @@ impl Ours {
         let made_by = |node: &NodeId| {
             is_request_id(keys, id.as_bytes(), &RequestPlace { target: &entry.target, node: node.bytes() })
         };
-        let mut announced = self.intents.get(&entry.target).into_iter().flatten();
-        match announced.find(|intent| intent.covers(random) && made_by(&intent.node)) {
+        let loaded = |id: &str| keys.iter().any(|key| key.id().to_string() == id);
+        let announced = || self.intents.get(&entry.target).into_iter().flatten().filter(|intent| intent.covers(random));
+        match announced().find(|intent| made_by(&intent.node)) {
             Some(intent) if intent.is_of(entry.at) => None,
             Some(_) => Some(Why::Late),
             None if self.nodes.iter().any(made_by) => Some(Why::Unannounced),
+            None if announced().any(|intent| !loaded(&intent.key)) => Some(Why::KeyNotLoaded),
             None => Some(Why::Foreign),
         }
     }
@@ -439,6 +446,9 @@ impl fmt::Display for Why {
         f.write_str(match self {
             Self::Foreign => "this instance did not make it",
             Self::Unannounced => "made with this instance's key, and not announced in its log",
+            Self::KeyNotLoaded => {
+                "announced under an instance key that is not loaded; put its line below the current one"
+            }
             Self::Late => "made by this instance for another time; somebody sent its id again",
             Self::Unplaced => "its key cannot be read, so that nobody can say whose use it is",
             Self::Duplicate => "its request id was used before",

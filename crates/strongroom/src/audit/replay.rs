@@ -230,7 +230,7 @@ impl Replay {
 
     fn vault(&mut self, action: &str, id: Uuid, rank: Rank, event: &Event<String>) {
         match action {
-            "vault.create" | "vault.edit" | "vault.key_vault" | "vault.delete" => {}
+            "vault.create" | "vault.edit" | "vault.key_vault" | "vault.reseal" | "vault.delete" => {}
             "key.create" | "key.rewrap" | "key.rotate" | "key.wrap_dropped" | "key.retire" => {}
             "vault.default" => {
                 if let Some(workspace) = event.workspace {

@@ -294,7 +294,7 @@ pub(super) struct Stored {
     action: String,
     pub(super) at: i64,
     pub(super) bytes: Vec<u8>,
-    mac: Vec<u8>,
+    pub(super) mac: Vec<u8>,
 }
 
 impl Stored {

@@ -98,18 +98,15 @@ async fn ours(url: &str, keys: Option<&InstanceKeys>) -> Line {
         return Line::skipped(code, title, "There is no instance key to compare.");
     };
     let recorded = match Store::open_read_only(url) {
-        Ok(store) => server::recorded_key(&store).await,
+        Ok(store) => server::recorded_keys(&store).await,
         Err(error) => Err(error),
     };
     match recorded {
         Err(error) => Line::of(code, title, &error),
         Ok(None) => Line::skipped(code, title, "The database has not been used yet."),
-        Ok(Some(recorded)) if keys.iter().any(|key| key.id().to_string() == recorded) => {
-            Line::pass(code, title, format!("{recorded}."))
-        }
-        Ok(Some(recorded)) => {
-            let why = format!("The database was written under {recorded}, which is not loaded.");
-            Line::fail(code, title, why, "Put the right key file back from its offline copy.")
-        }
+        Ok(Some(recorded)) => match recorded.require(keys, false, "the place that is configured") {
+            Ok(()) => Line::pass(code, title, format!("{}.", recorded.key)),
+            Err(error) => Line::of(code, title, &error),
+        },
     }
 }

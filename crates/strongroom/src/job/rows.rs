@@ -11,6 +11,7 @@ use super::{Account, Job, JobKind, JobState, Starting, Waiting, proof};
 use crate::{
     error::{Error, Result},
     id::{ItemId, JobId, MemberId, NodeId, VaultId, WorkspaceId},
+    instance_key::{Means, Page, key_of_mac},
     store::{Param, Row, StoreError, Tx},
 };
 
@@ -363,6 +364,32 @@ pub(super) fn claim(
     let Some(held) = tx.first(sql, &[job.0.into()], held)? else { return Ok(None) };
     proof::verify_with_items(tx, keys, &held)?;
     Ok(Some(Claim { job: held.job, node, fence: held.fence, chosen: held.chosen }))
+}
+
+/// Rows of a page of [`renew_jobs`].
+const FULL: usize = 200;
+
+/// A page of jobs, the ended ones too; with `write`, those under an older instance key get a MAC under the current one.
+pub(crate) fn renew_jobs(tx: &mut Tx<'_>, means: &Means, after: uuid::Uuid, write: bool) -> Result<Page> {
+    let sql = format!("{} FROM jobs j WHERE j.id > $1 ORDER BY j.id LIMIT {FULL}", concat!("SELECT ", columns!()));
+    let rows = tx.all(&sql, &[after.into()], |row| Ok((row.get::<uuid::Uuid>(0)?, held(row))))?;
+    let ids: Vec<_> = rows.iter().map(|(id, _)| *id).collect();
+    let mut page = Page::of(&ids, FULL);
+    for (id, row) in rows {
+        let proven = row.and_then(|held| {
+            proof::verify(&means.keys, &held)?;
+            Ok((key_of_mac(&held.mac)?, held))
+        });
+        match proven {
+            Ok((key, held)) if page.found(means, &[key]) && write => {
+                let mac = proof::mac(&means.keys, &held.job, held.chosen.as_deref());
+                tx.execute("UPDATE jobs SET mac = $2 WHERE id = $1", &[id.into(), (&mac).into()])?;
+            }
+            Ok(_) => {}
+            Err(error) => page.broken(format!("job {id}: {error}")),
+        }
+    }
+    Ok(page)
 }
 
 /// Leaves jobs that cannot be worked on now to their next turn, so that they are in nobody's way.

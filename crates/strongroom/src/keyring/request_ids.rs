@@ -10,7 +10,7 @@ use std::{
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
-use strongroom_envelope::{InstanceKeys, Random, RequestPlace, request_id};
+use strongroom_envelope::{InstanceKeyId, InstanceKeys, Random, RequestPlace, request_id};
 use strongroom_keys::{KeyRequest, RequestIds};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
@@ -43,6 +43,8 @@ struct Announcer {
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     node: NodeId,
+    /// Makes the ids.
+    key: InstanceKeyId,
     ranges: Mutex<HashMap<String, Slot>>,
 }
 
@@ -71,7 +73,8 @@ impl Issuer {
         random: Arc<dyn Random>,
         node: NodeId,
     ) -> Self {
-        let announcer = Announcer { store, clock, random, node, ranges: Mutex::default() };
+        let key = keys.current().id();
+        let announcer = Announcer { store, clock, random, node, key, ranges: Mutex::default() };
         Self { keys, announcer: Arc::new(announcer) }
     }
 }
@@ -147,7 +150,12 @@ impl Announcer {
             actor: Actor::System,
             action: "key.intent",
             target: Target::None,
-            detail: vec![("url", target.into()), ("random", first.into()), ("count", count.into())],
+            detail: vec![
+                ("url", target.into()),
+                ("random", first.into()),
+                ("count", count.into()),
+                ("key", self.key.to_string().into()),
+            ],
         };
         self.store.write(move |tx| tx.record(&event)).await?;
         Ok(first)

@@ -111,6 +111,14 @@ pub(super) struct Presented {
     pub(super) macs: Vec<[u8; Mac::LEN]>,
 }
 
+impl Presented {
+    /// What is stored for it under the current instance key.
+    pub(super) fn newest(&self) -> [u8; Mac::LEN] {
+        // One for each loaded key, the current one's first.
+        self.macs[0]
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use strongroom_envelope::{InstanceKey, SystemRandom};

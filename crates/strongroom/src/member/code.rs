@@ -6,14 +6,17 @@ use strongroom_envelope::{
     InstanceContext, InstanceKeys, Mac, Random, TokenKind, open, seal, token_mac, token_macs_all_keys,
 };
 use totp_rs::{Builder, Totp};
+use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::{Member, Origin, Record, signin};
+use super::{Member, Origin, Record, SELECT, signin};
 use crate::{
     access::Action,
     app::{App, Caller},
+    audit::{Actor, Event, Target},
     error::{Error, Result},
-    id::MemberId,
+    id::{EventId, MemberId},
+    instance_key::{Means, Page, key_of_seal},
     secret_text::SecretText,
     store::{Param, Tx},
 };
@@ -187,6 +190,52 @@ fn matching_step(keys: &InstanceKeys, record: &Record, code: &SecretText, now: T
     let digits: String = code.expose().chars().filter(|letter| !letter.is_whitespace()).take(7).collect();
     let digits = Zeroizing::new(digits);
     Ok(totp.check(&digits, u64::try_from(now.as_second()).unwrap_or(0)))
+}
+
+/// Rows of a page of [`renew_codes`].
+const FULL: usize = 100;
+
+/// A page of second factors; with `write`, those sealed under an older instance key are sealed under the current one, each
+/// with an event that says the new row.
+pub(crate) fn renew_codes(tx: &mut Tx<'_>, means: &Means, after: Uuid, write: bool) -> Result<Page> {
+    let sql = format!("{SELECT} WHERE m.id > $1 AND m.sealed_totp IS NOT NULL ORDER BY m.id LIMIT {FULL}");
+    let records = tx.all(&sql, &[after.into()], Record::read)?;
+    let ids: Vec<Uuid> = records.iter().map(|record| record.member.id.0).collect();
+    let mut page = Page::of(&ids, FULL);
+    for mut record in records {
+        let sealed = record.sealed_code.take().unwrap_or_default();
+        let place = place(&record.member);
+        let opened = key_of_seal(&means.keys, &sealed)
+            .and_then(|key| Ok((key, open(means.keys.as_ref(), &place, &sealed).map_err(|_| unreadable())?)));
+        match opened {
+            Ok((key, secret)) if page.found(means, &[key]) && write => {
+                let sealed = seal(means.keys.as_ref(), &place, &secret, means.random.as_ref());
+                record.sealed_code = Some(sealed.map_err(|_| Error::random())?);
+                record.member.revision += 1;
+                put_sealed(tx, means, &record)?;
+            }
+            Ok(_) => {}
+            Err(error) => page.broken(format!("the second factor of member {}: {error}", record.member.id)),
+        }
+    }
+    Ok(page)
+}
+
+fn put_sealed(tx: &mut Tx<'_>, means: &Means, record: &Record) -> Result<()> {
+    let member = &record.member;
+    tx.execute(
+        "UPDATE members SET sealed_totp = $2, revision = $3 WHERE id = $1",
+        &[member.id.0.into(), record.sealed_code.as_deref().into(), member.revision.into()],
+    )?;
+    tx.record(&Event {
+        id: EventId::generate(means.now, means.random.as_ref())?,
+        at: means.now,
+        workspace: Some(member.workspace),
+        actor: Actor::System,
+        action: "member.reseal",
+        target: Target::Member(member.id),
+        detail: record.grant().facts(),
+    })
 }
 
 fn builder(secret: &[u8]) -> Builder {

@@ -19,7 +19,6 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use strongroom_envelope::digest;
 
-pub(crate) use self::signin::expired;
 pub use self::{
     code::CodeSetup,
     link::{Join, Link, OpenLink, Purpose, Setup},
@@ -28,6 +27,7 @@ pub use self::{
     signin::SignIn,
     token::{NewToken, Token},
 };
+pub(crate) use self::{code::renew_codes, signin::expired};
 use crate::{
     access::Role,
     audit::Fact,

@@ -48,11 +48,11 @@ impl App {
     /// it has ended: idle, too old, revoked, or its member removed.
     pub async fn caller_by_session(&self, token: &str) -> Result<Caller> {
         let shown = Bearer::Session.read(token, &self.keys).ok_or_else(signin::required)?;
-        let (member, end) = (shown.member, shown.expires_at);
+        let (member, end, newest) = (shown.member, shown.expires_at, shown.newest());
         let found = self.store.read(move |tx| {
             let sql = "SELECT s.id, s.member_id, s.signed_in_at, s.last_seen_at, s.expires_at, s.revoked_at, \
-                              m.removed_at, m.workspace_id, m.role, m.totp_confirmed, w.require_code, w.slug \
-                       FROM sessions s JOIN members m ON m.id = s.member_id JOIN workspaces w ON w.id = m.workspace_id \
+                              m.removed_at, m.workspace_id, m.role, m.totp_confirmed, w.require_code, w.slug, \
+                              s.token_mac FROM sessions s JOIN members m ON m.id = s.member_id JOIN workspaces w ON w.id = m.workspace_id \
                        WHERE s.token_mac = $1";
             first_of(tx, sql, &shown.macs, Presence::read)
         });
@@ -64,6 +64,9 @@ impl App {
         }
         if idle >= SEEN_EVERY {
             self.seen("UPDATE sessions SET last_seen_at = $2 WHERE id = $1 AND last_seen_at < $2", found.id, now).await;
+        }
+        if found.mac != newest {
+            self.goes_over("UPDATE sessions SET token_mac = $2 WHERE id = $1", found.id, newest).await;
         }
         let id = SessionId(found.id);
         Ok(found.caller(Through::Session(id)))
@@ -150,6 +153,14 @@ impl App {
         }
     }
 
+    /// What is stored of a session or token that an older instance key made is made anew, now that it was shown.
+    pub(super) async fn goes_over(&self, sql: &'static str, id: uuid::Uuid, mac: [u8; Mac::LEN]) {
+        let put = move |tx: &mut Tx<'_>| tx.execute(sql, &[id.into(), Param::Bytes(&mac)]).map(drop);
+        if let Err(error) = self.store.write(put).await {
+            tracing::warn!(code = error.code(), "a session or token stays under an older instance key for now");
+        }
+    }
+
     /// The event of a session that begins.
     pub(super) fn session_event(&self, workspace: WorkspaceId, row: &OpeningRow) -> Result<Event> {
         let expires_at = u64::try_from((row.now + ABSOLUTE).as_millisecond()).unwrap_or(0);
@@ -227,6 +238,7 @@ pub(super) struct Presence {
     role: crate::access::Role,
     must_set_up_code: bool,
     slug: String,
+    pub(super) mac: Vec<u8>,
 }
 
 impl Presence {
@@ -244,6 +256,7 @@ impl Presence {
             role: row.parse(8)?,
             must_set_up_code: require_code && !has_code,
             slug: row.get(11)?,
+            mac: row.get(12)?,
         })
     }
 

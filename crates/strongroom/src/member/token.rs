@@ -46,11 +46,11 @@ impl App {
     /// [`App::caller_by_session`] does.
     pub async fn caller_by_token(&self, secret: &str) -> Result<Caller> {
         let shown = Bearer::ApiToken.read(secret, &self.keys).ok_or_else(signin::required)?;
-        let (member, end) = (shown.member, shown.expires_at);
+        let (member, end, newest) = (shown.member, shown.expires_at, shown.newest());
         let found = self.store.read(move |tx| {
             let sql = "SELECT t.id, t.member_id, t.signed_in_at, t.last_used_at, t.expires_at, t.revoked_at, \
-                              m.removed_at, m.workspace_id, m.role, m.totp_confirmed, w.require_code, w.slug \
-                       FROM api_tokens t JOIN members m ON m.id = t.member_id \
+                              m.removed_at, m.workspace_id, m.role, m.totp_confirmed, w.require_code, w.slug, \
+                              t.token_mac FROM api_tokens t JOIN members m ON m.id = t.member_id \
                        JOIN workspaces w ON w.id = m.workspace_id WHERE t.token_mac = $1";
             first_of(tx, sql, &shown.macs, Presence::read)
         });
@@ -62,6 +62,9 @@ impl App {
         if found.seen_at.is_none_or(|at| now.duration_since(at) >= SEEN_EVERY) {
             let sql = "UPDATE api_tokens SET last_used_at = $2 WHERE id = $1";
             self.seen(sql, found.id, now).await;
+        }
+        if found.mac != newest {
+            self.goes_over("UPDATE api_tokens SET token_mac = $2 WHERE id = $1", found.id, newest).await;
         }
         let id = TokenId(found.id);
         Ok(found.caller(Through::Token(id)))

@@ -24,6 +24,7 @@ use crate::{
     audit::{Fact, Target as Aim},
     error::{Error, Result},
     id::{MemberId, WebhookId, WorkspaceId},
+    instance_key::{Means, Page, key_of_seal},
     secret_text::SecretText,
     store::{Row, Tx},
 };
@@ -178,6 +179,38 @@ impl App {
     }
 }
 
+/// Rows of a page of [`renew_webhooks`].
+const FULL: usize = 100;
+
+/// A page of webhooks; with `write`, those sealed under an older instance key are sealed under the current one.
+pub(crate) fn renew_webhooks(tx: &mut Tx<'_>, means: &Means, after: uuid::Uuid, write: bool) -> Result<Page> {
+    let sql = format!("SELECT id, workspace_id, sealed_target FROM webhooks WHERE id > $1 ORDER BY id LIMIT {FULL}");
+    let read = |row: &Row<'_>| Ok((row.get::<uuid::Uuid>(0)?, WorkspaceId(row.get(1)?), row.get::<Vec<u8>>(2)?));
+    let rows = tx.all(&sql, &[after.into()], read)?;
+    let ids: Vec<_> = rows.iter().map(|(id, ..)| *id).collect();
+    let mut page = Page::of(&ids, FULL);
+    for (id, workspace, sealed) in rows {
+        let place = place(workspace, WebhookId(id));
+        let opened = key_of_seal(&means.keys, &sealed)
+            .and_then(|key| Ok((key, open(means.keys.as_ref(), &place, &sealed).map_err(|_| planted())?)));
+        match opened {
+            Ok((key, target)) if page.found(means, &[key]) && write => {
+                let sealed = seal(means.keys.as_ref(), &place, &target, means.random.as_ref());
+                let sealed = sealed.map_err(|_| Error::random())?;
+                tx.execute("UPDATE webhooks SET sealed_target = $2 WHERE id = $1", &[id.into(), (&sealed).into()])?;
+            }
+            Ok(_) => {}
+            Err(error) => page.broken(format!("webhook {id}: {error}")),
+        }
+    }
+    Ok(page)
+}
+
+fn planted() -> Error {
+    let what = "a webhook's row was not written by this instance, or was changed behind its back; it is not used";
+    Error::integrity("integrity.row", what)
+}
+
 /// Where a webhook goes and what it is signed with.
 pub(super) struct Target {
     url: Zeroizing<String>,
@@ -193,11 +226,6 @@ impl Target {
     }
 
     fn unsealed(sealed: &[u8], workspace: WorkspaceId, id: WebhookId, keys: &InstanceKeys) -> Result<Self> {
-        let planted = || {
-            let what =
-                "a webhook's row was not written by this instance, or was changed behind its back; it is not used";
-            Error::integrity("integrity.row", what)
-        };
         let opened = open(keys, &place(workspace, id), sealed).map_err(|_| planted())?;
         let text = std::str::from_utf8(&opened).map_err(|_| planted())?;
         let (secret, url) = text.split_once('\n').ok_or_else(planted)?;

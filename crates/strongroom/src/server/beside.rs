@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use strongroom_envelope::{InstanceKeys, Random, SystemRandom};
+use strongroom_envelope::{InstanceKey, InstanceKeys, Random, SystemRandom};
+use zeroize::Zeroizing;
 
-use super::{database_url, instance, instance_keys, recorded_key, require_key};
+use super::{database_url, instance, instance_keys, recorded_keys};
 use crate::{
     backup,
     clock::Clock,
@@ -12,7 +13,7 @@ use crate::{
     error::{Error, Result},
     id::BootId,
     keyring::request_ids::Issuer,
-    store::{Store, Writer},
+    store::{Store, Writer, transfer},
 };
 
 /// The instance keys that a configuration names; a refusal where there are none, since nothing is to be made here.
@@ -85,11 +86,63 @@ pub async fn open_to_transfer(
 ) -> Result<(Store, Store)> {
     let keys = present_keys(config)?;
     let from = Store::open_at_rest(from)?;
-    if let Some(recorded) = recorded_key(&from).await? {
-        require_key(&recorded, &keys, false, "the configuration's place")?;
+    if let Some(recorded) = recorded_keys(&from).await? {
+        recorded.require(&keys, false, "the configuration's place")?;
     }
     let to = Store::open(to, writer(config, &keys, clock, random)?)?.with_patience(None);
     Ok((from, to))
+}
+
+/// The instance keys for a rotation.
+pub struct Rotating {
+    pub keys: Arc<InstanceKeys>,
+    /// Where they came from, in words.
+    pub origin: String,
+    /// The key file's new text, to be written before anything is sealed under the key in front of it; none where it has
+    /// several keys already, of which the first is the one to rotate to.
+    pub unsaved: Option<Zeroizing<String>>,
+}
+
+/// The keys in place, and a fresh one in front of a single one.
+pub fn keys_to_rotate(config: &Config, random: &dyn Random) -> Result<Rotating> {
+    let present = present_keys(config)?;
+    let loaded = instance_keys(config, random)?;
+    let origin = loaded.origin;
+    if present.iter().count() > 1 {
+        return Ok(Rotating { keys: present, origin, unsaved: None });
+    }
+    if !loaded.in_file {
+        return Err(Error::Setup {
+            what: format!("{origin} holds the instance key, and this command cannot write there").into(),
+            fix: "Make a key with `strongroom admin new-instance-key FILE`, put its line before the old one, on every \
+                  node, and run this again."
+                .into(),
+        });
+    }
+    let key = InstanceKey::generate(random).map_err(|_| Error::random())?;
+    let text = instance::with_new(&config.instance.key_file, &key)?;
+    let keys = InstanceKeys::parse_key_file(&text).map_err(|error| Error::Setup {
+        what: format!("{origin} cannot be used: {error}").into(),
+        fix: "Put the right key file back from its offline copy.".into(),
+    })?;
+    Ok(Rotating { keys: Arc::new(keys), origin, unsaved: Some(text) })
+}
+
+/// The database, to bring its rows under other keys. No server may have it open.
+pub async fn open_to_renew(
+    config: &Config,
+    keys: &Arc<InstanceKeys>,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+) -> Result<Store> {
+    let url = database_url(config);
+    let at_rest = Store::open_at_rest(&url)?;
+    transfer::require_rest(&at_rest).await?;
+    if let Some(recorded) = recorded_keys(&at_rest).await? {
+        recorded.require(keys, false, "the configuration's place")?;
+    }
+    drop(at_rest);
+    Ok(Store::open(&url, writer(config, keys, clock, random)?)?.with_patience(None))
 }
 
 fn writer(config: &Config, keys: &Arc<InstanceKeys>, clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Result<Writer> {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use strongroom_envelope::{InstanceKey, InstanceKeys, Random};
+use strongroom_envelope::{InstanceKey, InstanceKeyId, InstanceKeys, Random};
 use zeroize::Zeroizing;
 
 use crate::{
@@ -28,6 +28,8 @@ pub struct Loaded {
     pub unsaved: Option<Zeroizing<String>>,
     /// Where they came from, in words.
     pub origin: String,
+    /// Whether that is the configured file, which may be written.
+    pub in_file: bool,
 }
 
 /// Reads the instance keys from the environment, a systemd credential or `file`; makes one when there is none.
@@ -41,11 +43,13 @@ pub fn load(file: &Path, environment: &dyn Fn(&str) -> Option<String>, random: &
     }
     if file.exists() {
         require_private(file)?;
-        return parsed(&read(file)?, file.display().to_string());
+        let loaded = parsed(&read(file)?, file.display().to_string())?;
+        return Ok(Loaded { in_file: true, ..loaded });
     }
     let key = InstanceKey::generate(random).map_err(|_| Error::random())?;
     let text = key.to_key_file();
-    Ok(Loaded { keys: InstanceKeys::new(key, Vec::new()), unsaved: Some(text), origin: file.display().to_string() })
+    let keys = InstanceKeys::new(key, Vec::new());
+    Ok(Loaded { keys, unsaved: Some(text), origin: file.display().to_string(), in_file: true })
 }
 
 /// Makes a key where no file is yet; returns its id.
@@ -61,10 +65,48 @@ pub fn save(file: &Path, text: &str) -> Result<()> {
         let mut out = fs::File::options().create_new(true).write(true).mode(0o600).open(file)?;
         out.write_all(text.as_bytes())?;
         out.sync_all()?;
-        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        fs::File::open(folder)?.sync_all()
+        synced_folder(file)
     };
     write().map_err(|error| unusable(file, &error.to_string()))
+}
+
+/// The text of a key file with another key in front, which is the current one then.
+pub fn with_new(file: &Path, key: &InstanceKey) -> Result<Zeroizing<String>> {
+    let before = read(file)?;
+    let line = key.to_key_file();
+    let mut text = Zeroizing::new(String::with_capacity(line.len() + before.len()));
+    text.push_str(&line);
+    text.push_str(&before);
+    Ok(text)
+}
+
+/// Takes a key out of a key file; the other lines stay as they are.
+pub fn take_out(file: &Path, key: InstanceKeyId) -> Result<()> {
+    let before = read(file)?;
+    let mut text = Zeroizing::new(String::with_capacity(before.len()));
+    let gone = |line: &str| InstanceKey::parse_key_file(line).is_ok_and(|of_line| of_line.id() == key);
+    for line in before.lines().filter(|line| !gone(line)) {
+        text.push_str(line);
+        text.push('\n');
+    }
+    replace(file, &text)
+}
+
+/// Writes a key file in place of the one before: whoever reads it sees one or the other, whole.
+pub fn replace(file: &Path, text: &str) -> Result<()> {
+    let file = file.canonicalize().map_err(|error| unusable(file, &error.to_string()))?;
+    let mut beside = file.clone().into_os_string();
+    beside.push(".new");
+    let beside = PathBuf::from(beside);
+    // Left by an earlier try that was cut off; nothing was sealed under a key of it.
+    let _ = fs::remove_file(&beside);
+    save(&beside, text)?;
+    fs::rename(&beside, &file).and_then(|()| synced_folder(&file)).map_err(|error| unusable(&file, &error.to_string()))
+}
+
+fn synced_folder(file: &Path) -> std::io::Result<()> {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::File::open(folder)?.sync_all()
 }
 
 /// The id of the server that has this file.
@@ -103,7 +145,7 @@ fn parsed(text: &str, origin: String) -> Result<Loaded> {
         what: format!("the instance key in {origin} cannot be used: {error}").into(),
         fix: "Put the right key file back from its offline copy.".into(),
     })?;
-    Ok(Loaded { keys, unsaved: None, origin })
+    Ok(Loaded { keys, unsaved: None, origin, in_file: false })
 }
 
 fn read(file: &Path) -> Result<Zeroizing<String>> {

@@ -18,7 +18,8 @@ use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 pub use self::beside::{
-    announced, open_beside, open_to_fill, open_to_transfer, open_to_verify, present_keys, require_empty_database,
+    Rotating, announced, keys_to_rotate, open_beside, open_to_fill, open_to_renew, open_to_transfer, open_to_verify,
+    present_keys, require_empty_database,
 };
 use crate::{
     app::{App, Settings},
@@ -68,8 +69,8 @@ pub async fn open_for_command(config: &Config, clock: Arc<dyn Clock>, random: Ar
     let store = Arc::new(Store::open(&database_url(config), Writer { node, keys: Arc::clone(&keys), boot })?);
     store.read(transfer::require_whole).await?;
     let mut notices = Vec::new();
-    match recorded_key(&store).await? {
-        Some(recorded) => require_key(&recorded, &keys, loaded.unsaved.is_some(), &loaded.origin)?,
+    match recorded_keys(&store).await? {
+        Some(recorded) => recorded.require(&keys, loaded.unsaved.is_some(), &loaded.origin)?,
         None => {
             if let Some(text) = &loaded.unsaved {
                 instance::save(&config.instance.key_file, text)?;
@@ -267,10 +268,25 @@ fn notice_settings(config: &Config) -> Result<NoticeSettings> {
     Ok(NoticeSettings { allow_loopback, allow_private, mail })
 }
 
-/// The id of the instance key that this database was last opened with.
-pub(crate) async fn recorded_key(store: &Store) -> Result<Option<String>> {
+/// The instance keys without which a database does not open.
+pub(crate) struct Recorded {
+    /// The current one.
+    pub key: String,
+    /// Those that a rotation which has not ended goes away from.
+    pub older: Vec<String>,
+}
+
+/// The instance keys that this database was last written under; none where nothing was yet.
+pub(crate) async fn recorded_keys(store: &Store) -> Result<Option<Recorded>> {
     store
-        .read(|tx| tx.first("SELECT value FROM meta WHERE name = 'instance_key'", &[], |row| row.get::<String>(0)))
+        .read(|tx| {
+            let mut named = |name: &str| {
+                tx.first("SELECT value FROM meta WHERE name = $1", &[name.into()], |row| row.get::<String>(0))
+            };
+            let older = named("instance_key_older")?.unwrap_or_default();
+            let older = older.split(',').filter(|id| !id.is_empty()).map(str::to_owned).collect();
+            Ok(named("instance_key")?.map(|key| Recorded { key, older }))
+        })
         .await
 }
 
@@ -283,14 +299,29 @@ async fn record_key(store: &Store, id: String) -> Result<()> {
         .await
 }
 
-fn require_key(recorded: &str, keys: &InstanceKeys, missing: bool, origin: &str) -> Result<()> {
-    if keys.iter().any(|key| key.id().to_string() == recorded) {
-        return Ok(());
+impl Recorded {
+    /// Refuses keys that are not those of this database.
+    pub(crate) fn require(&self, keys: &InstanceKeys, missing: bool, origin: &str) -> Result<()> {
+        let loaded = |id: &String| keys.iter().any(|key| key.id().to_string() == *id);
+        let fix = "Put the right key file back from its offline copy.";
+        if !loaded(&self.key) {
+            let key = &self.key;
+            let what = if missing {
+                format!("the instance key {key} of this database is missing: there is none in {origin}")
+            } else {
+                format!("the instance key in {origin} is not the one of this database, which is {key}")
+            };
+            return Err(Error::Setup { what: what.into(), fix: fix.into() });
+        }
+        match self.older.iter().find(|id| !loaded(id)) {
+            None => Ok(()),
+            Some(key) => Err(Error::Setup {
+                what: format!(
+                    "the rotation of the instance key has not ended, and the older key {key} is not in {origin}"
+                )
+                .into(),
+                fix: "Put its line back, below the current one, and run `strongroom instance-key rotate` again.".into(),
+            }),
+        }
     }
-    let what = if missing {
-        format!("the instance key {recorded} of this database is missing: there is none in {origin}")
-    } else {
-        format!("the instance key in {origin} is not the one of this database, which is {recorded}")
-    };
-    Err(Error::Setup { what: what.into(), fix: "Put the right key file back from its offline copy.".into() })
 }

@@ -124,7 +124,8 @@ fn begin(tx: &mut Tx<'_>, now: Timestamp) -> Result<()> {
 }
 
 /// SQLite's lock is held for as long as the source is open. PostgreSQL tells who else is connected.
-async fn require_rest(from: &Store) -> Result<()> {
+/// Refuses a database that somebody else has open, as far as it tells.
+pub(crate) async fn require_rest(from: &Store) -> Result<()> {
     let (pause, mut waited) = (Duration::from_millis(100), Duration::ZERO);
     loop {
         let others = from.others().await?;

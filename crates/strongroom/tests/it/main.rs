@@ -21,6 +21,7 @@ mod doctor;
 mod drills;
 mod exports;
 mod faults;
+mod instance_key;
 mod items;
 mod job_rows;
 mod key_changes;

@@ -7,8 +7,12 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
-use strongroom::audit::{Reconciled, Why, read_azure_log, reconcile};
-use strongroom_envelope::{SystemRandom, VaultKey, VaultKeyPlace, wrap_record};
+use strongroom::{
+    audit::{Reconciled, Why, read_azure_log, reconcile},
+    instance_key::{self, Means},
+    store::Store,
+};
+use strongroom_envelope::{InstanceKey, InstanceKeys, SystemRandom, VaultKey, VaultKeyPlace, wrap_record};
 use strongroom_keys::{
     ClientId, ClientSecret, Credential, INTERACTIVE, KeyName, KeyProvider, TenantId, TokenUse, VaultUrl,
     azure::{AzureAccess, AzureConfig, AzureKeys, Cloud},
@@ -18,7 +22,7 @@ use uuid::Uuid;
 
 use crate::{
     azure::AzureWorld,
-    world::{on_each_database, runtime},
+    world::{on_each_database, runtime, writer},
 };
 
 /// A vault made, an item written, and its key unwrapped anew three times.
@@ -159,6 +163,28 @@ async fn an_id_that_the_log_did_not_announce_is_named_though_the_instance_key_ma
     assert_eq!(taken, 1);
     let report = compared(&world, &log).await;
     assert_eq!(report.findings.iter().map(|found| found.why).collect::<Vec<_>>(), [Why::Unannounced], "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn uses_under_an_instance_key_that_was_retired_are_not_called_foreign() {
+    let world = used(None).await;
+    let log = azure_log(&world);
+    let old = std::fs::read_to_string(world.database_file().with_file_name("instance.key")).expect("the key file");
+    let new = InstanceKey::generate(&SystemRandom::new()).expect("randomness").to_key_file();
+    let keys = |text: &str| Arc::new(InstanceKeys::parse_key_file(text).expect("a key file"));
+    let (both, alone) = (keys(&format!("{}{old}", *new)), keys(&new));
+    let url = format!("sqlite:{}", world.database_file().display());
+    let store = Store::open_beside(&url, writer(Arc::clone(&both), world.app.node)).expect("it opens");
+    let means = Means { keys: Arc::clone(&both), random: Arc::new(SystemRandom::new()), now: Timestamp::now() };
+    assert!(instance_key::rotate(&store, &means, &mut |_| {}).await.expect("rotated") > 0);
+
+    let text: String = log.iter().map(|entry| format!("{entry}\n")).collect();
+    let entries = || read_azure_log(&text).expect("the stand-in's log is one of Azure's").entries;
+    let report = reconcile(&store, both, entries()).await.expect("both logs can be read");
+    assert_eq!(findings(&report), [], "{report}");
+    let report = reconcile(&store, alone, entries()).await.expect("both logs can be read");
+    assert!(report.findings.len() >= 5, "{report}");
+    assert!(report.findings.iter().all(|found| found.why == Why::KeyNotLoaded), "{report}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -176,6 +176,14 @@ impl Database {
         database
     }
 
+    /// Another empty one of the same engine.
+    pub fn another(&self) -> Self {
+        match self {
+            Self::Sqlite(_) => Self::sqlite(),
+            Self::Postgres { server, .. } => Self::postgres(server.clone()),
+        }
+    }
+
     /// As `database.url` names it.
     pub fn url(&self) -> String {
         match self {
@@ -288,7 +296,8 @@ fn open_app(database: &Database, clock: &ManualClock, keys: Arc<InstanceKeys>) -
     Ok(Arc::new(App { store, keyring, azure, keys, clock, random, node, settings, guard: Guard::new() }))
 }
 
-fn writer(keys: Arc<InstanceKeys>, node: NodeId) -> Writer {
+/// What a store writes as.
+pub fn writer(keys: Arc<InstanceKeys>, node: NodeId) -> Writer {
     let boot = Arc::new(|| BootId::generate(Timestamp::now(), &SystemRandom::new()));
     Writer { node, keys, boot }
 }

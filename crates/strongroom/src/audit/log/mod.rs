@@ -20,6 +20,7 @@ use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use strongroom_envelope::{InstanceKeys, LogKey, open_log_key, seal_log_key};
+use uuid::Uuid;
 
 pub(super) use self::{check::check, checkpoint::common, origin::names, sequencer::begin_chain};
 pub use self::{
@@ -37,6 +38,7 @@ use crate::{
     audit::{Actor, Fact, Target},
     error::{Error, Result},
     id::{NodeId, NoticeId, OriginId, WorkspaceId},
+    instance_key::{Means, Page, key_of_seal},
     notice::{self, Kind},
     store::{Row, Store, StoreError, Tx},
 };
@@ -190,6 +192,22 @@ impl App {
     fn new_origin(&self, why: OriginReason) -> Result<NewOrigin> {
         NewOrigin::at(self.clock.now(), why, self.random.as_ref())
     }
+}
+
+/// The key that signs, which is one row; with `write`, under an older instance key it comes under the current one.
+pub(crate) fn renew_key(tx: &mut Tx<'_>, means: &Means, _after: Uuid, write: bool) -> Result<Page> {
+    let Some(state) = State::locked(tx)? else { return Ok(Page::default()) };
+    let mut page = Page::of(&[state.origin.0], usize::MAX);
+    let opened = key_of_seal(&means.keys, &state.sealed_key).and_then(|key| Ok((key, state.key(&means.keys)?)));
+    match opened {
+        Ok((key, log_key)) if page.found(means, &[key]) && write => {
+            let sealed = seal_log_key(&means.keys, &log_key, means.random.as_ref()).map_err(|_| Error::random())?;
+            tx.execute("UPDATE log_state SET sealed_key = $1 WHERE one = 1", &[(&sealed).into()])?;
+        }
+        Ok(_) => {}
+        Err(error) => page.broken(format!("the key that signs the log: {error}")),
+    }
+    Ok(page)
 }
 
 /// What the loop remembers from round to round.
