@@ -21,6 +21,7 @@ mod mask;
 mod moving;
 mod notices;
 mod read;
+mod reanchor;
 pub mod reference;
 mod run;
 mod serve;

@@ -9,6 +9,7 @@ mod credential;
 mod governor;
 mod held;
 mod marks;
+mod reanchor;
 mod record;
 mod renew;
 pub mod request_ids;
@@ -43,6 +44,7 @@ pub use self::{
     canary::CANARY_PAUSE,
     credential::{CredentialKind, CredentialText},
     governor::Quota,
+    reanchor::{LostVault, ProvenVault},
     record::{HeldCredential, KeyRecord, Policy, ProviderRow, Strategy, VaultState, connect, wrap_mac},
     watch::{KeySample, KeyWatch, UnwrapTotals},
 };
@@ -54,6 +56,7 @@ use self::{
     rewrap::Superseded,
 };
 pub(crate) use self::{
+    reanchor::lost_vaults,
     renew::renew_vaults,
     rewrap::{REWRAP_OPERATIONS, Rewrapped},
     rotate::{DataKeyRow, ROTATE_OPERATIONS},

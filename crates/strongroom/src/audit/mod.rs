@@ -39,7 +39,10 @@ pub use self::{
     verify::{Means, verify, verify_by},
     vocabulary::{FactKind, Outcome, VOCABULARY, Word, word},
 };
-pub(crate) use self::{read::newest_of, renew::renew_events};
+pub(crate) use self::{
+    read::newest_of,
+    renew::{adopt_events, renew_events},
+};
 use crate::id::{EventId, ItemId, MemberId, SessionId, TokenId, VaultId, WorkspaceId};
 
 /// One thing that happened. It holds ids and numbers, never what was typed into an item. Its words are `&'static str`

@@ -50,7 +50,9 @@ pub async fn verify_by(store: &Store, means: Means) -> Result<Report> {
             let mut walk = Walk { keys: means.keys.as_deref(), replay, ..Walk::default() };
             walk.every_event(tx)?;
             let Walk { mut report, replay, left_out, set_back, names, waiting, had_log, .. } = walk;
-            let key = match (means.public_key, log::State::read(tx)?, &means.keys) {
+            let state = log::State::read(tx)?;
+            let is_there = state.is_some();
+            let key = match (means.public_key, state, &means.keys) {
                 (Some(key), ..) => Some(key),
                 (None, Some(state), Some(keys)) => Some(state.key(keys)?.public()),
                 _ => None,
@@ -72,7 +74,8 @@ pub async fn verify_by(store: &Store, means: Means) -> Result<Report> {
                         log.fault(None, None, LogWhat::Names);
                     }
                 }
-                None if had_log => {
+                // Where it is there, no key was given to judge it by.
+                None if had_log && !is_there => {
                     let mut log = LogReport::default();
                     log.fault(None, None, LogWhat::NoLog);
                     report.log = Some(log);

@@ -197,6 +197,19 @@ pub static VOCABULARY: &[Word] = &[
         Done,
         &[("key", Text), ("sessions", Number), ("tokens", Number), ("links", Number), ("codes", Number)],
     ),
+    to(
+        "instance_key.reanchor",
+        "none",
+        Done,
+        &[
+            ("key", Text),
+            ("lost", Text),
+            ("vaults", Number),
+            ("closed", Number),
+            ("events", Number),
+            ("proven", Number),
+        ],
+    ),
     to("log.stopped", "none", Failed, &[("code", Text)]),
     to("log.set_back", "none", Failed, &[("origin", Text), ("pushed", Number), ("root", Digest), ("have", Number)]),
     to(

@@ -45,7 +45,7 @@ pub enum Arguments {
     Verify(Verify),
     /// Print the public key that the log's checkpoints are verified with
     ///
-    /// It stays the same for the life of the instance. Keep it where the checkpoints are kept.
+    /// It stays the same unless the instance key is lost. Keep it where the checkpoints are kept.
     #[command(after_help = "Examples:
   strongroom audit key > strongroom.pub
   strongroom audit key --config /etc/strongroom/strongroom.toml")]
@@ -260,7 +260,7 @@ pub async fn verify(arguments: Verify, console: &Console) -> Result<u8, Failure>
     Ok(if report.is_sound() { Exit::Ok as u8 } else { Exit::Other as u8 })
 }
 
-fn read_parsed<T>(file: &Path) -> Result<T, Failure>
+pub(super) fn read_parsed<T>(file: &Path) -> Result<T, Failure>
 where
     T: std::str::FromStr<Err: std::fmt::Display>,
 {

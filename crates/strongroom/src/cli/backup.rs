@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::{
     console::{Console, Format, interrupted},
     failure::{Exit, Failure},
+    reanchor::{self, Reanchor},
     serve,
 };
 use crate::{
@@ -88,12 +89,19 @@ pub struct Verify {
 ///
 /// All of it or nothing. It ends every session, API token, invitation and link; people sign in anew. The instance key that
 /// the backup was made under must be in place. Stop the server first.
+///
+/// With --reanchor, no backup is read: the database stays, and goes on without its instance key, which is lost. An Owner
+/// does it, with the credentials of the vaults in Azure. Cloud vaults are lost with the key; what else is, is said first.
 #[derive(Args)]
 #[command(after_help = "Examples:
   strongroom restore /backups/2026-11-24.srbk --dry-run
-  strongroom restore /backups/2026-11-24.srbk --config /etc/strongroom/strongroom.toml")]
+  strongroom restore /backups/2026-11-24.srbk --config /etc/strongroom/strongroom.toml
+  strongroom restore --reanchor --checkpoint strongroom.checkpoint --public-key strongroom.pub")]
 pub struct Restore {
-    file: PathBuf,
+    #[arg(required_unless_present = "reanchor", conflicts_with = "reanchor")]
+    file: Option<PathBuf>,
+    #[command(flatten)]
+    reanchor: Reanchor,
     /// Only say what would be restored and what would end
     #[arg(long)]
     dry_run: bool,
@@ -258,16 +266,20 @@ async fn list(place: Where, console: &Console) -> Result<u8, Failure> {
 
 pub async fn restore(arguments: Restore, console: &Console) -> Result<u8, Failure> {
     let config = serve::load(arguments.place.config)?;
+    let Some(file) = arguments.file else {
+        reanchor::run(&config, arguments.reanchor, arguments.dry_run, console).await?;
+        return Ok(Exit::Ok as u8);
+    };
     let (now, random) = (Timestamp::now(), SystemRandom::new());
     let keys = server::present_keys(&config)?;
     // Proven before anything is written, and so also what a dry run tells.
-    let found = backup::read_through(&arguments.file, &keys, now)?;
+    let found = backup::read_through(&file, &keys, now)?;
     let done = if arguments.dry_run {
         server::require_empty_database(&config).await?;
         found
     } else {
         let store = server::open_to_fill(&config, Arc::new(SystemClock), Arc::new(SystemRandom::new()))?;
-        backup::restore(&store, &keys, &random, &arguments.file, now).await?
+        backup::restore(&store, &keys, &random, &file, now).await?
     };
     if console.format == Format::Json {
         let mut told = summary(&done);

@@ -1,6 +1,6 @@
 //! What is stored in place of tokens: which instance key made it, and its end with that key.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, ops::AddAssign};
 
 use jiff::Timestamp;
 use strongroom_envelope::InstanceKeyId;
@@ -19,6 +19,15 @@ pub struct Bearers {
     /// Invitations among them.
     pub links: u64,
     pub codes: u64,
+}
+
+impl AddAssign for Bearers {
+    fn add_assign(&mut self, more: Self) {
+        self.sessions += more.sessions;
+        self.tokens += more.tokens;
+        self.links += more.links;
+        self.codes += more.codes;
+    }
 }
 
 impl fmt::Display for Bearers {

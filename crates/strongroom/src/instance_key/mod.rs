@@ -6,6 +6,7 @@
 //! token: a session or an API token goes over when it is used the next time.
 
 mod bearers;
+mod reanchor;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -13,7 +14,10 @@ use jiff::Timestamp;
 use strongroom_envelope::{InstanceKeyId, InstanceKeys, Mac, Random, instance_key_of};
 use uuid::Uuid;
 
-pub use self::bearers::Bearers;
+pub use self::{
+    bearers::Bearers,
+    reanchor::{Lost, Reanchored, look_lost, prove, reanchor},
+};
 use crate::{
     audit::{self, Actor, Event, Target},
     counted::counted,
@@ -280,10 +284,16 @@ async fn walk(
 
 /// From here until the end both keys are needed, and no server starts without them.
 fn begin(tx: &mut Tx<'_>, current: &str, older: &str) -> Result<()> {
-    for (name, value) in [("instance_key", current), ("instance_key_older", older)] {
-        tx.execute("DELETE FROM meta WHERE name = $1", &[name.into()])?;
-        tx.execute("INSERT INTO meta (name, value) VALUES ($1, $2)", &[name.into(), Param::Text(value)])?;
-    }
+    record(tx, current)?;
+    let name = Param::Text("instance_key_older");
+    tx.execute("INSERT INTO meta (name, value) VALUES ($1, $2)", &[name, Param::Text(older)])?;
+    Ok(())
+}
+
+/// The key that the database is under, and no other.
+fn record(tx: &mut Tx<'_>, current: &str) -> Result<()> {
+    tx.execute("DELETE FROM meta WHERE name IN ('instance_key', 'instance_key_older')", &[])?;
+    tx.execute("INSERT INTO meta (name, value) VALUES ('instance_key', $1)", &[Param::Text(current)])?;
     Ok(())
 }
 

@@ -392,6 +392,29 @@ pub(crate) fn renew_jobs(tx: &mut Tx<'_>, means: &Means, after: uuid::Uuid, writ
     Ok(page)
 }
 
+/// Jobs under an instance key that is not loaded get a MAC under the current one; those that had not ended are cancelled,
+/// since nothing proves what they were to do. How many those were.
+pub(crate) fn cancel_lost_jobs(tx: &mut Tx<'_>, means: &Means) -> Result<u64> {
+    let sql = concat!("SELECT ", columns!(), " FROM jobs j ORDER BY j.id");
+    let (mut cancelled, now) = (0, means.now);
+    for held in tx.all(sql, &[], held)? {
+        if means.keys.get(key_of_mac(&held.mac)?).is_some() {
+            continue;
+        }
+        let (id, chosen) = (held.job.id, held.chosen);
+        let open = matches!(held.job.state, JobState::Running | JobState::Paused);
+        let state = if open { JobState::Cancelled } else { held.job.state };
+        let ended = held.job.finished_at.or(open.then_some(now));
+        let mac = proof::mac(&means.keys, &Job { state, ..held.job }, chosen.as_deref());
+        tx.execute(
+            "UPDATE jobs SET state = $2, finished_at = $3, fence = fence + 1, lease_ends = 0, mac = $4 WHERE id = $1",
+            &[id.0.into(), state.word().into(), ended.into(), (&mac).into()],
+        )?;
+        cancelled += u64::from(open);
+    }
+    Ok(cancelled)
+}
+
 /// Leaves jobs that cannot be worked on now to their next turn, so that they are in nobody's way.
 pub(super) fn put_off(tx: &mut Tx<'_>, jobs: &[JobId], due: Timestamp) -> Result<()> {
     for job in jobs {

@@ -262,7 +262,7 @@ impl ProviderRow {
     }
 
     /// The columns of [`provider_columns`] from `from` on, unproven.
-    fn read(row: &Row<'_>, from: usize, policy: &Policy) -> Result<Self> {
+    pub(super) fn read(row: &Row<'_>, from: usize, policy: &Policy) -> Result<Self> {
         let kind = |column| match row.get::<Option<String>>(column)? {
             Some(word) => word.parse().map(Some).map_err(|()| unreadable()),
             None => Ok(None),
@@ -379,7 +379,14 @@ impl Policy {
 
     /// The first columns of a row of [`policy_columns`], proven.
     fn read(row: &Row<'_>, keys: &InstanceKeys) -> Result<Self> {
-        let policy = Self {
+        let policy = Self::unproven(row)?;
+        policy.verify(keys, &row.get::<Vec<u8>>(8)?)?;
+        Ok(policy)
+    }
+
+    /// The same, as the row says it.
+    pub(super) fn unproven(row: &Row<'_>) -> Result<Self> {
+        Ok(Self {
             vault: VaultId(row.get(0)?),
             workspace: WorkspaceId(row.get(1)?),
             strategy: row.parse(2)?,
@@ -388,9 +395,7 @@ impl Policy {
             generation: row.get(5)?,
             provider: ProviderId(row.get(6)?),
             may_leave: row.get(7)?,
-        };
-        policy.verify(keys, &row.get::<Vec<u8>>(8)?)?;
-        Ok(policy)
+        })
     }
 
     /// The policy's MAC, as docs/format.md registers its fields.

@@ -221,6 +221,25 @@ pub(crate) fn renew_codes(tx: &mut Tx<'_>, means: &Means, after: Uuid, write: bo
     Ok(page)
 }
 
+/// Takes away second factors that are sealed under an instance key that is not loaded, each with an event that says the new
+/// row. How many there were.
+pub(crate) fn drop_lost_codes(tx: &mut Tx<'_>, means: &Means) -> Result<u64> {
+    let sql = format!("{SELECT} WHERE m.sealed_totp IS NOT NULL ORDER BY m.id");
+    let mut dropped = 0;
+    for mut record in tx.all(&sql, &[], Record::read)? {
+        let sealed = record.sealed_code.take().unwrap_or_default();
+        if key_of_seal(&means.keys, &sealed).is_ok() {
+            continue;
+        }
+        tx.execute("UPDATE members SET totp_confirmed = 0 WHERE id = $1", &[record.member.id.0.into()])?;
+        record.member.has_code = false;
+        record.member.revision += 1;
+        put_sealed(tx, means, &record)?;
+        dropped += 1;
+    }
+    Ok(dropped)
+}
+
 fn put_sealed(tx: &mut Tx<'_>, means: &Means, record: &Record) -> Result<()> {
     let member = &record.member;
     tx.execute(

@@ -27,7 +27,11 @@ pub use self::{
     signin::SignIn,
     token::{NewToken, Token},
 };
-pub(crate) use self::{code::renew_codes, signin::expired};
+pub(crate) use self::{
+    code::{drop_lost_codes, renew_codes},
+    password::is_password,
+    signin::expired,
+};
 use crate::{
     access::Role,
     audit::Fact,

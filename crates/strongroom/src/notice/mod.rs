@@ -16,7 +16,7 @@ use std::{str::FromStr, sync::Arc};
 use jiff::Timestamp;
 use uuid::Uuid;
 
-pub(crate) use self::webhook::renew_webhooks;
+pub(crate) use self::webhook::{drop_lost_webhooks, renew_webhooks};
 pub use self::{
     delivery::{Channel, Delivery, DeliveryState, counts as delivery_counts},
     mail::Mail,

@@ -206,6 +206,21 @@ pub(crate) fn renew_webhooks(tx: &mut Tx<'_>, means: &Means, after: uuid::Uuid, 
     Ok(page)
 }
 
+/// Removes webhooks that are sealed under an instance key that is not loaded; how many there were.
+pub(crate) fn drop_lost_webhooks(tx: &mut Tx<'_>, means: &Means) -> Result<u64> {
+    let rows = tx.all("SELECT id, sealed_target FROM webhooks", &[], |row| {
+        Ok((row.get::<uuid::Uuid>(0)?, row.get::<Vec<u8>>(1)?))
+    })?;
+    let mut dropped = 0;
+    for (id, sealed) in rows {
+        if key_of_seal(&means.keys, &sealed).is_err() {
+            tx.execute("DELETE FROM deliveries WHERE recipient_id = $1", &[id.into()])?;
+            dropped += tx.execute("DELETE FROM webhooks WHERE id = $1", &[id.into()])?;
+        }
+    }
+    Ok(dropped)
+}
+
 fn planted() -> Error {
     let what = "a webhook's row was not written by this instance, or was changed behind its back; it is not used";
     Error::integrity("integrity.row", what)

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use strongroom_envelope::{InstanceKey, InstanceKeys, Random, SystemRandom};
 use zeroize::Zeroizing;
 
-use super::{database_url, instance, instance_keys, recorded_keys};
+use super::{database_url, instance, instance_keys, reach_azure, recorded_keys};
 use crate::{
     backup,
     clock::Clock,
     config::{Config, DatabaseUrl},
     error::{Error, Result},
     id::BootId,
-    keyring::request_ids::Issuer,
+    keyring::{Keyring, request_ids::Issuer},
     store::{Store, Writer, transfer},
 };
 
@@ -135,14 +135,36 @@ pub async fn open_to_renew(
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
 ) -> Result<Store> {
-    let url = database_url(config);
-    let at_rest = Store::open_at_rest(&url)?;
-    transfer::require_rest(&at_rest).await?;
+    let at_rest = open_at_rest(config).await?;
     if let Some(recorded) = recorded_keys(&at_rest).await? {
         recorded.require(keys, false, "the configuration's place")?;
     }
     drop(at_rest);
-    Ok(Store::open(&url, writer(config, keys, clock, random)?)?.with_patience(None))
+    Ok(Store::open(&database_url(config), writer(config, keys, clock, random)?)?.with_patience(None))
+}
+
+/// A database whose instance key is lost, opened with others that are in place, and a way to its vaults' keys.
+pub async fn open_to_reanchor(
+    config: &Config,
+    keys: &Arc<InstanceKeys>,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+) -> Result<(Arc<Store>, Keyring)> {
+    drop(open_at_rest(config).await?);
+    let writer = writer(config, keys, Arc::clone(&clock), Arc::clone(&random))?;
+    let node = writer.node;
+    let store = Arc::new(Store::open(&database_url(config), writer)?.with_patience(None));
+    let issuer = Issuer::new(Arc::clone(&store), Arc::clone(keys), Arc::clone(&clock), Arc::clone(&random), node);
+    let azure = Arc::new(reach_azure(config, Some(Arc::new(issuer)))?);
+    let keyring = Keyring::new(Arc::clone(&store), azure, Arc::clone(keys), clock, random, node);
+    Ok((store, keyring))
+}
+
+/// The database, to be read while no server has it open.
+async fn open_at_rest(config: &Config) -> Result<Store> {
+    let at_rest = Store::open_at_rest(&database_url(config))?;
+    transfer::require_rest(&at_rest).await?;
+    Ok(at_rest)
 }
 
 fn writer(config: &Config, keys: &Arc<InstanceKeys>, clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Result<Writer> {

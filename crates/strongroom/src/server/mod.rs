@@ -18,8 +18,8 @@ use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 pub use self::beside::{
-    Rotating, announced, keys_to_rotate, open_beside, open_to_fill, open_to_renew, open_to_transfer, open_to_verify,
-    present_keys, require_empty_database,
+    Rotating, announced, keys_to_rotate, open_beside, open_to_fill, open_to_reanchor, open_to_renew, open_to_transfer,
+    open_to_verify, present_keys, require_empty_database,
 };
 use crate::{
     app::{App, Settings},

@@ -44,7 +44,7 @@ fn on_each_site<F: Future<Output = ()>>(test: impl Fn(Site) -> F) {
 }
 
 /// A webhook, a second factor with recovery codes, and a job that has not ended.
-async fn furnish(site: &Site, app: &Arc<App>) {
+pub async fn furnish(site: &Site, app: &Arc<App>) {
     let owner = app.caller_by_session(site.session.expose()).await.expect("signed in");
     app.create_webhook(&owner, &SecretText::from("https://hooks.example.com/a")).await.expect("a webhook");
     let setup = app.begin_code(&owner).await.expect("a secret");
@@ -81,7 +81,7 @@ fn refused(site: &Site, arguments: &[&str]) -> String {
     said(&ran)
 }
 
-fn said(ran: &Output) -> String {
+pub fn said(ran: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr))
 }
 
@@ -94,7 +94,7 @@ fn ids(site: &Site) -> Vec<String> {
     key_file(site).lines().map(|line| line.split('-').nth(1).expect("an id").to_owned()).collect()
 }
 
-async fn create(api: &Api, vault: uuid::Uuid, title: &str) -> String {
+pub async fn create(api: &Api, vault: uuid::Uuid, title: &str) -> String {
     let item = json!({
         "type": "secret", "vault_id": vault, "title": title,
         "fields": [{ "name": "value", "kind": "hidden", "value": format!("value of {title}") }],
@@ -103,7 +103,7 @@ async fn create(api: &Api, vault: uuid::Uuid, title: &str) -> String {
     made["id"].as_str().expect("an id").to_owned()
 }
 
-async fn value_of(api: &Api, id: &str) -> String {
+pub async fn value_of(api: &Api, id: &str) -> String {
     let path = format!("/items/{id}/reveal");
     let item = api.try_send(Method::POST, &path, None, &Value::Null).await.expect("an answer").expect(200).json();
     item["fields"][0]["value"].as_str().expect("a value").to_owned()

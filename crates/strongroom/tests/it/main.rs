@@ -32,6 +32,7 @@ mod members;
 mod moves;
 mod nodes;
 mod notices;
+mod reanchor;
 mod reconcile;
 mod replacing;
 mod sessions;

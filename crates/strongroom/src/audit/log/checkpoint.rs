@@ -102,10 +102,13 @@ impl App {
             .read(move |tx| {
                 let strange = |is_ours| Strange { text: text.clone(), pushed: Some(pushed.clone()), is_ours };
                 let Some(state) = State::read(tx)? else { return Ok(Pushed::Strange(strange(false))) };
-                if !pushed.is_signed_by(&state.key(&keys)?.public()) {
-                    return Ok(Pushed::Strange(strange(false)));
-                }
+                let is_ours = pushed.is_signed_by(&state.key(&keys)?.public());
                 Ok(match bound(tx, &state, &pushed)? {
+                    // Under the key of before it was lost, or under none: nothing is gone, and the next one takes its place.
+                    Some(bound) if !is_ours && pushed.size <= bound && root_at(tx, pushed.size)? == pushed.root => {
+                        Pushed::Part
+                    }
+                    _ if !is_ours => Pushed::Strange(strange(false)),
                     Some(bound) if pushed.size <= bound && root_at(tx, pushed.size)? == pushed.root => {
                         // A node that was frozen must not put an older one over a newer.
                         let ahead = newest(tx)?

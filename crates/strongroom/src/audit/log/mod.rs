@@ -22,6 +22,7 @@ use jiff::Timestamp;
 use strongroom_envelope::{InstanceKeys, LogKey, open_log_key, seal_log_key};
 use uuid::Uuid;
 
+pub(crate) use self::origin::sign_with;
 pub(super) use self::{check::check, checkpoint::common, origin::names, sequencer::begin_chain};
 pub use self::{
     check::{LogFault, LogReport, LogWhat},
@@ -208,6 +209,11 @@ pub(crate) fn renew_key(tx: &mut Tx<'_>, means: &Means, _after: Uuid, write: boo
         Err(error) => page.broken(format!("the key that signs the log: {error}")),
     }
     Ok(page)
+}
+
+/// Whether the key that signs is sealed under an instance key that is not loaded.
+pub(crate) fn key_is_lost(tx: &mut Tx<'_>, keys: &InstanceKeys) -> Result<bool> {
+    Ok(State::read(tx)?.is_some_and(|state| key_of_seal(keys, &state.sealed_key).is_err()))
 }
 
 /// What the loop remembers from round to round.

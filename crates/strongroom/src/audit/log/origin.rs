@@ -23,6 +23,8 @@ pub enum OriginReason {
     Restored,
     /// A checkpoint that was pushed is of events that the database does not have.
     SetBack,
+    /// The instance key was lost, and with it the key that signed.
+    Reanchored,
 }
 
 /// A name to begin.
@@ -52,6 +54,15 @@ pub fn open_origin(tx: &mut Tx<'_>, new: &NewOrigin) -> Result<()> {
         "UPDATE log_state SET origin_id = $1, node = NULL, lease_ends = 0, fence = fence + 1 WHERE one = 1",
         &[new.id.0.into()],
     )?;
+    Ok(())
+}
+
+/// Goes on under a new name and a new key, where the one before was lost: what it signed stays good elsewhere, and is not
+/// kept here, where nothing tells it from what anybody wrote.
+pub(crate) fn sign_with(tx: &mut Tx<'_>, new: &NewOrigin, sealed_key: &[u8]) -> Result<()> {
+    open_origin(tx, new)?;
+    tx.execute("DELETE FROM log_checkpoints", &[])?;
+    tx.execute("UPDATE log_state SET sealed_key = $1 WHERE one = 1", &[Param::Bytes(sealed_key)])?;
     Ok(())
 }
 
@@ -127,6 +138,7 @@ impl OriginReason {
             Self::First => "first",
             Self::Restored => "restored",
             Self::SetBack => "set_back",
+            Self::Reanchored => "reanchored",
         }
     }
 }

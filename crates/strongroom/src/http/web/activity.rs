@@ -286,6 +286,7 @@ fn sentence(action: &str) -> (&'static str, &'static str) {
         "backup.retire" => ("trash-2", "retired a backup"),
         "backup.restore" => ("rotate-ccw", "restored a backup"),
         "instance_key.rotate" => ("rotate-ccw", "brought {count} rows under a new instance key"),
+        "instance_key.reanchor" => ("triangle-alert", "went on with a new instance key, without the one that was lost"),
         "instance_key.retire" => ("trash-2", "retired an old instance key"),
         "vault.reseal" => ("rotate-ccw", "brought under a new instance key"),
         "member.reseal" => ("rotate-ccw", "brought under a new instance key the second factor of"),
