@@ -21,6 +21,7 @@ use crate::{
     },
     error::{Error, Result},
     id::EventId,
+    job,
     store::{
         SCHEMA, Store, Tx,
         rows::{Table, Value, tables},
@@ -43,6 +44,10 @@ pub struct Ended {
     pub tokens: u64,
     /// Invitations among them.
     pub links: u64,
+    /// Recovery codes that were not used then.
+    pub codes: u64,
+    /// Jobs that had not ended: they are paused, since they may have been cancelled or done since.
+    pub jobs: u64,
 }
 
 impl Restored {
@@ -65,11 +70,14 @@ pub fn read_through(file: &Path, keys: &Arc<InstanceKeys>, now: Timestamp) -> Re
     let alive = |table: &str, ended: &str| Alive::of(&manifest, table, ended);
     let (sessions, tokens) = (alive("sessions", "revoked_at"), alive("api_tokens", "revoked_at"));
     let links = alive("links", "used_at");
+    let (codes, jobs) = (alive("recovery_codes", "used_at"), alive("jobs", "finished_at"));
     let mut ended = Ended::default();
     while let Some((place, row)) = reader.next_row()? {
         ended.sessions += u64::from(sessions.is(place, &row, now));
         ended.tokens += u64::from(tokens.is(place, &row, now));
         ended.links += u64::from(links.is(place, &row, now));
+        ended.codes += u64::from(codes.is(place, &row, now));
+        ended.jobs += u64::from(jobs.is(place, &row, now));
     }
     Ok(Restored { counts: reader.counts().to_vec(), manifest, ended })
 }
@@ -90,7 +98,7 @@ pub async fn restore(
         .write(move |tx| {
             require_empty(tx)?;
             let mut restored = fill(tx, &file, &keys)?;
-            restored.ended = end_all(tx, now)?;
+            restored.ended = end_all(tx, &keys, now)?;
             let manifest = &restored.manifest;
             let kids = kids_in_use(tx)?;
             note(tx, manifest.id, manifest.made_at, manifest.expires_at, restored.rows(), &kids)?;
@@ -149,12 +157,14 @@ fn is_schema(table: &Table, row: &[Value]) -> bool {
     table.name == "meta" && row.first() == Some(&Value::Text("schema".into()))
 }
 
-fn end_all(tx: &mut Tx<'_>, now: Timestamp) -> Result<Ended> {
+fn end_all(tx: &mut Tx<'_>, keys: &InstanceKeys, now: Timestamp) -> Result<Ended> {
     let mut end = |sql| tx.execute(sql, &[now.into()]);
     Ok(Ended {
         sessions: end("UPDATE sessions SET revoked_at = $1 WHERE revoked_at IS NULL AND expires_at > $1")?,
         tokens: end("UPDATE api_tokens SET revoked_at = $1 WHERE revoked_at IS NULL AND expires_at > $1")?,
         links: end("UPDATE links SET used_at = $1 WHERE used_at IS NULL AND expires_at > $1")?,
+        codes: end("UPDATE recovery_codes SET used_at = $1 WHERE used_at IS NULL")?,
+        jobs: job::pause_restored(tx, keys, now)?,
     })
 }
 
@@ -173,6 +183,8 @@ fn told(id: EventId, at: Timestamp, restored: &Restored) -> Event {
             ("sessions", ended.sessions.into()),
             ("tokens", ended.tokens.into()),
             ("links", ended.links.into()),
+            ("codes", ended.codes.into()),
+            ("jobs", ended.jobs.into()),
         ],
     }
 }
@@ -196,7 +208,9 @@ impl Alive {
 
     fn is(&self, place: usize, row: &[Value], now: Timestamp) -> bool {
         let field = |at: Option<usize>| at.and_then(|at| row.get(at));
-        let lasts = matches!(field(self.expires), Some(Value::Int(end)) if *end > now.as_millisecond());
+        // What has no end of its own lasts.
+        let lasts = self.expires.is_none()
+            || matches!(field(self.expires), Some(Value::Int(end)) if *end > now.as_millisecond());
         self.table == Some(place) && lasts && field(self.ended) == Some(&Value::Null)
     }
 }

@@ -291,20 +291,25 @@ pub async fn restore(arguments: Restore, console: &Console) -> Result<u8, Failur
     let ended = [
         counted(ended.sessions, "session"),
         counted(ended.tokens, "API token"),
-        counted(ended.links, "invitation or link"),
+        format!("{} (invitations among them)", counted(ended.links, "link")),
+        counted(ended.codes, "recovery code"),
     ]
     .join(", ");
+    let jobs = counted(done.ended.jobs, "job");
     let end = if arguments.dry_run {
-        format!("Nothing was written. A restore would end {ended}.")
+        format!("Nothing was written. A restore would end {ended}, and pause {jobs}.\n{RETURNS}")
     } else {
         format!(
-            "It is restored. Ended: {ended}. The audit log goes on under a new name.\nStart the server, and check: \
-             strongroom audit verify --state"
+            "It is restored. Ended: {ended}. Paused: {jobs}. The audit log goes on under a new name.\n{RETURNS}\nStart \
+             the server, and check: strongroom audit verify --state"
         )
     };
     console.line(&format!("{}\n{end}", described(&done)))?;
     Ok(Exit::Ok as u8)
 }
+
+const RETURNS: &str = "As they were then: members, roles, passwords, shares and webhooks. Look through them: whoever was \
+                       removed since is back.";
 
 fn described(found: &Restored) -> String {
     let manifest = &found.manifest;
@@ -331,6 +336,9 @@ fn summary(found: &Restored) -> serde_json::Value {
     json!({
         "id": manifest.id, "made_at": manifest.made_at, "expires_at": manifest.expires_at, "schema": manifest.schema,
         "rows": found.rows(), "tables": tables,
-        "ends": { "sessions": ended.sessions, "tokens": ended.tokens, "links": ended.links },
+        "ends": {
+            "sessions": ended.sessions, "tokens": ended.tokens, "links": ended.links, "recovery_codes": ended.codes,
+        },
+        "pauses": { "jobs": ended.jobs },
     })
 }

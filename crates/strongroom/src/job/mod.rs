@@ -16,7 +16,7 @@ use strongroom_envelope::InstanceKeys;
 
 pub(crate) use self::{
     proof::PLANTED,
-    rows::{Claim, Outcome, cancel_lost_jobs, renew_jobs},
+    rows::{Claim, Outcome, cancel_lost_jobs, pause_restored, renew_jobs},
     run::Step,
 };
 use crate::{

@@ -366,6 +366,29 @@ pub(super) fn claim(
     Ok(Some(Claim { job: held.job, node, fence: held.fence, chosen: held.chosen }))
 }
 
+/// After a restore: whoever cancelled a job since, or saw it done, does not find it at work again. How many were paused.
+pub(crate) fn pause_restored(tx: &mut Tx<'_>, keys: &InstanceKeys, now: Timestamp) -> Result<u64> {
+    let sql = concat!("SELECT ", columns!(), " FROM jobs j WHERE j.finished_at IS NULL ORDER BY j.id");
+    let mut paused = 0;
+    for held in tx.all(sql, &[], held)? {
+        paused += 1;
+        // A row that this instance did not write stays as it is, and is not done either.
+        if proof::verify(keys, &held).is_err() {
+            continue;
+        }
+        let (id, chosen) = (held.job.id, held.chosen);
+        let mac = proof::mac(keys, &Job { state: JobState::Paused, ..held.job }, chosen.as_deref());
+        tx.execute(
+            "UPDATE jobs SET state = 'paused', updated_at = $2, fence = fence + 1, lease_ends = 0, waiting_code = $3, \
+                             waiting_detail = $4, mac = $5 WHERE id = $1",
+            &[id.0.into(), now.into(), "job.restored".into(), RESTORED.into(), (&mac).into()],
+        )?;
+    }
+    Ok(paused)
+}
+
+const RESTORED: &str = "it came back with a backup, and may have been done or cancelled since; resume or cancel it";
+
 /// Rows of a page of [`renew_jobs`].
 const FULL: usize = 200;
 

@@ -12,7 +12,8 @@ use strongroom::azure_setup;
 
 use crate::{
     child::{Api, Server},
-    site::{AZURE_VAULT, Site, Wishes},
+    instance_key::furnish,
+    site::{AZURE_VAULT, Site, Wishes, close},
     world::{Database, on_each_database, on_postgres, runtime},
 };
 
@@ -151,6 +152,31 @@ async fn back_up_and_restore(site: &Site, target: &Database) {
     assert!(said(&stepped).contains("the database was set back by"), "{}", said(&stepped));
     let state = told(site, &["audit", "verify", "--state"]);
     assert_eq!(state["state"]["faults"].as_array().map_or(0, Vec::len), 0, "{state:#}");
+}
+
+#[test]
+fn a_restore_ends_recovery_codes_and_pauses_jobs_that_may_be_over_since() {
+    on_each_site(|site| async move {
+        let app = site.open().await;
+        furnish(&site, &app).await;
+        close(app).await;
+        told(&site, &["backup", "create", "now.srbk"]);
+        let database = file(&site, "restored.db");
+        name_database(&site, &format!("sqlite:{}", database.display()));
+        let would = told(&site, &["restore", "now.srbk", "--dry-run"]);
+        let done = told(&site, &["restore", "now.srbk"]);
+        for told in [&would, &done] {
+            assert_eq!((&told["ends"]["recovery_codes"], &told["pauses"]["jobs"]), (&json!(10), &json!(1)), "{told}");
+        }
+        told(&site, &["audit", "verify", "--state"]);
+        let app = site.open().await;
+        let sql = "SELECT (SELECT COUNT(*) FROM recovery_codes WHERE used_at IS NULL), \
+                   (SELECT COUNT(*) FROM jobs WHERE state = 'paused' AND waiting_code = 'job.restored')";
+        let left =
+            app.store.read(move |tx| tx.first(sql, &[], |row| Ok((row.get::<u64>(0)?, row.get::<u64>(1)?)))).await;
+        assert_eq!(left.expect("it is read"), Some((0, 1)));
+        close(app).await;
+    });
 }
 
 #[test]

@@ -35,6 +35,7 @@ mod notices;
 mod reanchor;
 mod reconcile;
 mod replacing;
+mod schema;
 mod sessions;
 mod signin;
 mod site;

@@ -18,7 +18,11 @@ use super::{
 use crate::{
     access::Action,
     app::{App, Caller},
-    audit::Entry,
+    audit::{
+        Entry,
+        read::proven,
+        verify::{EVENT_COLUMNS, Stored},
+    },
     error::{Error, Result},
     id::EventId,
 };
@@ -76,16 +80,19 @@ impl App {
     /// Proves an event of the caller's workspace. One that came in the last minute may not be signed yet.
     pub async fn prove_event(&self, caller: &Caller, id: EventId) -> Result<EventProof> {
         self.authorize_here(caller, Action::ReadAudit).await?;
-        let workspace = caller.workspace;
+        let (workspace, keys) = (caller.workspace, Arc::clone(&self.keys));
         self.store
             .read(move |tx| {
-                let sql = "SELECT e.bytes, l.log_index FROM audit_events e \
-                           LEFT JOIN log_leaves l ON l.boot = e.boot AND l.sequence = e.sequence \
-                           WHERE e.id = $1 AND e.workspace_id = $2";
-                let found = tx.first(sql, &[id.0.into(), workspace.0.into()], |row| {
-                    Ok((row.get::<Vec<u8>>(0)?, row.get::<Option<i64>>(1)?))
+                let sql = format!("SELECT {EVENT_COLUMNS} FROM audit_events WHERE id = $1 AND workspace_id = $2");
+                let found = tx.first(&sql, &[id.0.into(), workspace.0.into()], Stored::read)?;
+                let row = found.ok_or(Error::NotFound("event"))?;
+                // What is handed out as proven, this instance wrote.
+                let entry = proven(&keys, &row).map_err(|_| {
+                    Error::integrity("integrity.event", "an event of the audit log was changed or planted")
                 })?;
-                let (bytes, index) = found.ok_or(Error::NotFound("event"))?;
+                let sql = "SELECT log_index FROM log_leaves WHERE boot = $1 AND sequence = $2";
+                let place = [entry.place.boot.0.into(), entry.place.sequence.into()];
+                let (index, bytes) = (tx.first(sql, &place, |row| row.get::<i64>(0))?, row.bytes);
                 let checkpoint = newest(tx)?.ok_or_else(not_yet)?;
                 let index = index.and_then(|index| u64::try_from(index).ok());
                 let index = index.filter(|index| *index < checkpoint.size).ok_or_else(not_yet)?;

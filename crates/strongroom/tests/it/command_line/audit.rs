@@ -51,6 +51,11 @@ async fn one_event_is_proven_by_a_file_that_needs_no_server() {
     let checked = desk.run_at("http://127.0.0.1:9", &check).await;
     assert_eq!(checked.code, 0, "{}", checked.err);
     assert!(checked.out.contains(&event) && checked.out.contains("item.create"), "{}", checked.out);
+    let change = "UPDATE audit_events SET mac = (SELECT mac FROM audit_events WHERE sequence = 0 LIMIT 1) \
+                  WHERE action = 'item.create'";
+    desk.world.app.store.write(move |tx| tx.execute(change, &[]).map(drop)).await.expect("the database lets it happen");
+    let refused = desk.run(&["audit", "prove", &event]).await;
+    assert!(refused.code == 1 && refused.err.contains("was changed or planted"), "{}", refused.err);
     let index = proof.out.lines().find(|line| line.starts_with("index ")).expect("its place");
     fs::write(file("proof"), proof.out.replace(index, "index 0")).expect("written");
     let refused = desk.run(&check).await;
