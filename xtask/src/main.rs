@@ -1,5 +1,5 @@
-//! The developer commands: `cargo xtask test`, `clients`, `chaos`, `drill`, `fuzz`, `api-fuzz`,
-//! `bench`, `lines`. One file a command.
+//! The developer commands: `cargo xtask test`, `clients`, `chaos`, `drill`, `migrate`, `fuzz`,
+//! `api-fuzz`, `bench`, `lines`. One file a command.
 //!
 //! What a command starts, it ends: on success, on failure and on Ctrl-C.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a terminal program; what it prints is what it is for")]
@@ -12,6 +12,7 @@ mod drill;
 mod fuzz;
 mod install;
 mod lines;
+mod migrate;
 mod postgres;
 mod process;
 mod test;
@@ -45,6 +46,8 @@ enum Task {
     Chaos(chaos::Options),
     /// Withdraw keys at the stand-in again and again, under load, and time every way to denial and back
     Drill(drill::Options),
+    /// Carry 100,000 items from SQLite to PostgreSQL and back, killed once, and compare the checksums
+    Migrate(migrate::Options),
     /// Ask every operation of the API what its description allows and what it does not, and check each answer
     ApiFuzz(api_fuzz::Options),
     /// Feed every parser of outside bytes with what a fuzzer makes up
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
         Task::Bench(options) => bench::run(&workspace, &options),
         Task::Chaos(options) => chaos::run(&workspace, &options),
         Task::Drill(options) => drill::run(&workspace, &options),
+        Task::Migrate(options) => migrate::run(&workspace, &options),
         Task::ApiFuzz(options) => api_fuzz::run(&workspace, &options),
         Task::Fuzz(options) => fuzz::run(&workspace, &options),
         Task::Lines => lines::run(&workspace).map(|()| ExitCode::SUCCESS),

@@ -1,9 +1,11 @@
 //! `strongroom store migrate`: a whole installation carried from one engine to the other, with the real program.
 
 use std::{
-    fs,
+    env, fs,
+    io::{BufRead, BufReader},
     process::{Command, Output, Stdio},
     sync::Arc,
+    time::Instant,
 };
 
 use jiff::Timestamp;
@@ -11,7 +13,8 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use strongroom::{
     clock::SystemClock,
-    config::Config,
+    config::{Config, DatabaseUrl},
+    item::Filter,
     server,
     store::{
         Store,
@@ -22,9 +25,11 @@ use strongroom_envelope::SystemRandom;
 use tokio::sync::Notify;
 
 use crate::{
+    azure::account,
     child::{Api, Server},
-    site::{Site, Wishes},
-    world::{Database, on_each_database, on_postgres, open_store, runtime},
+    kills::number,
+    site::{Site, Wishes, close},
+    world::{Database, administer, on_each_database, on_postgres, open_store, runtime},
 };
 
 const PASSWORD: &str = "correct horse battery";
@@ -44,8 +49,12 @@ fn on_each_way(test: impl Fn(&Database, &Database)) {
 }
 
 fn migrate(site: &Site, from: &str, to: &str) -> Output {
+    strongroom(site, &["--format", "json", "store", "migrate", "--from", from, "--to", to])
+}
+
+fn strongroom(site: &Site, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_strongroom"))
-        .args(["--format", "json", "store", "migrate", "--from", from, "--to", to])
+        .args(arguments)
         .current_dir(&site.folder)
         .stdin(Stdio::null())
         .output()
@@ -198,4 +207,87 @@ async fn cut_off(from: &str, to: &str, step: Step, batches: usize) {
 async fn change(url: &str, sql: &'static str) {
     let store = open_store(url).expect("it is there");
     store.write(move |tx| tx.execute(sql, &[]).map(drop)).await.expect("a statement that works");
+}
+
+/// Items that are made in one go.
+const BATCH: u64 = 200;
+
+#[test]
+#[ignore = "takes minutes: cargo xtask migrate"]
+fn as_many_items_as_asked_for_go_there_and_back_with_equal_checksums() {
+    let items = number("STRONGROOM_MIGRATE_ITEMS").expect("cargo xtask migrate says how many");
+    on_postgres(|postgres| {
+        // What is measured is no engine that refuses each transaction at first.
+        administer(&postgres.url(), "DROP EVENT TRIGGER watch");
+        on_site(&Database::sqlite(), |site| there_and_back(site, items, postgres.url()));
+    });
+}
+
+async fn there_and_back(site: Site, items: u64, postgres: String) {
+    let app = site.open().await;
+    let owner = app.caller_by_session(site.session.expose()).await.expect("signed in");
+    let began = Instant::now();
+    for batch in 0..items.div_ceil(BATCH) {
+        let few = BATCH.min(items - batch * BATCH);
+        let contents = (0..few).map(|item| account(&format!("Account {}", batch * BATCH + item), "tide-and-lamp"));
+        let made = app.create_items(&owner, None, contents.collect()).await.expect("made");
+        assert!(made.iter().all(Result::is_ok), "{made:?}");
+    }
+    eprintln!("{items} items made in {:.1} s", began.elapsed().as_secs_f64());
+    close(app).await;
+    let config = Config::load(Some(&site.config_file()), []).expect("a sound file");
+    let DatabaseUrl::Sqlite(file) = &config.database.url else { panic!("it is on SQLite") };
+    let (sqlite, other) =
+        (format!("sqlite:{}", file.display()), format!("sqlite:{}", site.folder.join("back").display()));
+
+    let began = Instant::now();
+    kill_in_the_middle(&site, &sqlite, &postgres);
+    let there = migrated(&site, &sqlite, &postgres);
+    let to_postgres = began.elapsed();
+    let began = Instant::now();
+    let back = migrated(&site, &postgres, &other);
+    let to_sqlite = began.elapsed();
+    let sums = |told: &Value, side: &str| -> Vec<Value> {
+        let tables = told["tables"].as_array().expect("tables").clone();
+        tables.into_iter().map(|table| table[side].clone()).collect()
+    };
+    assert_eq!(sums(&there, "from_sha256"), sums(&there, "to_sha256"));
+    assert_eq!(sums(&there, "from_sha256"), sums(&back, "from_sha256"));
+    assert_eq!(sums(&there, "from_sha256"), sums(&back, "to_sha256"));
+
+    name_database(&site, &other);
+    let ran = strongroom(&site, &["audit", "verify", "--state"]);
+    assert!(ran.status.success(), "{}", said(&ran));
+    let app = site.open().await;
+    let found = app.find_items(&owner, Filter { limit: 50, ..Filter::default() }).await.expect("a list");
+    for item in &found.items {
+        let revealed = app.reveal_item(&owner, item.id, None).await.expect("it opens");
+        assert!(revealed.1.iter().any(|field| field.value.expose() == "tide-and-lamp"));
+    }
+    close(app).await;
+    let line = format!(
+        "items={items} rows={} to_postgres={:.1}s (killed once) to_sqlite={:.1}s checksums=equal",
+        there["rows"],
+        to_postgres.as_secs_f64(),
+        to_sqlite.as_secs_f64()
+    );
+    fs::write(env::var("STRONGROOM_MIGRATE_TALLY").expect("cargo xtask migrate names it"), line).expect("written");
+}
+
+/// Starts a migration, and ends it with SIGKILL once it has told twice how far it is.
+fn kill_in_the_middle(site: &Site, from: &str, to: &str) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_strongroom"))
+        .args(["store", "migrate", "--from", from, "--to", to])
+        .current_dir(&site.folder)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the command runs");
+    let told = BufReader::new(child.stderr.take().expect("piped")).lines();
+    let told: Vec<_> = told.take(2).map(|line| line.expect("text")).collect();
+    child.kill().expect("it is our child");
+    child.wait().expect("it ends");
+    eprintln!("killed after: {}", told.join("; "));
+    assert_eq!(told.len(), 2, "it was over before it could be killed");
 }
