@@ -98,6 +98,7 @@ pub struct Verify {
   strongroom restore /backups/2026-11-24.srbk --config /etc/strongroom/strongroom.toml
   strongroom restore --reanchor --checkpoint strongroom.checkpoint --public-key strongroom.pub")]
 pub struct Restore {
+    /// The backup
     #[arg(required_unless_present = "reanchor", conflicts_with = "reanchor")]
     file: Option<PathBuf>,
     #[command(flatten)]

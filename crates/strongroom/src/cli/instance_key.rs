@@ -172,7 +172,9 @@ fn advice(bearers: Bearers, key: InstanceKeyId) -> String {
     let next = format!("`strongroom instance-key retire {key}` takes it out of the file");
     match bearers == Bearers::default() {
         true => format!("nothing is under it any more; {next}."),
-        false => format!("{bearers} live on by it; sessions and API tokens go over when they are used. Later, {next}."),
+        false => {
+            format!("still living by it: {bearers}. Sessions and API tokens go over when they are used. Later, {next}.")
+        }
     }
 }
 

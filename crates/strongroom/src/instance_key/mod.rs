@@ -133,7 +133,7 @@ pub async fn retire(
     if bearers != Bearers::default() && !end_bearers {
         return Err(Error::conflict(
             "instance_key.tokens",
-            format!("{bearers} were made under the instance key {key}, and end with it"),
+            format!("living tokens were made under the instance key {key} and end with it: {bearers}"),
             "Sessions and API tokens go over to the new key when they are used; wait, or end them all now with \
              --end-tokens. Whoever loses recovery codes makes new ones in their profile.",
         ));

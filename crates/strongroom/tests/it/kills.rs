@@ -8,6 +8,7 @@
 pub mod evidence;
 pub mod model;
 mod moving;
+mod planted;
 pub mod writers;
 
 use std::{

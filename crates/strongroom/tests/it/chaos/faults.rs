@@ -76,7 +76,7 @@ pub struct Plan {
     /// From the beginning of the load.
     pub after: Duration,
     pub lasts: Duration,
-    node: usize,
+    pub node: usize,
     /// Of both nodes, where there are two.
     everywhere: bool,
     number: u64,

@@ -25,7 +25,7 @@ use std::{
 };
 
 use self::{
-    faults::{Plan, deck},
+    faults::{Fault, Plan, deck},
     load::{Load, Shared, Ways},
     place::Place,
 };
@@ -135,6 +135,9 @@ impl Run {
         let load = Load::begin(shared, &ways, tally.rounds, dice);
         tokio::time::sleep(plan.after).await;
         tally.kills += plan.strike(place, shared).await;
+        if matches!(plan.fault, Fault::Freeze) {
+            tally.faults.extend(verdict::others_serve(place, plan.node, shared).await);
+        }
         tokio::time::sleep(plan.lasts).await;
         plan.lift(place, shared).await;
         tally.faults.extend(verdict::comes_back(place, shared).await);

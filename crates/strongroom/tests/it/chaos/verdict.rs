@@ -34,13 +34,22 @@ const JOBS: Duration = Duration::from_secs(120);
 
 /// Every node writes and opens again, under both keys, within 20 s after a fault: nobody restarts anything for it.
 pub async fn comes_back(place: &Place, shared: &Shared) -> Vec<String> {
+    serve(place, None, shared).await
+}
+
+/// While one node is frozen, the others write and open all the same: what it held, they have within 20 s.
+pub async fn others_serve(place: &Place, frozen: usize, shared: &Shared) -> Vec<String> {
+    serve(place, Some(frozen), shared).await
+}
+
+async fn serve(place: &Place, but: Option<usize>, shared: &Shared) -> Vec<String> {
     let mut faults = Vec::new();
-    for (number, api) in place.apis().iter().enumerate() {
+    for (number, api) in place.apis().iter().enumerate().filter(|(number, _)| Some(*number) != but) {
         let deadline = Instant::now() + PATIENCE;
         for vault in [place.cloud_vault, place.azure_vault] {
             while let Err(why) = works(api, vault, shared).await {
                 if Instant::now() > deadline {
-                    faults.push(format!("node {number} does not come back within 20 s: {why}"));
+                    faults.push(format!("node {number} does not serve within 20 s: {why}"));
                     break;
                 }
                 tokio::time::sleep(Duration::from_millis(100)).await;
