@@ -49,6 +49,8 @@ pub(super) struct Batch {
     /// Chain → the sequence from which on nothing of it has been looked at.
     progress: Vec<(Uuid, u64)>,
     full: bool,
+    /// When the lease under which it looked ends: with nothing to write, it is renewed once half of it is over.
+    lease_ends: Timestamp,
 }
 
 struct Leaf {
@@ -76,6 +78,9 @@ impl App {
             return Ok(Pass::Done);
         };
         let (now, full) = (self.clock.now(), batch.full);
+        if batch.progress.is_empty() && now + LEASE / 2 < batch.lease_ends {
+            return Ok(Pass::Done);
+        }
         if !self.store.write(move |tx| append(tx, fence, now, &batch)).await? {
             *held = None;
             return Ok(Pass::Done);
@@ -135,8 +140,14 @@ pub(super) fn gather(tx: &mut Tx<'_>, keys: &InstanceKeys, fence: Fence) -> Resu
         });
     }
     let mut frontier = Frontier::stored(tx, state.size)?;
-    let mut batch =
-        Batch { size: state.size, leaves: Vec::new(), hashes: Vec::new(), progress: Vec::new(), full: false };
+    let mut batch = Batch {
+        size: state.size,
+        leaves: Vec::new(),
+        hashes: Vec::new(),
+        progress: Vec::new(),
+        full: false,
+        lease_ends: state.lease_ends,
+    };
     let mut queue: BinaryHeap<_> = (0..chains.len()).map(|index| Reverse((chains[index].key(), index))).collect();
     let mut looked_at = 0;
     while let Some(Reverse((_, index))) = queue.pop() {

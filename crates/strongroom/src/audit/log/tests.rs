@@ -531,6 +531,20 @@ async fn a_log_of_several_passes_and_starts_is_whole() {
 }
 
 #[tokio::test]
+async fn a_log_with_nothing_new_writes_nothing_until_half_of_its_lease_is_over() {
+    let office = Office::open(None).await;
+    let mut held = office.app.claim_log(true).await.expect("the store works");
+    while office.app.log_pass(&mut held).await.expect("taken in") == Pass::More {}
+    let begun = office.state().await.lease_ends;
+    for (seconds, renewed) in [(10, false), (4, false), (2, true)] {
+        office.clock.advance(Duration::from_secs(seconds));
+        assert_eq!(office.app.log_pass(&mut held).await.expect("looked"), Pass::Done);
+        assert_eq!(office.state().await.lease_ends > begun, renewed, "{seconds} s later");
+    }
+    assert!(held.is_some(), "the lease is kept");
+}
+
+#[tokio::test]
 async fn checkpoints_are_posted_once_and_the_newest_after_a_failure() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("bound");
