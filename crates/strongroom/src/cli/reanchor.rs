@@ -108,7 +108,7 @@ pub async fn run(config: &Config, arguments: Reanchor, dry_run: bool, console: &
         match instance_key::prove(&keyring, &means, vault.clone(), &credential, lease).await {
             Ok(vault) => proven.push(vault),
             Err(error @ (Error::Setup { .. } | Error::Integrity { .. })) => {
-                console.note(&printable(&format!("{} is left as it is: {}", vault.name, Failure::from(error).text())));
+                console.note(&format!("{} is left as it is: {}", printable(&vault.name), Failure::from(error).text()));
             }
             Err(error) => return Err(error.into()),
         }

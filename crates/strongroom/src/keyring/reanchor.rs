@@ -178,7 +178,7 @@ impl Keyring {
         let provider = self.provider(&record.provider)?;
         let answer = provider.unwrap_key(&record.kid, &record.wrapped, TokenUse::Cached, INTERACTIVE).await;
         let answer = answer.map_err(|failure| Error::Setup {
-            what: format!("Azure did not unwrap the key of {}: {}", record.vault_name, failure.code.title()).into(),
+            what: format!("Azure did not unwrap its key: {}", failure.code.title()).into(),
             fix: failure.code.fix().into(),
         })?;
         self.note_unwrap(record, &answer).await?;
@@ -205,10 +205,7 @@ impl Keyring {
                 unwrap_data_key(&key, &place, wrapped).map_err(|_| {
                     Error::integrity(
                         "integrity.row",
-                        format!(
-                            "the key that Azure gives back for {} does not open the data key {id} of item {item}",
-                            record.vault_name
-                        ),
+                        format!("the key that Azure gives back does not open the data key {id} of item {item}"),
                     )
                 })?;
                 opened += 1;

@@ -1,10 +1,6 @@
 //! Backups as an operator makes, checks and restores them, with the real program, between both engines.
 
-use std::{
-    fs,
-    path::PathBuf,
-    process::{Command, Output, Stdio},
-};
+use std::{fs, path::PathBuf};
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -13,6 +9,7 @@ use strongroom::azure_setup;
 use crate::{
     child::{Api, Server},
     instance_key::furnish,
+    ran::{refused, said, strongroom, told},
     site::{AZURE_VAULT, Site, Wishes, close},
     world::{Database, on_each_database, on_postgres, runtime},
 };
@@ -30,35 +27,6 @@ fn on_site<F: Future<Output = ()>>(database: &Database, test: impl FnOnce(Site) 
         let wishes = Wishes { folder: folder.path(), database: database.url(), owner_password: PASSWORD };
         test(Site::build(wishes).await).await;
     });
-}
-
-fn strongroom(site: &Site, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_strongroom"))
-        .args(arguments)
-        .current_dir(&site.folder)
-        .stdin(Stdio::null())
-        .output()
-        .expect("the command runs")
-}
-
-/// What a command that has to work printed as JSON.
-#[track_caller]
-fn told(site: &Site, arguments: &[&str]) -> Value {
-    let ran = strongroom(site, &[&["--format", "json"], arguments].concat());
-    assert!(ran.status.success(), "{arguments:?}: {}", said(&ran));
-    serde_json::from_slice(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {}", said(&ran)))
-}
-
-/// What a command that has to fail said.
-#[track_caller]
-fn refused(site: &Site, arguments: &[&str]) -> String {
-    let ran = strongroom(site, arguments);
-    assert!(!ran.status.success(), "{arguments:?} should have been refused: {}", said(&ran));
-    said(&ran)
-}
-
-fn said(ran: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr))
 }
 
 /// Points the installation at another database.

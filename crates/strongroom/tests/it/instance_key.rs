@@ -1,11 +1,7 @@
 //! A new instance key in place of an old one: everything comes over, from wherever it was cut off, and nothing that
 //! fails its proof is vouched for.
 
-use std::{
-    fs,
-    process::{Command, Output, Stdio},
-    sync::Arc,
-};
+use std::{fs, sync::Arc};
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -23,6 +19,7 @@ use totp_rs::{Builder, Secret};
 
 use crate::{
     child::{Api, Server},
+    ran::{refused, told},
     site::{Site, Wishes, close},
     world::{on_each_database, origin, runtime},
 };
@@ -54,35 +51,6 @@ pub async fn furnish(site: &Site, app: &Arc<App>) {
     let code = SecretText::from(totp.generate(now).to_string());
     app.confirm_code(&owner, code, &origin()).await.expect("its own code");
     app.reencrypt(&owner, VaultId(site.cloud_vault), false).await.expect("a job");
-}
-
-fn strongroom(site: &Site, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_strongroom"))
-        .args(arguments)
-        .current_dir(&site.folder)
-        .stdin(Stdio::null())
-        .output()
-        .expect("the command runs")
-}
-
-/// What a command that has to work printed as JSON.
-#[track_caller]
-fn told(site: &Site, arguments: &[&str]) -> Value {
-    let ran = strongroom(site, &[&["--format", "json"], arguments].concat());
-    assert!(ran.status.success(), "{arguments:?}: {}", said(&ran));
-    serde_json::from_slice(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {}", said(&ran)))
-}
-
-/// What a command that has to fail said.
-#[track_caller]
-fn refused(site: &Site, arguments: &[&str]) -> String {
-    let ran = strongroom(site, arguments);
-    assert!(!ran.status.success(), "{arguments:?} should have been refused: {}", said(&ran));
-    said(&ran)
-}
-
-pub fn said(ran: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr))
 }
 
 fn key_file(site: &Site) -> String {

@@ -32,6 +32,7 @@ mod members;
 mod moves;
 mod nodes;
 mod notices;
+mod ran;
 mod reanchor;
 mod reconcile;
 mod replacing;

@@ -1,10 +1,6 @@
 //! Going on without a lost instance key.
 
-use std::{
-    fs,
-    io::Write,
-    process::{Command, Output, Stdio},
-};
+use std::fs;
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -12,7 +8,8 @@ use strongroom::azure_setup;
 
 use crate::{
     child::{Api, Server},
-    instance_key::{create, furnish, said, value_of},
+    instance_key::{create, furnish, value_of},
+    ran::{answered, json_of, refusal_of, said},
     site::{AZURE_VAULT, OWNER, Site, Wishes, close},
     world::{on_each_database, runtime},
 };
@@ -36,33 +33,14 @@ fn on_each_site<F: Future<Output = ()>>(test: impl Fn(Site) -> F) {
     });
 }
 
-fn run(site: &Site, arguments: &[&str], input: &Value) -> Output {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_strongroom"))
-        .args(["--format", "json"])
-        .args(arguments)
-        .current_dir(&site.folder)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the command runs");
-    // A command that reads no answers closes the pipe.
-    let _ = child.stdin.take().expect("piped").write_all(input.to_string().as_bytes());
-    child.wait_with_output().expect("it ends")
-}
-
 #[track_caller]
 fn told(site: &Site, arguments: &[&str], input: &Value) -> Value {
-    let ran = run(site, arguments, input);
-    assert!(ran.status.success(), "{arguments:?}: {}", said(&ran));
-    serde_json::from_slice(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {}", said(&ran)))
+    json_of(arguments, &answered(site, arguments, input))
 }
 
 #[track_caller]
 fn refused(site: &Site, arguments: &[&str], input: &Value) -> String {
-    let ran = run(site, arguments, input);
-    assert!(!ran.status.success(), "{arguments:?} should have been refused: {}", said(&ran));
-    said(&ran)
+    refusal_of(arguments, &answered(site, arguments, input))
 }
 
 const REANCHOR: [&str; 5] = ["restore", "--reanchor", "--email", OWNER, "--answers-stdin"];
@@ -86,7 +64,7 @@ fn an_owner_anchors_azure_vaults_to_a_new_key_and_is_told_what_is_lost() {
         let cloud = create(&Api::of(&site), site.cloud_vault, "Cloud").await;
         let azure = create(&Api::of(&site), site.azure_vault, "Azure").await;
         stop(server).await;
-        let ran = run(&site, &["audit", "key"], &Value::Null);
+        let ran = answered(&site, &["audit", "key"], &Value::Null);
         fs::write(site.folder.join("log.pub"), &ran.stdout).expect("kept");
         fs::copy(site.folder.join("checkpoint"), site.folder.join("kept-checkpoint")).expect("kept");
         let key = site.folder.join("strongroom.key");
@@ -99,7 +77,7 @@ fn an_owner_anchors_azure_vaults_to_a_new_key_and_is_told_what_is_lost() {
         assert!(refused(&site, &["serve"], &Value::Null).contains("is missing"));
         let why = refused(&site, &REANCHOR, &json!({ "password": "wrong" }));
         assert!(why.contains("not the e-mail address and password of an Owner"), "{why}");
-        let dry = run(&site, &[&REANCHOR[..], &["--dry-run"]].concat(), &good);
+        let dry = answered(&site, &[&REANCHOR[..], &["--dry-run"]].concat(), &good);
         for line in ["LOST: Cloud vault, a Cloud vault, with 1 item", "every second factor", "are taken on trust"] {
             assert!(said(&dry).contains(line), "{line}: {}", said(&dry));
         }
@@ -124,7 +102,11 @@ fn an_owner_anchors_azure_vaults_to_a_new_key_and_is_told_what_is_lost() {
         assert!(gone.status >= 400 && gone.status < 600 && gone.status != 500, "{}", gone.status);
         stop(server).await;
         told(&site, &["audit", "verify", "--state"], &Value::Null);
-        assert_ne!(run(&site, &["audit", "key"], &Value::Null).stdout, ran.stdout, "the log signs with another key");
+        assert_ne!(
+            answered(&site, &["audit", "key"], &Value::Null).stdout,
+            ran.stdout,
+            "the log signs with another key"
+        );
         let pushed = fs::read_to_string(site.folder.join("checkpoint")).expect("pushed");
         assert_ne!(
             pushed,
@@ -192,7 +174,7 @@ fn a_wrap_that_was_planted_is_not_anchored_and_an_event_that_was_changed_stops_i
         fs::remove_file(site.folder.join("strongroom.key")).expect("lost");
         let secret = site.azure.client_secret.expose().to_owned();
         let good = json!({ "password": PASSWORD, "credentials": { AZURE_VAULT: { "client_secret": secret } } });
-        let ran = run(&site, &REANCHOR, &good);
+        let ran = answered(&site, &REANCHOR, &good);
         assert!(said(&ran).contains("does not open the data key"), "{}", said(&ran));
     });
     on_each_site(|site| async move {

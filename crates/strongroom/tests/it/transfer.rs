@@ -28,6 +28,7 @@ use crate::{
     azure::account,
     child::{Api, Server},
     kills::number,
+    ran::{json_of, said, strongroom},
     site::{Site, Wishes, close},
     world::{Database, administer, on_each_database, on_postgres, open_store, runtime},
 };
@@ -52,25 +53,10 @@ fn migrate(site: &Site, from: &str, to: &str) -> Output {
     strongroom(site, &["--format", "json", "store", "migrate", "--from", from, "--to", to])
 }
 
-fn strongroom(site: &Site, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_strongroom"))
-        .args(arguments)
-        .current_dir(&site.folder)
-        .stdin(Stdio::null())
-        .output()
-        .expect("the command runs")
-}
-
 /// What a migration that has to work printed.
 #[track_caller]
 fn migrated(site: &Site, from: &str, to: &str) -> Value {
-    let ran = migrate(site, from, to);
-    assert!(ran.status.success(), "{}", said(&ran));
-    serde_json::from_slice(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {}", said(&ran)))
-}
-
-fn said(ran: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr))
+    json_of(&["store", "migrate"], &migrate(site, from, to))
 }
 
 fn name_database(site: &Site, url: &str) {
